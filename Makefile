@@ -1,0 +1,53 @@
+# `make` does everything: environment, pipeline, comparison. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   ?= .venv
+CORES  ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.DEFAULT_GOAL := run
+.PHONY: run setup test test-fast lint format bench clean lock help
+
+run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
+	@snakemake --cores $(CORES) --quiet
+	@python -m pipeline summary
+
+setup: $(VENV)/.installed .git/hooks .dvc/config  ## Create .venv with the locked dependencies
+
+$(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+test: setup  ## Run all tests, the engines' and the registry's included
+	python -m pytest
+
+test-fast: setup  ## Run the unit tests alone
+	python -m pytest tests/unit -m "not network and not slow"
+
+lint: setup  ## Check style, format, types and the Snakefile
+	ruff check .
+	ruff format --check .
+	mypy
+	snakemake --lint
+
+format: setup  ## Mend what the linters can mend
+	ruff check --fix .
+	ruff format .
+
+bench: setup  ## Measure what a run costs
+	python -m benchmarks
+
+clean:  ## Remove outputs and the engines' state; DVC's cache and .venv stay
+	rm -rf data/raw data/splits data/trained data/evaluated reports logs .snakemake .cache
+
+lock: setup  ## Write requirements.lock anew from pyproject.toml
+	@$(VENV)/bin/python -m pip install --quiet uv
+	@head -n 1 requirements.lock > requirements.lock.new
+	@uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --group dev pyproject.toml >> requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+help:  ## Show this
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14

@@ -1,0 +1,77 @@
+# One rule for each stage of dvc.yaml: DVC decides what is stale, Snakemake when and where it runs.
+# Why, and how the two share one graph: README.md, "Two engines, one graph".
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from dvc.repo import Repo
+from snakemake.exceptions import WorkflowError
+
+from pipeline import params
+from pipeline.errors import InputError
+
+# settings: a mistake in them ends here, before the first job
+try:
+    params.load(Path("params.yaml"))
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+# programs: those of the environment in which Snakemake runs
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+# graph: DVC's own, each stage with those that it waits for
+graph = Repo().index.graph
+has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
+
+
+def rule_name(stage):
+    return re.sub(r"\W", "_", stage.addressing)
+
+
+def paths(stages):
+    return sorted(os.path.relpath(out.fs_path) for stage in stages for out in stage.outs)
+
+
+def changes(stage):
+    """A file that is newer than the stage's outputs if DVC finds its command, parameters or sources changed."""
+    sources = [dep for dep in stage.deps if not any(dep.fs_path in family for family in made)]
+    marker = Path(".cache/changes", rule_name(stage))
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    if not stage.changed_stage() and not any(dep.workspace_status() for dep in sources):
+        os.utime(marker, (1, 1))
+    return marker
+
+
+rule all:
+    default_target: True
+    input:
+        paths(graph),
+
+
+for stage in graph:
+
+    rule:
+        name:
+            rule_name(stage)
+        input:
+            paths(graph.successors(stage)),
+            changes(stage),
+        output:
+            [update(directory(out) if Path(out).suffix == "" else out) for out in paths([stage])],
+        log:
+            f"logs/{rule_name(stage)}.log",
+        benchmark:
+            f"benchmarks/{rule_name(stage)}.tsv"
+        params:
+            stage=stage.addressing,
+            settings={key: value for dep in stage.params for key, value in dep.read_params().items()},
+        threads: stage.meta["threads"]
+        resources:
+            gpu=stage.meta["gpu"] if has_gpu else 0,
+            mem_mb=stage.meta["mem_mb"],
+            runtime=stage.meta["runtime"],
+        shell:
+            "dvc --wait-for-lock repro --single-item {params.stage} > {log} 2>&1"

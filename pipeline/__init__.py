@@ -1,0 +1,1 @@
+"""Regard: does attention pay in image classifiers, and what does it cost?"""

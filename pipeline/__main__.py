@@ -1,0 +1,228 @@
+"""The command line: ``python -m pipeline COMMAND``. Every stage of dvc.yaml is one command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import InputError, StageError, choose
+from pipeline.params import Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    help="Does attention pay in image classifiers, and what does it cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+STAGES = "Stages (what dvc.yaml runs)"
+TOOLS = "Settings and results"
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
+Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
+Splits = Annotated[Path, typer.Option(help="The folder of arrays that the split stage wrote.")]
+Model = Annotated[str, typer.Option(help="An architecture of params.yaml.")]
+Seed = Annotated[int, typer.Option(help="The seed of the training run.")]
+
+PARAMS = Path("params.yaml")
+RAW = Path("data/raw")
+SPLITS = Path("data/splits")
+TRAINED = Path("data/trained")
+EVALUATED = Path("data/evaluated")
+REPORTS = Path("reports")
+ARCHITECTURE_FIGURES = Path("figures/architectures")
+DOWNLOADS = Path(".cache/downloads")
+
+
+@app.command(rich_help_panel=STAGES)
+def download(
+    params: ParamsFile = PARAMS,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = RAW,
+    downloads: Annotated[Path, typer.Option(help="Where downloads wait.")] = DOWNLOADS,
+) -> None:
+    """Get the source's own files, checksummed."""
+    settings = load(params)
+    from pipeline.stages import download as stage
+
+    stage.run(settings.data, out, downloads)
+
+
+@app.command(rich_help_panel=STAGES)
+def split(
+    params: ParamsFile = PARAMS,
+    raw: Raw = RAW,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = SPLITS,
+) -> None:
+    """Decode the images and divide them into training, validation and test."""
+    settings = load(params)
+    from pipeline.stages import split as stage
+
+    stage.run(settings.data, settings.split, raw, out)
+
+
+@app.command(rich_help_panel=STAGES)
+def train(
+    model: Model,
+    seed: Seed,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; data/trained/MODEL/SEED if not given.")
+    ] = None,
+) -> None:
+    """Train one architecture with one seed."""
+    settings = _settings_for(model, params)
+    from pipeline.stages import train as stage
+
+    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed))
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(
+    model: Model,
+    seed: Seed,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="data/trained/MODEL/SEED/model.safetensors if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write; data/evaluated/MODEL/SEED if not given."),
+    ] = None,
+) -> None:
+    """Measure one trained network on the test split."""
+    settings = _settings_for(model, params)
+    run = Path(model) / str(seed)
+    from pipeline.stages import evaluate as stage
+
+    stage.run(
+        settings,
+        model,
+        weights or TRAINED / run / "model.safetensors",
+        splits,
+        out or EVALUATED / run,
+    )
+
+
+@app.command(rich_help_panel=STAGES)
+def explain(
+    model: Model,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Of the first seed's run if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; reports/figures/architectures/MODEL if not given.")
+    ] = None,
+) -> None:
+    """Draw feature maps, heatmaps and attention weights of one architecture."""
+    settings = _settings_for(model, params)
+    run = Path(model) / str(settings.seeds[0])
+    from pipeline.stages import explain as stage
+
+    stage.run(
+        settings,
+        model,
+        weights or TRAINED / run / "model.safetensors",
+        splits,
+        out or REPORTS / ARCHITECTURE_FIGURES / model,
+    )
+
+
+@app.command(rich_help_panel=STAGES)
+def report(
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    trained: Annotated[Path, typer.Option(help="The folder of all trainings.")] = TRAINED,
+    evaluated: Annotated[Path, typer.Option(help="The folder of all evaluations.")] = EVALUATED,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = REPORTS,
+) -> None:
+    """Compare the architectures and write the report."""
+    settings = load(params)
+    from pipeline.stages import report as stage
+
+    stage.run(settings, splits, trained, evaluated, out / ARCHITECTURE_FIGURES, out, params)
+
+
+@app.command(rich_help_panel=TOOLS)
+def check(params: ParamsFile = PARAMS) -> None:
+    """Tell whether the settings are right, before anything runs."""
+    settings = load(params)
+    runs = len(settings.architectures) * len(settings.seeds)
+    typer.echo(
+        f"{params} is right: {', '.join(settings.architectures)}; {len(settings.seeds)} seeds, "
+        f"{runs} training runs of {settings.train.epochs} epochs on {settings.data.name}; "
+        f"candidate {settings.model}"
+    )
+
+
+@app.command(rich_help_panel=TOOLS)
+def preset(
+    name: Annotated[str | None, typer.Argument(help="Leave it out to list them.")] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Replace params.yaml by a ready-made alternative."""
+    from pipeline import presets
+
+    if name is None:
+        for known, summary in presets.available().items():
+            typer.echo(f"{known:<14}{summary}")
+        return
+    for line in presets.apply(name, params):
+        typer.echo(line)
+
+
+@app.command(rich_help_panel=TOOLS)
+def models(
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+) -> None:
+    """List the architectures of params.yaml with their parameters and multiply-accumulates."""
+    settings = load(params)
+    from pipeline.reporting import terminal
+
+    terminal.print_models(settings, splits)
+
+
+@app.command(rich_help_panel=TOOLS)
+def summary(
+    reports: Annotated[Path, typer.Option(help="The folder of the report.")] = REPORTS,
+) -> None:
+    """Print the comparison of the last run and where its report is."""
+    from pipeline.reporting import terminal
+
+    terminal.print_summary(reports)
+
+
+def _settings_for(model: str, params: Path) -> Settings:
+    settings = load(params)
+    choose(model, settings.architectures, "--model")
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0 done, 1 it failed, 2 the input was wrong."""
+    try:
+        app(args=arguments, standalone_mode=True)
+    except (InputError, StageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""Augmentation of whole batches, with every random parameter drawn per image.
+
+torchvision's transforms draw once for a batch, so here the draws and the arithmetic are kept apart:
+`draw` makes the parameters of a whole epoch, `augment` applies a batch's share of them on whatever
+device the images are on. The steps and their definitions are torchvision's: random crop with zero
+padding, horizontal flip, rotation (nearest neighbour, corners zero), and then brightness, contrast,
+saturation and hue in this order (`ColorJitter` shuffles the four).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LUMA = (0.2989, 0.587, 0.114)  # grey from red, green and blue: ITU-R BT.601
+SMALLEST_SPAN = 1e-12  # keeps grey pixels from dividing by zero
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly each step may change an image; 0 switches the step off.
+
+    Attributes:
+        crop_padding: zero pixels added on each side before a crop of the original size.
+        horizontal_flip: probability of a mirror image.
+        rotation: largest angle in degrees, to either side.
+        brightness: the factor lies in [max(0, 1 - brightness), 1 + brightness].
+        contrast: the same for contrast.
+        saturation: the same for saturation; does nothing to images of one channel.
+        hue: largest shift of the hue to either side, in turns of the colour circle (0 to 0.5);
+            does nothing to images of one channel.
+    """
+
+    crop_padding: int = 0
+    horizontal_flip: float = 0.0
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The drawn parameters of B images, each a tensor (B,), or None where the step is off.
+
+    Attributes:
+        shift_down: row of the source image that becomes row 0, int32 in ±crop_padding.
+        shift_right: column of the source image that becomes column 0, int32 in ±crop_padding.
+        flip: whether the image is mirrored, bool.
+        angle: rotation in degrees, counter-clockwise, float32.
+        brightness: factor, float32.
+        contrast: factor, float32.
+        saturation: factor, float32.
+        hue: shift in turns, float32.
+    """
+
+    shift_down: Tensor | None = None
+    shift_right: Tensor | None = None
+    flip: Tensor | None = None
+    angle: Tensor | None = None
+    brightness: Tensor | None = None
+    contrast: Tensor | None = None
+    saturation: Tensor | None = None
+    hue: Tensor | None = None
+
+    def __getitem__(self, positions: slice | Tensor) -> Draws:
+        """Return the draws of some of the images, by slice or by a tensor of positions."""
+        return Draws(**{name: value[positions] for name, value in self._drawn().items()})
+
+    def to(self, device: torch.device | str) -> Draws:
+        """Return the draws on `device`."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in self._drawn().items()}
+        return Draws(**moved)
+
+    def _drawn(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> Draws:
+    """Draw the parameters of `count` images.
+
+    Every step has its own random numbers whether it is on or off, so that switching one off leaves
+    what the others draw as it was.
+
+    Args:
+        augmentation: the range of each step.
+        count: number of images, usually a whole epoch's.
+        generator: a CPU generator; the same state gives the same draws.
+
+    Returns:
+        Draws on the CPU, one per image.
+    """
+    uniform = torch.rand(8, count, generator=generator)  # in [0, 1)
+    padding = augmentation.crop_padding
+    return Draws(
+        shift_down=_integers(uniform[0], padding) if padding else None,
+        shift_right=_integers(uniform[1], padding) if padding else None,
+        flip=uniform[2] < augmentation.horizontal_flip if augmentation.horizontal_flip else None,
+        angle=_symmetric(uniform[3], augmentation.rotation) if augmentation.rotation else None,
+        brightness=_factors(uniform[4], augmentation.brightness),
+        contrast=_factors(uniform[5], augmentation.contrast),
+        saturation=_factors(uniform[6], augmentation.saturation),
+        hue=_symmetric(uniform[7], augmentation.hue) if augmentation.hue else None,
+    )
+
+
+def augment(images: Tensor, draws: Draws) -> Tensor:
+    """Apply the drawn parameters to a batch.
+
+    Args:
+        images: uint8 (B, H, W, C) with C 1 or 3, on any device; left unchanged.
+        draws: the parameters of these B images, on the same device.
+
+    Returns:
+        float32 (B, C, H, W) in [0, 1], in channels_last memory format.
+    """
+    moved = _move_pixels(images, draws)
+    if not _changes_colours(draws, channels=images.shape[-1]):
+        return (moved / 255).permute(0, 3, 1, 2)
+    # One plane per channel: (C, B, H, W). The colour arithmetic then runs over contiguous memory.
+    planes = moved.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    planes = _change_colours(planes / 255, draws)
+    return planes.permute(1, 2, 3, 0).contiguous().permute(0, 3, 1, 2)
+
+
+def normalise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tensor) -> Tensor:
+    """Subtract the mean of each channel and divide by its standard deviation.
+
+    Args:
+        images: float (B, C, H, W); left unchanged.
+        mean: (C,), in the units of `images`.
+        std: (C,), in the units of `images`.
+
+    Returns:
+        A tensor like `images`.
+    """
+    to_channels = [
+        torch.as_tensor(value, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+        for value in (mean, std)
+    ]
+    return (images - to_channels[0]) / to_channels[1]
+
+
+def _integers(uniform: Tensor, bound: int) -> Tensor:
+    """Map [0, 1) to the integers -bound to bound, each equally likely."""
+    return (uniform * (2 * bound + 1)).floor().int().clamp_(max=2 * bound) - bound
+
+
+def _symmetric(uniform: Tensor, bound: float) -> Tensor:
+    """Map [0, 1) to [-bound, bound)."""
+    return (2 * uniform - 1) * bound
+
+
+def _factors(uniform: Tensor, strength: float) -> Tensor | None:
+    """Map [0, 1) to torchvision's range of factors for this strength."""
+    if not strength:
+        return None
+    lowest = max(0.0, 1.0 - strength)
+    return lowest + uniform * (1.0 + strength - lowest)
+
+
+def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
+    """Crop, then flip, then rotate: uint8 (B, H, W, C) to the same, in a single gather.
+
+    The three steps are followed backwards: each output pixel is traced to where it lies before
+    the rotation, before the flip and before the crop. A pixel that leaves the image on the way is
+    zero.
+    """
+    cropped, flipped, rotated = draws.shift_down, draws.flip, draws.angle
+    if cropped is None and flipped is None and rotated is None:
+        return images
+    count, height, width, channels = images.shape
+    device = images.device
+    rows = torch.arange(height, device=device, dtype=torch.float32).view(1, -1, 1)
+    columns = torch.arange(width, device=device, dtype=torch.float32).view(1, 1, -1)
+    inside: Tensor | None = None
+    if rotated is not None:
+        rows, columns = _rotated_back(rows, columns, rotated)
+        inside = _within(rows, height) & _within(columns, width)
+    if flipped is not None:
+        # columns or (width - 1 - columns), without a slow select
+        mirrored = flipped.view(-1, 1, 1).float()
+        columns = columns * (1 - 2 * mirrored) + (width - 1) * mirrored
+    if cropped is not None and draws.shift_right is not None:
+        rows = rows + cropped.view(-1, 1, 1)
+        columns = columns + draws.shift_right.view(-1, 1, 1)
+        in_source = _within(rows, height) & _within(columns, width)
+        inside = in_source if inside is None else inside & in_source
+    # Row 0 of `pixels` is a zero pixel, where everything outside is sent.
+    pixels = torch.cat([images.new_zeros(1, channels), images.reshape(-1, channels)])
+    first = torch.arange(count, device=device, dtype=torch.int32).view(-1, 1, 1) * (height * width)
+    index = (first + 1) + rows.int() * width + columns.int()
+    if inside is not None:
+        index = index * inside
+    return pixels.index_select(0, index.reshape(-1)).view(images.shape)
+
+
+def _rotated_back(rows: Tensor, columns: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each pixel of the rotated image lies before rotation, to the nearest pixel."""
+    middle_row, middle_column = (rows.numel() - 1) / 2, (columns.numel() - 1) / 2
+    radians = torch.deg2rad(angle).view(-1, 1, 1)
+    cos, sin = radians.cos(), radians.sin()
+    down, right = rows - middle_row, columns - middle_column
+    source_rows = cos * down + (sin * right + middle_row)
+    source_columns = (middle_column - sin * down) + cos * right
+    return source_rows.round_(), source_columns.round_()
+
+
+def _within(positions: Tensor, size: int) -> Tensor:
+    return positions == positions.clamp(0, size - 1)
+
+
+def _changes_colours(draws: Draws, channels: int) -> bool:
+    for_any = (draws.brightness, draws.contrast)
+    for_rgb = (draws.saturation, draws.hue) if channels == 3 else ()
+    return any(value is not None for value in (*for_any, *for_rgb))
+
+
+def _change_colours(planes: Tensor, draws: Draws) -> Tensor:
+    """Apply the colour steps to float (C, B, H, W) in [0, 1]; `planes` may be overwritten."""
+    is_rgb = len(planes) == 3
+    if draws.brightness is not None:
+        planes = planes.mul_(draws.brightness.view(-1, 1, 1)).clamp_(max=1.0)
+    if draws.contrast is not None:
+        grey = _luma(planes.mean((2, 3))) if is_rgb else planes[0].mean((1, 2))
+        planes = _blended(planes, grey.view(-1, 1, 1), draws.contrast)
+    if draws.saturation is not None and is_rgb:
+        planes = _blended(planes, _luma(planes), draws.saturation)
+    if draws.hue is not None and is_rgb:
+        planes = _hue_shifted(planes, draws.hue)
+    return planes
+
+
+def _luma(planes: Tensor) -> Tensor:
+    red, green, blue = planes
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+
+
+def _blended(planes: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """Return factor * planes + (1 - factor) * other, kept within [0, 1]; overwrites `planes`."""
+    factor = factor.view(-1, 1, 1)
+    return planes.mul_(factor).add_((1 - factor) * other).clamp_(0.0, 1.0)
+
+
+def _hue_shifted(planes: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of RGB planes (3, B, H, W) in the hexagonal HSV model.
+
+    Value and saturation stay, so a channel is `largest - span * d`, where `d` in [0, 1] is how far
+    along the hue circle (of length 6) the channel lies from where it is largest. No pixel has to be
+    sorted into one of six sectors.
+    """
+    red, green, blue = planes
+    largest = torch.maximum(torch.maximum(red, green), blue)
+    span = largest - torch.minimum(torch.minimum(red, green), blue)
+    is_red = (red == largest).float()
+    is_green = (green == largest).float().mul_(1.0 - is_red)
+    is_blue = 1.0 - is_red - is_green
+    hue = (green - blue).mul_(is_red)
+    hue.add_((blue - red).mul_(is_green)).add_((red - green).mul_(is_blue))
+    hue.div_(span.clamp(min=SMALLEST_SPAN))  # a grey pixel has hue 0
+    hue.add_(is_green.mul_(2.0)).add_(is_blue.mul_(4.0)).add_(6.0 * shift.view(-1, 1, 1))
+    shifted = torch.empty_like(planes)
+    for plane, offset in zip(shifted, (5.0, 3.0, 1.0), strict=True):
+        torch.add(hue, offset, out=plane)
+        plane.sub_((plane / 6.0).floor_().mul_(6.0))
+        plane.sub_(2.0).abs_().neg_().add_(2.0).clamp_(0.0, 1.0)
+        plane.mul_(span).neg_().add_(largest)
+    return shifted

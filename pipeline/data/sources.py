@@ -1,0 +1,78 @@
+"""The sources of images, by the name that `data.name` gives them.
+
+To add one, write its `fetch` and `read` in a module of its own and name it in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data import checksums, digits, image_folder, torchvision_sources
+from pipeline.data.collection import Collection
+from pipeline.errors import InputError
+
+DESCRIPTION = "source.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """How to get a kind of images and how to read them.
+
+    Attributes:
+        fetch: ``fetch(raw, local, downloads)`` puts the source's own files into the empty folder
+            `raw` and returns where they are from. `local` is the folder that a person may have put
+            files into, `downloads` one that outlives a failed run. Raises `InputError` when they
+            can't be had.
+        read: ``read(raw, local, image_size, scratch)`` gives the images that `fetch` left in `raw`.
+            Only a source whose images come in many sizes looks at `image_size`. Arrays that are
+            too large for the memory may be mapped in the folder `scratch`.
+    """
+
+    fetch: Callable[[Path, Path, Path], str]
+    read: Callable[[Path, Path, int | None, Path], Collection]
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(digits.fetch, digits.read),
+    "cifar10": Source(torchvision_sources.fetch_cifar10, torchvision_sources.read_cifar10),
+    "cifar100": Source(torchvision_sources.fetch_cifar100, torchvision_sources.read_cifar100),
+    "fashion_mnist": Source(
+        torchvision_sources.fetch_fashion_mnist, torchvision_sources.read_fashion_mnist
+    ),
+    "image_folder": Source(image_folder.fetch, image_folder.read),
+}
+
+
+def describe(raw: Path, name: str, obtained_from: str) -> None:
+    """Write ``source.json``: the source's name, where it is from, and each file's sha256."""
+    paths = sorted(path for path in raw.rglob("*") if path.is_file())
+    files = {path.relative_to(raw).as_posix(): checksums.checksum(path) for path in paths}
+    description = {"name": name, "obtained_from": obtained_from, "files": files}
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (raw / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def verify(raw: Path, name: str) -> None:
+    """Check that `raw` holds the whole of the named source, as `describe` left it.
+
+    Raises:
+        InputError: if it holds another source, or a file is missing or changed.
+    """
+    again = "run the download stage (python -m pipeline download)"
+    try:
+        description = json.loads((raw / DESCRIPTION).read_text(encoding="utf-8"))
+        files = dict(description["files"])
+        found = description["name"]
+    except FileNotFoundError:
+        raise InputError(f"{raw / DESCRIPTION}: does not exist; {again}") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{raw / DESCRIPTION}: is torn; {again}") from None
+    if found != name:
+        raise InputError(f"{raw}: holds '{found}', but data.name is '{name}'; {again}")
+    for relative, expected in files.items():
+        if not (raw / relative).is_file():
+            raise InputError(f"{raw / relative}: does not exist; {again}")
+        checksums.check(raw / relative, expected, "sha256", again)

@@ -1,0 +1,98 @@
+"""What a network costs: parameters, multiply-accumulates, latency and throughput."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+WARM_UP = 5  # runs before the clock starts: caches fill, kernels are chosen
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, and each of its modules back into its own after it."""
+    training = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training:
+            module.training = mode
+
+
+def _synchronize(device: torch.device) -> None:
+    """Wait for the kernels that were started on a GPU; a CPU has none pending."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def parameters(model: nn.Module) -> int:
+    """Return the number of parameters: what is learnt, so no running statistics."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def macs(model: nn.Module, image_size: int, in_channels: int = 3) -> int:
+    """Return the multiply-accumulates of all convolutions and linear layers for one image.
+
+    Args:
+        model: the network; it is run once, in evaluation mode, and left as it was.
+        image_size: height and width of the image, in pixels.
+        in_channels: channels of the image.
+    """
+    weight = next(model.parameters())
+    image = weight.new_zeros((1, in_channels, image_size, image_size))  # (1, C, H, W)
+    with _evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    return int(counter.get_total_flops()) // 2
+
+
+def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
+    """Measure how long one image takes, from the call to the finished logits.
+
+    Args:
+        model: the network, on the image's device; it is left in the mode that it had.
+        image: one normalised image, (1, C, H, W).
+        repeats: how often to measure.
+
+    Returns:
+        The wall-clock time of each run in milliseconds, float64 (repeats,).
+    """
+    milliseconds = np.empty(repeats)  # (repeats,)
+    with _evaluating(model), torch.inference_mode():
+        for _ in range(WARM_UP):
+            model(image)
+        for run in range(repeats):
+            _synchronize(image.device)
+            start = time.perf_counter()
+            model(image)
+            _synchronize(image.device)
+            milliseconds[run] = 1000 * (time.perf_counter() - start)
+    return milliseconds
+
+
+def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
+    """Measure how many images a second the network classifies, in batches of this size.
+
+    Args:
+        model: the network, on the images' device; it is left in the mode that it had.
+        images: a batch of normalised images, (B, C, H, W).
+        repeats: how many such batches to time, one after the other.
+
+    Returns:
+        Images per second.
+    """
+    with _evaluating(model), torch.inference_mode():
+        for _ in range(WARM_UP):
+            model(images)
+        _synchronize(images.device)
+        start = time.perf_counter()
+        for _ in range(repeats):
+            model(images)
+        _synchronize(images.device)
+        return len(images) * repeats / (time.perf_counter() - start)

@@ -1,0 +1,1 @@
+"""What a trained network looks at: feature maps, heatmaps and attention weights."""

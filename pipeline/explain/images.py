@@ -1,0 +1,27 @@
+"""Which test images are explained."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def choose_images(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Choose positions in `labels` of different classes, as long as there are classes left.
+
+    The choice depends on nothing but the arguments, so it is the same for every architecture.
+
+    Args:
+        labels: int64 (N,), the classes of the test images.
+        count: how many to choose; fewer come back if there are fewer images.
+        seed: of the choice.
+
+    Returns:
+        int64 (count,), ordered by class.
+    """
+    generator = np.random.default_rng(seed)
+    queues = [generator.permutation(np.flatnonzero(labels == name)) for name in np.unique(labels)]
+    order = generator.permutation(len(queues))
+    rounds = range(max((len(queue) for queue in queues), default=0))
+    in_turn = [queues[which][r] for r in rounds for which in order if r < len(queues[which])]
+    chosen = np.array(in_turn[:count], dtype=np.int64)
+    return chosen[np.argsort(labels[chosen], kind="stable")]

@@ -1,0 +1,46 @@
+"""The networks: a registry of families, and `build`, which makes one from its settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import choose
+from pipeline.models.cnn import Cnn
+from pipeline.models.densenet import DenseNet
+from pipeline.models.layers import Classifier
+
+FAMILIES: dict[str, type[Classifier]] = {"cnn": Cnn, "densenet": DenseNet}
+
+
+def build(
+    settings: Mapping[str, Any], num_classes: int, image_size: int, in_channels: int = 3
+) -> Classifier:
+    """Return a new network with random weights (drawn from PyTorch's global generator).
+
+    Args:
+        settings: an entry of `architectures:`; `family` picks the constructor, which gets all
+            other keys but `baseline`.
+        num_classes: number of classes K.
+        image_size: height and width of the images, in pixels.
+        in_channels: channels of the images, 3 for RGB.
+
+    Returns:
+        A module that maps normalised images (B, in_channels, image_size, image_size) to logits
+        (B, K).
+
+    Raises:
+        InputError: if a key or a name in `settings` is unknown, or the images are too small.
+    """
+    family = choose(settings.get("family", ""), FAMILIES, "architectures: family")
+    constructor = FAMILIES[family]
+    arguments = {key: value for key, value in settings.items() if key not in ("family", "baseline")}
+    known = [
+        name
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    for key in arguments:
+        choose(key, known, f"architectures: settings of {family}")
+    return constructor(num_classes, image_size, in_channels, **arguments)

@@ -1,0 +1,262 @@
+"""DenseNet-BC, with or without channel attention on what each dense layer adds.
+
+Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional Networks",
+https://arxiv.org/abs/1608.06993
+Pleiss, Chen, Huang, Li, van der Maaten and Weinberger, "Memory-Efficient Implementation of
+DenseNets", https://arxiv.org/abs/1707.06990 (`efficient`)
+Hu et al., "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507 (attention)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.errors import InputError
+from pipeline.models.attention import ChannelAttention, make_attention
+from pipeline.models.layers import Classifier, check_image_size
+
+
+@contextmanager
+def _repeating(norm: nn.BatchNorm2d, training: bool) -> Iterator[None]:
+    """Let batch norm repeat a forward pass, in the mode it had then, without counting it twice.
+
+    The repeat updates copies of the running statistics. It can't do without any: checkpointing
+    demands that it saves as many tensors for the backward pass as the first pass did.
+    """
+    mode = norm.training
+    statistics = dict(norm.named_buffers())
+    norm.training = training
+    for name, tensor in statistics.items():
+        setattr(norm, name, tensor.clone())
+    try:
+        yield
+    finally:
+        norm.training = mode
+        for name, tensor in statistics.items():
+            setattr(norm, name, tensor)
+
+
+class DenseLayer(nn.Module):
+    """Adds `growth_rate` feature maps computed from all the earlier ones of its block."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        growth_rate: int,
+        bn_size: int,
+        drop_rate: float,
+        efficient: bool,
+        attention: str,
+        reduction: int,
+    ) -> None:
+        super().__init__()
+        bottleneck = bn_size * growth_rate
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(in_channels, bottleneck, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(bottleneck)
+        self.relu2 = nn.ReLU()
+        self.conv2 = nn.Conv2d(bottleneck, growth_rate, 3, padding=1, bias=False)
+        self.attention = make_attention(attention, growth_rate, reduction)
+        self.dropout = nn.Dropout(drop_rate)
+        self.efficient = efficient
+
+    def bottleneck(self, *features: Tensor) -> Tensor:
+        """Join all earlier features and reduce them to bn_size * growth_rate channels."""
+        x = torch.cat(features, 1)  # (B, in_channels, H, W)
+        return self.conv1(self.relu1(self.norm1(x)))  # (B, bn_size * growth_rate, H, W)
+
+    def recomputed_bottleneck(self, *features: Tensor) -> Tensor:
+        """Compute the same, but store nothing for the backward pass: it computes it again."""
+        training = self.norm1.training
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _repeating(self.norm1, training)
+
+        return checkpoint(
+            self.bottleneck,
+            *features,
+            use_reentrant=False,
+            preserve_rng_state=False,  # nothing is drawn in there
+            context_fn=contexts,
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Map features, each (B, C_i, H, W), to (B, growth_rate, H, W)."""
+        if self.efficient and torch.is_grad_enabled():
+            x = self.recomputed_bottleneck(*features)  # (B, bn_size * growth_rate, H, W)
+        else:
+            x = self.bottleneck(*features)  # (B, bn_size * growth_rate, H, W)
+        x = self.conv2(self.relu2(self.norm2(x)))  # (B, growth_rate, H, W)
+        return self.dropout(self.attention(x))  # (B, growth_rate, H, W)
+
+
+class DenseBlock(nn.Module):
+    """Dense layers, each fed with the block's input and what all layers before it added."""
+
+    def __init__(self, layers: Sequence[DenseLayer]) -> None:
+        super().__init__()
+        for number, layer in enumerate(layers, start=1):
+            self.add_module(f"layer{number}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C + layers * growth_rate, H, W)."""
+        features = [x]
+        for layer in self.children():
+            features.append(layer(features))  # (B, growth_rate, H, W)
+        return torch.cat(features, 1)  # (B, C + layers * growth_rate, H, W)
+
+
+class Transition(nn.Module):
+    """Reduces the channels, and halves height and width, between two blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.relu = nn.ReLU()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.pool = nn.AvgPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H // 2, W // 2)."""
+        return self.pool(self.conv(self.relu(self.norm(x))))
+
+
+def _small_stem(in_channels: int, out_channels: int) -> nn.Module:
+    """Return the stem for small images: it keeps height and width."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv))
+
+
+def _imagenet_stem(in_channels: int, out_channels: int) -> nn.Module:
+    """Return the stem for large images: it divides height and width by four, rounding up."""
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3, bias=False),
+            norm=nn.BatchNorm2d(out_channels),
+            relu=nn.ReLU(),
+            pool=nn.MaxPool2d(3, stride=2, padding=1),
+        )
+    )
+
+
+class DenseNet(Classifier):
+    """DenseNet-BC: a stem, dense blocks with transitions between them, and a linear head.
+
+    The defaults are DenseNet-BC with 40 layers and growth rate 12, for 32x32 images.
+
+    Args:
+        num_classes: number of classes K.
+        image_size: height and width of the images in pixels.
+        in_channels: channels of the images.
+        growth_rate: feature maps that each dense layer adds (k in the paper).
+        block_config: number of dense layers in each block.
+        compression: share of the channels that a transition keeps (theta in the paper).
+        num_init_features: channels of the stem.
+        bn_size: the 1x1 convolution of a dense layer has bn_size * growth_rate channels.
+        drop_rate: probability of dropping a value that a dense layer adds, in training.
+        small_inputs: a 3x3 stem that keeps the size, instead of ImageNet's that quarters it.
+        efficient: trade time for memory: compute the bottlenecks again in the backward pass
+            instead of storing them; the results are the same.
+        attention: a name in `attention.ATTENTIONS`, for what each dense layer adds.
+        reduction: channels per hidden unit of channel attention.
+
+    Raises:
+        InputError: if the images are too small for the strides, or a setting is not one of its
+            choices.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int,
+        in_channels: int = 3,
+        *,
+        growth_rate: int = 12,
+        block_config: Sequence[int] = (6, 6, 6),
+        compression: float = 0.5,
+        num_init_features: int = 24,
+        bn_size: int = 4,
+        drop_rate: float = 0.0,
+        small_inputs: bool = True,
+        efficient: bool = False,
+        attention: str = "none",
+        reduction: int = 16,
+    ) -> None:
+        super().__init__()
+        if not block_config:
+            raise InputError("architectures: block_config: [] is empty; name one block or more")
+        smallest = 2 ** (len(block_config) - 1)  # each transition halves, rounding down
+        if not small_inputs:
+            smallest = 4 * (smallest - 1) + 1  # the stem quarters, rounding up
+        settings = f"block_config {list(block_config)} and small_inputs {str(small_inputs).lower()}"
+        check_image_size(image_size, smallest, f"densenet with {settings}")
+
+        stem = _small_stem if small_inputs else _imagenet_stem
+        channels = num_init_features
+        self.stem = stem(in_channels, channels)
+        self.trunk: list[str] = []  # the names of blocks and transitions, in order
+        for number, layers in enumerate(block_config, start=1):
+            if number > 1:
+                kept = max(1, int(channels * compression))
+                self._append(f"transition{number - 1}", Transition(channels, kept))
+                channels = kept
+            block = DenseBlock(
+                [
+                    DenseLayer(
+                        channels + index * growth_rate,
+                        growth_rate=growth_rate,
+                        bn_size=bn_size,
+                        drop_rate=drop_rate,
+                        efficient=efficient,
+                        attention=attention,
+                        reduction=reduction,
+                    )
+                    for index in range(layers)
+                ]
+            )
+            self._append(f"block{number}", block)
+            channels += layers * growth_rate
+        self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        self.classifier = nn.Linear(channels, num_classes)
+        self._initialise()
+
+    def _append(self, name: str, module: nn.Module) -> None:
+        self.add_module(name, module)
+        self.trunk.append(name)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, K)."""
+        x = self.stem(images)  # (B, num_init_features, h, w)
+        for name in self.trunk:
+            x = getattr(self, name)(x)  # a block adds channels, a transition halves h and w
+        x = self.relu(self.norm(x))  # (B, channels, h, w)
+        x = x.mean((2, 3))  # (B, channels)
+        return self.classifier(x)  # (B, K)
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """Return the stem and the blocks: stem, block1, block2, ..."""
+        blocks = {name: block for name, block in self.named_children() if name.startswith("block")}
+        return {"stem": self.stem, **blocks}
+
+    def attention_layers(self) -> dict[str, ChannelAttention]:
+        """Return block1.layer1, block1.layer2, ...; empty without attention."""
+        return {
+            name.removesuffix(".attention"): module
+            for name, module in self.named_modules()
+            if isinstance(module, ChannelAttention)
+        }

@@ -1,0 +1,340 @@
+"""The typed schema of params.yaml: the one place that says which settings exist and what is valid.
+
+`load` turns the file into a frozen `Settings` or raises an `InputError` that names the key, its
+value, what would be right and the file to change. Nothing heavy is imported here, since both
+engines and every command check the settings before they do anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import InputError, suggestion
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+# Names become folders, stage addresses and rule names, and reach a shell: nothing else is let in.
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+Activation = Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"]
+Attention = Literal["none", "channel"]
+SourceName = Literal["digits", "cifar10", "cifar100", "fashion_mnist", "image_folder"]
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: read-only, and every key in it is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Cnn(Section):
+    """The plain network of convolution, batch norm, activation and pool (family ``cnn``)."""
+
+    family: Literal["cnn"]
+    channels: Annotated[list[PositiveInt], Field(min_length=1)]
+    kernel_size: Literal[3, 5]
+    activation: Activation
+    hidden: PositiveInt
+    dropout: Probability
+    attention: Attention
+    reduction: PositiveInt
+    baseline: str | None = None
+
+
+class DenseNet(Section):
+    """DenseNet-BC (family ``densenet``), https://arxiv.org/abs/1608.06993."""
+
+    family: Literal["densenet"]
+    growth_rate: PositiveInt
+    block_config: Annotated[list[PositiveInt], Field(min_length=1)]
+    compression: Annotated[float, Field(gt=0, le=1)]
+    num_init_features: PositiveInt
+    bn_size: PositiveInt
+    drop_rate: Probability
+    small_inputs: bool
+    efficient: bool
+    attention: Attention
+    reduction: PositiveInt
+    baseline: str | None = None
+
+
+Architecture = Annotated[Cnn | DenseNet, Field(discriminator="family")]
+
+
+class Data(Section):
+    """Which images, and at what size."""
+
+    name: SourceName
+    path: Annotated[str, Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None
+    normalisation: Literal["training", "imagenet"]
+
+    @model_validator(mode="after")
+    def _own_images_need_a_size(self) -> Data:
+        if self.name == "image_folder" and self.image_size is None:
+            raise ValueError(
+                "image_size: own images come in many sizes; set one in pixels, such as 224"
+            )
+        return self
+
+
+class Split(Section):
+    """How the images are divided into training, validation and test."""
+
+    seed: NonNegativeInt
+    validation_fraction: Fraction
+    test_fraction: Fraction
+    max_per_class: PositiveInt | None
+
+
+class Plateau(Section):
+    """ReduceLROnPlateau on the validation loss."""
+
+    factor: Fraction
+    patience: NonNegativeInt
+
+
+class Augmentation(Section):
+    """What is drawn anew for every training image in every epoch."""
+
+    crop_padding: NonNegativeInt
+    horizontal_flip: Annotated[float, Field(ge=0, le=1)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    brightness: Annotated[float, Field(ge=0, le=1)]
+    contrast: Annotated[float, Field(ge=0, le=1)]
+    saturation: Annotated[float, Field(ge=0, le=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class Train(Section):
+    """The one recipe under which every architecture is trained."""
+
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["adam", "adamw", "sgd"]
+    learning_rate: PositiveFloat
+    momentum: Probability
+    weight_decay: NonNegativeFloat
+    label_smoothing: Probability
+    schedule: Literal["fixed", "plateau", "cosine"]
+    plateau: Plateau
+    augmentation: Augmentation
+
+
+class Compute(Section):
+    """On what the networks run, and in which precision."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: PositiveInt
+
+
+class Evaluate(Section):
+    """How the trained networks are measured."""
+
+    batch_size: PositiveInt
+    latency_repeats: Annotated[int, Field(ge=3)]
+
+
+class Explain(Section):
+    """What the figures of feature maps and heatmaps show."""
+
+    images: Annotated[int, Field(ge=1, le=10)]
+    channels: Annotated[int, Field(ge=1, le=64)]
+    seed: NonNegativeInt
+
+
+class Report(Section):
+    """How the comparison is judged."""
+
+    confidence: Fraction
+    resamples: Annotated[int, Field(ge=100)]
+    margin: NonNegativeFloat
+    seed: NonNegativeInt
+
+
+class Settings(Section):
+    """All of params.yaml."""
+
+    model: str
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    architectures: Annotated[dict[str, Architecture], Field(min_length=1)]
+    data: Data
+    split: Split
+    train: Train
+    compute: Compute
+    evaluate: Evaluate
+    explain: Explain
+    report: Report
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is listed twice; every seed is one training run")
+        return seeds
+
+    @field_validator("architectures")
+    @classmethod
+    def _names_are_plain(cls, architectures: dict[str, Any]) -> dict[str, Any]:
+        for name in architectures:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"'{name}' is no name for an architecture; use lower-case letters, digits "
+                    "and _, beginning with a letter"
+                )
+        return architectures
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Settings:
+        known = list(self.architectures)
+        if self.model not in known:
+            raise ValueError(_not_one_of("model", self.model, known))
+        for name, architecture in self.architectures.items():
+            baseline = architecture.baseline
+            if baseline is None:
+                continue
+            where = f"architectures.{name}.baseline"
+            if baseline not in known:
+                raise ValueError(_not_one_of(where, baseline, known))
+            if baseline == name:
+                raise ValueError(f"{where}: '{name}' can't be its own baseline")
+        return self
+
+
+def load(path: Path) -> Settings:
+    """Read and check a settings file.
+
+    Args:
+        path: the file, usually ``params.yaml``.
+
+    Raises:
+        InputError: if it can't be read, is no YAML, or a setting in it is wrong. Of several
+            mistakes each is named, on one line.
+    """
+    return check(read(path), path.name)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the plain contents of a YAML 1.2 settings file, anchors and merge keys resolved.
+
+    Raises:
+        InputError: if it is missing, not UTF-8, not YAML, or not a mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; run from the project's folder, or name one with --params"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: can't be read: {error}") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InputError(f"{path.name}: line {line}: not valid YAML: {error.problem}") from None
+    except YAMLError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(f"{path.name}: not valid YAML: {first_line}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name}: expected a mapping of settings, found {content!r}")
+    return content
+
+
+def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
+    """Return the settings in `content`, or raise an `InputError` that begins with `where`."""
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        messages = [_explain(detail) for detail in error.errors()]
+        raise InputError("; ".join(f"{where}: {message}" for message in messages)) from None
+
+
+def _not_one_of(where: str, value: object, known: Iterable[str]) -> str:
+    names = list(known)
+    return (
+        f"{where}: '{value}' is not one of {', '.join(names)}" + suggestion(str(value), names)
+    )
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """Say one of pydantic's findings as ``key: value, what would be right``."""
+    parts = _settings_path(detail["loc"])
+    where = ".".join(str(part) for part in parts)
+    value = detail["input"]
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{where}: no such setting{suggestion(str(parts[-1]), _siblings(parts))}"
+        case "missing":
+            return f"{where}: is missing"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{where}: {value!r}: expected a mapping of settings"
+        case "literal_error":
+            choices = [str(choice) for choice in _choices(context.get("expected", ""))]
+            return _not_one_of(where, value, choices)
+        case "union_tag_invalid":
+            choices = _choices(context.get("expected_tags", ""))
+            return _not_one_of(f"{where}.family", context.get("tag"), choices)
+        case "union_tag_not_found":
+            return f"{where}.family: is missing"
+        case "value_error":
+            reason = str(context["error"])
+            if not where:
+                return reason
+            return f"{where}.{reason}" if reason.startswith("image_size") else f"{where}: {reason}"
+    expected = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{where}: {value!r}: {expected}"
+
+
+def _settings_path(location: tuple[int | str, ...]) -> list[int | str]:
+    """Drop from pydantic's location what is no key of the file (the tag of the union)."""
+    path: list[int | str] = []
+    for position, part in enumerate(location):
+        if position == 2 and location[0] == "architectures":
+            continue
+        path.append(part)
+    return path
+
+
+def _siblings(path: list[int | str]) -> list[str]:
+    """Return the settings that exist beside the last key of `path`."""
+    names = {"train": Train, "data": Data, "split": Split, "compute": Compute}
+    names |= {"evaluate": Evaluate, "explain": Explain, "report": Report}
+    if len(path) == 1:
+        return list(Settings.model_fields)
+    if path[0] == "architectures":
+        return [name for kind in (Cnn, DenseNet) for name in kind.model_fields]
+    section: Any = names[str(path[0])]
+    for part in path[1:-1]:
+        section = section.model_fields[str(part)].annotation
+    return list(section.model_fields)
+
+
+def _choices(expected: str) -> list[str]:
+    """Return the choices in pydantic's ``'a', 'b' or 'c'``."""
+    return [choice.strip(" '") for choice in re.split(r",| or ", expected)]
+
+
+SOURCES: tuple[str, ...] = get_args(SourceName)

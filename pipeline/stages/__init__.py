@@ -1,0 +1,1 @@
+"""The stages of the graph: each reads its inputs, calls the rest of the package, writes outputs."""

@@ -1,0 +1,29 @@
+"""download: get the source's own files into one folder, whole and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.data import sources
+from pipeline.data.staging import staged
+from pipeline.errors import choose
+from pipeline.params import Data
+from pipeline.progress import say
+
+
+def run(data_settings: Data, out: Path, downloads: Path) -> None:
+    """Fetch the source that `data.name` names.
+
+    Args:
+        data_settings: the section `data` of the settings.
+        out: the folder to make, usually ``data/raw``; it appears whole or not at all.
+        downloads: a folder that keeps finished downloads when a later step fails.
+
+    Raises:
+        InputError: if the source can't be had, or its files are not what they should be.
+    """
+    name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
+    with staged(out) as folder:
+        obtained_from = sources.SOURCES[name].fetch(folder, Path(data_settings.path), downloads)
+        sources.describe(folder, name, obtained_from)
+    say(f"download: {name} from {obtained_from} is in {out}")

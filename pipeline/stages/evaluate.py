@@ -1,0 +1,81 @@
+"""Measure one trained network on the test split, which nothing has looked at before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import models
+from pipeline.data import arrays
+from pipeline.evaluation import cost
+from pipeline.evaluation.metrics import classification_metrics
+from pipeline.files import whole
+from pipeline.params import Settings
+from pipeline.progress import say, track
+from pipeline.training import compute
+from pipeline.training.batches import plain_batches, to_device
+from pipeline.training.loop import predict
+from pipeline.training.weights import load_weights
+
+THROUGHPUT_REPEATS = 5
+
+def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:
+    """Evaluate and write ``logits.npy``, ``metrics.json`` and ``timings.json``.
+
+    The logits are computed in fp32, so that what is reported doesn't depend on what the hardware
+    rounds to.
+
+    Args:
+        settings: all of params.yaml; `architectures`, `evaluate` and `compute` are used.
+        model: a key of `settings.architectures`.
+        weights: the ``model.safetensors`` of one training run.
+        splits: the folder that the split stage wrote.
+        out: the folder to write.
+
+    Raises:
+        InputError: if the weights or the splits are missing, torn, or don't fit the settings.
+    """
+    dataset = arrays.read(splits)
+    with compute.prepare(settings.compute, precision="fp32") as hardware:
+        network = models.build(
+            settings.architectures[model].model_dump(),
+            len(dataset.classes),
+            dataset.image_size,
+            dataset.channels,
+        )
+        load_weights(network, weights)
+        network = network.to(hardware.device, memory_format=torch.channels_last).eval()
+        test = to_device(dataset, "test", hardware.device)
+        size = settings.evaluate.batch_size
+        steps = -(-len(test) // size)
+        batches = track(plain_batches(test, size), f"{model}: test images", total=steps)
+        logits = torch.cat([part for part, _ in predict(network, batches, hardware)]).cpu().numpy()
+        images, _ = next(iter(plain_batches(test, size)))
+        latency = cost.latency(network, images[:1], settings.evaluate.latency_repeats)
+        throughput = cost.throughput(network, images, THROUGHPUT_REPEATS)
+
+    labels = test.labels.cpu().numpy()
+    metrics = classification_metrics(logits, labels, dataset.classes) | {
+        "parameters": cost.parameters(network),
+        "macs": cost.macs(network, dataset.image_size, dataset.channels),
+    }
+    timings = {
+        "latency_ms": round(float(np.median(latency)), 4),
+        "latency_ms_p95": round(float(np.percentile(latency, 95)), 4),
+        "throughput": round(throughput, 1),
+        "throughput_batch": len(images),
+        "device_name": hardware.name,
+        "threads": hardware.threads,
+    }
+    say(
+        f"{model}: test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images, "
+        f"{timings['latency_ms']:.2f} ms for one, {timings['throughput']:,.0f} images/s"
+    )
+    with whole(out) as folder:
+        np.save(folder / "logits.npy", logits.astype(np.float32))
+        for name, content in (("metrics", metrics), ("timings", timings)):
+            text = json.dumps(content, indent=2) + "\n"
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,140 @@
+"""Train one architecture with one seed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import models
+from pipeline.data import arrays
+from pipeline.evaluation import cost
+from pipeline.files import whole
+from pipeline.params import Settings
+from pipeline.progress import Steps, say
+from pipeline.training import compute
+from pipeline.training.batches import to_device
+from pipeline.training.loop import Epoch, Trained, train
+from pipeline.training.randomness import derive
+from pipeline.training.weights import save_weights
+
+
+def run(settings: Settings, model: str, seed: int, splits: Path, out: Path) -> None:
+    """Train and write ``model.safetensors``, ``history.csv`` and ``train.json``.
+
+    Args:
+        settings: all of params.yaml; `architectures`, `train` and `compute` are used.
+        model: a key of `settings.architectures`.
+        seed: of the initial weights, the order, the augmentation and the dropout.
+        splits: the folder that the split stage wrote.
+        out: the folder to write.
+
+    Raises:
+        InputError: if the network doesn't fit the images, or the splits can't be read.
+        StageError: if the loss becomes NaN.
+    """
+    dataset = arrays.read(splits)
+    with compute.prepare(settings.compute) as hardware:
+        torch.manual_seed(derive(seed, 0, "initial weights"))
+        network = models.build(
+            settings.architectures[model].model_dump(),
+            len(dataset.classes),
+            dataset.image_size,
+            dataset.channels,
+        )
+        network = network.to(hardware.device, memory_format=torch.channels_last)
+        training = to_device(dataset, "train", hardware.device)
+        validation = to_device(dataset, "validation", hardware.device)
+        say(
+            f"{model}, seed {seed}: {cost.parameters(network):,} parameters, "
+            f"{len(training):,} training and {len(validation):,} validation images, "
+            f"{hardware.precision} on {hardware.name}, {hardware.threads} thread(s)"
+        )
+        with _shown(settings.train.epochs, len(training)) as shown:
+            trained = train(
+                network,
+                training,
+                validation,
+                settings.train,
+                seed,
+                hardware,
+                on_epoch=shown.epoch,
+                on_step=shown.step,
+            )
+    say(
+        f"best epoch {trained.best.epoch} of {len(trained.history)}: "
+        f"validation accuracy {trained.best.validation_accuracy:.2%}"
+    )
+    with whole(out) as folder:
+        _write_history(folder / "history.csv", trained)
+        record = {
+            "model": model,
+            "seed": seed,
+            "epochs": len(trained.history),
+            "best_epoch": trained.best.epoch,
+            "validation_accuracy": trained.best.validation_accuracy,
+            "validation_loss": trained.best.validation_loss,
+            "parameters": cost.parameters(network),
+            "precision": hardware.precision,
+            "device": hardware.device.type,
+            "device_name": hardware.name,
+            "threads": hardware.threads,
+            "versions": versions(),
+        }
+        (folder / "train.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        save_weights(trained.weights, folder / "model.safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a training's result may depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+    }
+
+
+def _write_history(path: Path, trained: Trained) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = [field.name for field in dataclasses.fields(Epoch)]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for epoch in trained.history:
+            row: dict[str, Any] = dataclasses.asdict(epoch)
+            row["seconds"] = round(epoch.seconds, 3)
+            writer.writerow(row)
+
+
+class _Shown:
+    """Shows a training as it goes: a bar within an epoch, a line after it."""
+
+    def __init__(self, steps: Steps, epochs: int, images: int) -> None:
+        self._steps = steps
+        self._epochs = epochs
+        self._images = images
+
+    def step(self, epoch: int, images: int) -> None:
+        self._steps.advance(f"epoch {epoch}/{self._epochs}", images)
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._steps.line(
+            f"epoch {epoch.epoch}/{self._epochs}: "
+            f"loss {epoch.train_loss:.4f} / {epoch.validation_loss:.4f} (training / validation), "
+            f"accuracy {epoch.train_accuracy:.2%} / {epoch.validation_accuracy:.2%}, "
+            f"learning rate {epoch.learning_rate:.2g}, "
+            f"{self._images / epoch.seconds:,.0f} images/s"
+        )
+
+
+@contextmanager
+def _shown(epochs: int, images: int) -> Iterator[_Shown]:
+    with Steps.over(epochs * images, "images") as steps:
+        yield _Shown(steps, epochs, images)

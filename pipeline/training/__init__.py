@@ -1,0 +1,1 @@
+"""The one recipe under which every architecture is trained."""

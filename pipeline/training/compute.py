@@ -1,0 +1,132 @@
+"""Where the networks run, and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.errors import InputError
+from pipeline.params import Compute
+from pipeline.progress import say
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What `prepare` chose.
+
+    Attributes:
+        device: where tensors live.
+        precision: ``fp32`` or ``bf16``, of the convolutions and matrix products.
+        threads: CPU threads of this process.
+        name: of the GPU or CPU, for the record.
+    """
+
+    device: torch.device
+    precision: str
+    threads: int
+    name: str
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which forward passes run; off for fp32."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+        )
+
+
+@contextlib.contextmanager
+def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware]:
+    """Set up this process as `compute` says and hold the GPU, if it uses one, for itself.
+
+    Args:
+        compute: the settings.
+        precision: overrides `compute.precision`.
+
+    Raises:
+        InputError: if a GPU is asked for and there is none.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    chosen = precision or compute.precision
+    with _device(compute.device) as device:
+        yield Hardware(
+            device=device,
+            precision=_best_precision(device) if chosen == "auto" else chosen,
+            threads=compute.threads,
+            name=_name(device),
+        )
+
+
+@contextlib.contextmanager
+def _device(wanted: str) -> Iterator[torch.device]:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "params.yaml: compute.device: 'cuda', but PyTorch finds no GPU here; "
+            "use auto or cpu, or look at what nvidia-smi says"
+        )
+    if wanted == "cpu" or not torch.cuda.is_available():
+        yield torch.device("cpu")
+    else:
+        with _free_gpu() as index:
+            yield torch.device("cuda", index)
+
+
+@contextlib.contextmanager
+def _free_gpu() -> Iterator[int]:
+    """Hold the first GPU that no other job holds: two on one would share memory and time."""
+    from filelock import FileLock, Timeout
+
+    locks = [_gpu_lock_path(index) for index in range(torch.cuda.device_count())]
+    waiting = False
+    while True:
+        for index, path in enumerate(locks):
+            try:
+                with FileLock(path, timeout=0, mode=0o666):
+                    torch.cuda.set_device(index)
+                    yield index
+                    return
+            except Timeout:
+                continue
+        if not waiting:
+            say("waiting for a GPU: other jobs hold all of them")
+            waiting = True
+        time.sleep(1)
+
+
+def _gpu_lock_path(index: int) -> Path:
+    identity = torch.cuda.get_device_properties(index).uuid
+    return Path(tempfile.gettempdir()) / f"regard-gpu-{identity}.lock"
+
+
+def _best_precision(device: torch.device) -> str:
+    """Return bf16 where it is done in hardware: elsewhere it is slower than fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_bf16 else "fp32"
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    """Return the processor's model name, or its architecture where the system doesn't tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,126 @@
+"""The command line as a person meets it: exit codes, single lines, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m pipeline`` with `arguments` in `cwd`."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def refused(tmp_path: Path, *arguments: str) -> str:
+    """Run a command that must refuse its input and leave nothing behind; return what it said."""
+    before = sorted(tmp_path.rglob("*"))
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    return done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_text((ROOT / "presets" / "smoke.yaml").read_text())
+    return tmp_path
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    """Replace a piece of the folder's params.yaml, which must be there."""
+    params = folder / "params.yaml"
+    text = params.read_text()
+    assert old in text
+    params.write_text(text.replace(old, new))
+
+
+STAGES = [
+    ("download",),
+    ("split",),
+    ("train", "--model", "cnn", "--seed", "0"),
+    ("evaluate", "--model", "cnn", "--seed", "0"),
+    ("explain", "--model", "cnn"),
+    ("report",),
+]
+
+
+@pytest.mark.parametrize("stage", [("check",), *STAGES], ids=lambda stage: stage[0])
+def test_every_command_checks_all_settings_first(folder: Path, stage: tuple[str, ...]) -> None:
+    edit(folder, "margin:", "margn:")
+    message = refused(folder, *stage)
+    assert "params.yaml: report.margn: no such setting (did you mean 'margin'?)" in message
+
+
+def test_negative_epochs_are_refused(folder: Path) -> None:
+    edit(folder, "epochs: 2 ", "epochs: -2 ")
+    assert "params.yaml: train.epochs: -2" in refused(folder, "check")
+
+
+def test_unknown_model_lists_the_known(folder: Path) -> None:
+    message = refused(folder, "train", "--model", "resnet", "--seed", "0")
+    assert "--model: 'resnet' is not one of cnn, ca_cnn, densenet, se_densenet" in message
+
+
+@pytest.mark.parametrize("stage", STAGES[1:], ids=lambda stage: stage[0])
+def test_missing_input_is_named(folder: Path, stage: tuple[str, ...]) -> None:
+    message = refused(folder, *stage)
+    assert "data/" in message
+
+
+def test_outside_a_project_the_missing_settings_are_named(tmp_path: Path) -> None:
+    assert "params.yaml: no such file" in refused(tmp_path, "check")
+
+
+def test_networks_too_deep_for_the_images_are_refused(folder: Path) -> None:
+    assert run("download", cwd=folder).returncode == 0
+    assert run("split", cwd=folder).returncode == 0
+    edit(folder, "channels: [8, 16]", "channels: [8, 16, 32, 64]")
+    message = refused(folder, "train", "--model", "cnn", "--seed", "0")
+    assert "image_size" in message
+
+
+def test_gpu_that_is_not_there_is_told(folder: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert run("download", cwd=folder).returncode == 0
+    assert run("split", cwd=folder).returncode == 0
+    edit(folder, "device: auto", "device: cuda")
+    assert "compute.device: 'cuda'" in refused(folder, "train", "--model", "cnn", "--seed", "0")
+
+
+def test_models_are_listed_with_parameters_and_macs(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "presets" / "cifar10.yaml").read_text())
+    done = run("models", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # SPEC: the tutorial's networks and DenseNet-BC L=40 k=12, all for 10 classes at 32x32
+    for count in ("1,147,914", "1,150,602", "176,122"):
+        assert count in done.stdout
+
+
+def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
+    code = (
+        "import sys; from pathlib import Path; import pipeline.__main__; "
+        "from pipeline.params import load; load(Path('params.yaml')); "
+        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'dvc'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,102 @@
+"""Costs: published multiply-accumulates, closed forms, and a measurement that leaves no trace."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.evaluation import cost
+from pipeline.models import build
+
+BC_100 = {"family": "densenet", "growth_rate": 12, "block_config": [16, 16, 16]}
+
+
+class Sleeper(nn.Module):
+    """Takes a known time, and remembers how it was called."""
+
+    def __init__(self, milliseconds: float) -> None:
+        super().__init__()
+        self.milliseconds = milliseconds
+        self.modes: list[tuple[bool, bool]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.modes.append((self.training, torch.is_inference_mode_enabled()))
+        time.sleep(self.milliseconds / 1000)
+        return images
+
+
+def test_densenet_bc_100_12_has_the_published_cost() -> None:
+    model = build(BC_100, 10, 32)
+    assert cost.parameters(model) == 769_162
+    assert cost.macs(model, 32) == 287_929_692
+
+
+def test_macs_of_the_cnn_are_its_closed_form() -> None:
+    convolutions = 9 * (3 * 32 * 32**2 + 32 * 64 * 16**2 + 64 * 128 * 8**2)
+    linears = 2048 * 512 + 512 * 10
+    assert cost.macs(build({"family": "cnn"}, 10, 32), 32, 3) == convolutions + linears
+
+
+def test_macs_include_the_linears_of_channel_attention() -> None:
+    plain = build({"family": "cnn"}, 10, 32)
+    attentive = build({"family": "cnn", "attention": "channel", "reduction": 16}, 10, 32)
+    extra = 2 * (32 * 2 + 64 * 4 + 128 * 8)
+    assert cost.macs(attentive, 32) - cost.macs(plain, 32) == extra
+    assert cost.parameters(attentive) - cost.parameters(plain) == extra
+    squeezed = build({**BC_100, "attention": "channel", "reduction": 16}, 10, 32)
+    assert cost.macs(squeezed, 32) == 287_929_692 + 48 * 2 * 12
+
+
+def test_macs_follow_image_size_and_channels() -> None:
+    model = build({"family": "cnn", "channels": [8], "hidden": 4}, 10, 28, in_channels=1)
+    assert cost.macs(model, 28, 1) == 9 * 8 * 28**2 + 8 * 14**2 * 4 + 4 * 10
+
+
+@pytest.mark.parametrize("efficient", [False, True])
+def test_measuring_leaves_the_model_as_it_was(efficient: bool) -> None:
+    settings = {"family": "densenet", "block_config": [2, 2], "efficient": efficient}
+    model = build(settings, 10, 16).train()
+    frozen = model.get_submodule("block1.layer1").eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    cost.macs(model, 16)
+    cost.latency(model, torch.zeros(1, 3, 16, 16), repeats=1)
+    cost.throughput(model, torch.zeros(4, 3, 16, 16), repeats=1)
+    assert torch.equal(torch.rand(1), expected)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    modes = {module: module.training for module in model.modules()}
+    assert not any(modes[module] for module in frozen.modules())
+    assert modes[model]
+    assert modes[model.get_submodule("block1.layer2")]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_model_is_restored_when_the_measurement_fails() -> None:
+    model = build({"family": "cnn"}, 10, 32).train()
+    with pytest.raises(RuntimeError):
+        cost.macs(model, 31, 5)
+    assert all(module.training for module in model.modules())
+
+
+def test_latency_is_in_milliseconds_per_run() -> None:
+    sleeper = Sleeper(milliseconds=5)
+    times = cost.latency(sleeper, torch.zeros(1, 3, 8, 8), repeats=4)
+    assert times.shape == (4,)
+    assert times.dtype == np.float64
+    assert times.min() >= 5
+    assert np.median(times) < 50
+    assert sleeper.modes == [(False, True)] * (cost.WARM_UP + 4)
+
+
+def test_throughput_is_in_images_per_second() -> None:
+    sleeper = Sleeper(milliseconds=10)
+    rate = cost.throughput(sleeper, torch.zeros(16, 3, 8, 8), repeats=5)
+    assert 160 < rate <= 1600
+    assert sleeper.modes == [(False, True)] * (cost.WARM_UP + 5)

@@ -1,0 +1,180 @@
+"""Wrong settings are refused with one line that says what, where and what would be right."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.params import check, load, read
+
+ROOT = Path(__file__).parents[2]
+CONTENT = read(ROOT / "params.yaml")
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The shipped settings with the one at `path` set to `value`."""
+    content = copy.deepcopy(CONTENT)
+    *parents, last = path.split(".")
+    section = content
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "model",
+            "se_densnet",
+            "params.yaml: model: 'se_densnet' is not one of cnn, ca_cnn, densenet, se_densenet "
+            "(did you mean 'se_densenet'?)",
+        ),
+        (
+            "train.optimizer",
+            "adamm",
+            "params.yaml: train.optimizer: 'adamm' is not one of adam, adamw, sgd "
+            "(did you mean 'adam'?)",
+        ),
+        (
+            "train.epoch",
+            3,
+            "params.yaml: train.epoch: no such setting (did you mean 'epochs'?)",
+        ),
+        ("modle", "cnn", "params.yaml: modle: no such setting (did you mean 'model'?)"),
+        (
+            "train.augmentation.rotatoin",
+            5,
+            "params.yaml: train.augmentation.rotatoin: no such setting (did you mean 'rotation'?)",
+        ),
+        (
+            "architectures.cnn.kernelsize",
+            3,
+            "params.yaml: architectures.cnn.kernelsize: no such setting "
+            "(did you mean 'kernel_size'?)",
+        ),
+        (
+            "architectures.cnn.family",
+            "densnet",
+            "params.yaml: architectures.cnn.family: 'densnet' is not one of cnn, densenet "
+            "(did you mean 'densenet'?)",
+        ),
+        (
+            "architectures.ca_cnn.baseline",
+            "ccn",
+            "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, ca_cnn, densenet,"
+            " se_densenet (did you mean 'cnn'?)",
+        ),
+        (
+            "architectures.ca_cnn.baseline",
+            "ca_cnn",
+            "params.yaml: architectures.ca_cnn.baseline: 'ca_cnn' can't be its own baseline",
+        ),
+        ("train.epochs", -3, "params.yaml: train.epochs: -3: input should be greater than 0"),
+        ("train", None, "params.yaml: train: None: expected a mapping of settings"),
+        (
+            "data.name",
+            "cifar-10",
+            "params.yaml: data.name: 'cifar-10' is not one of digits, cifar10, cifar100, "
+            "fashion_mnist, image_folder (did you mean 'cifar10'?)",
+        ),
+        (
+            "seeds",
+            [0, 1, 0],
+            "params.yaml: seeds: 0 is listed twice; every seed is one training run",
+        ),
+    ],
+)
+def test_wrong_setting_is_named_with_what_would_be_right(
+    path: str, value: object, message: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        check(changed(path, value))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train.learning_rate", float("nan")),
+        ("train.learning_rate", float("inf")),
+        ("train.learning_rate", "0.001"),
+        ("train.epochs", 2.5),
+        ("train.epochs", True),
+        ("seeds", []),
+        ("seeds", [-1]),
+        ("architectures", {}),
+        ("architectures.cnn.channels", []),
+        ("architectures.cnn.dropout", 1.0),
+        ("architectures.densenet.compression", 0),
+        ("split.test_fraction", 1),
+        ("compute.threads", 0),
+        ("report.confidence", 95),
+    ],
+)
+def test_value_out_of_range_is_refused_by_its_name(path: str, value: object) -> None:
+    with pytest.raises(InputError, match=path.replace(".", r"\.")):
+        check(changed(path, value))
+
+
+def test_every_mistake_is_told_on_one_line() -> None:
+    content = changed("train.epochs", 0)
+    content["modle"] = "cnn"
+    del content["seeds"]
+    with pytest.raises(InputError) as error:
+        check(content)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "train.epochs: 0" in message
+    assert "modle: no such setting" in message
+    assert "seeds: is missing" in message
+
+
+@pytest.mark.parametrize("name", ["a b", "Cnn", "../cnn", "cnn; rm -rf .", "$(id)", "0cnn", "", "é"])
+def test_name_that_could_reach_a_shell_or_a_path_is_refused(name: str) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["architectures"][name] = CONTENT["architectures"]["cnn"]
+    with pytest.raises(InputError, match="no name for an architecture"):
+        check(content)
+
+
+def test_own_images_need_a_size() -> None:
+    content = changed("data.name", "image_folder")
+    content["data"]["image_size"] = None
+    with pytest.raises(InputError, match=r"^params\.yaml: data\.image_size: own images"):
+        check(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\n", "params.yaml: line 2: not valid YAML"),
+        ("a: 1\na: 2\n", "params.yaml: line 2: not valid YAML: found duplicate key"),
+        ("- 1\n", "params.yaml: expected a mapping of settings"),
+        ("", "params.yaml: expected a mapping of settings"),
+    ],
+)
+def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load(path)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="params.yaml: no such file"):
+        load(tmp_path / "params.yaml")
+
+
+def test_merge_keys_are_resolved() -> None:
+    architectures = load(ROOT / "params.yaml").architectures
+    plain, attention = architectures["cnn"].model_dump(), architectures["ca_cnn"].model_dump()
+    differing = {key for key in plain if plain[key] != attention[key]}
+    assert differing == {"attention", "baseline"}
