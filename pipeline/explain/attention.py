@@ -135,6 +135,7 @@ def draw_attention(
             elif named:
                 names = [shortened(name) for name in classes]
                 axes.set_yticks(range(len(classes)), names, fontsize=10)
+                axes.set_ylabel("class")
             else:
                 axes.set_ylabel("class number")
         bar = figure.colorbar(drawn, ax=panels, shrink=min(1.0, 0.4 + 0.3 / rows), aspect=25)

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -16,6 +19,10 @@ from pipeline.reporting.style import shortened, show_image, style, without_axes
 
 COLOUR_MAP = "viridis"
 CONTRAST_PERCENTILES = (1, 99)
+
+# inches
+BLOCK, TILE_GAP, GAP, ROW_TITLE = 2.5, 0.05, 0.3, 0.33
+LEFT, RIGHT, HEADER, FOOTER = 0.15, 0.25, 0.62, 0.85
 
 
 @contextmanager
@@ -85,42 +92,68 @@ def draw_feature_maps(
         maps: (B, C, H, W) for each layer, shallow to deep.
         channels: how many of each layer's channels to draw.
     """
-    side = math.ceil(math.sqrt(channels))
     with style():
-        rows, columns = len(images), len(maps) + 1
-        figure = Figure(figsize=(2.75 * columns, 2.75 * rows + 1.2))
-        figure.suptitle(title)
-        grid = figure.add_gridspec(
-            rows + 1, columns, height_ratios=[1] * rows + [0.045], wspace=0.08, hspace=0.06
-        )
-        for row, (image, name) in enumerate(zip(images, classes, strict=True)):
-            axes = figure.add_subplot(grid[row, 0])
+        columns = len(maps) + 1
+        width = LEFT + columns * BLOCK + (columns - 1) * GAP + RIGHT
+        height = HEADER + len(images) * (BLOCK + ROW_TITLE) + FOOTER
+        # The blocks are placed by hand: no layout engine keeps so many small axes square and close.
+        figure = Figure(figsize=(width, height), layout="none")
+        figure.suptitle(title, y=1 - 0.12 / height, va="top")
+        lefts = [LEFT + column * (BLOCK + GAP) for column in range(columns)]
+        bottoms = [height - HEADER - (row + 1) * (BLOCK + ROW_TITLE) for row in range(len(images))]
+        for bottom, image, name in zip(bottoms, images, classes, strict=True):
+            axes = _axes(figure, lefts[0], bottom, BLOCK, BLOCK)
             show_image(axes, image)
             axes.set_title(f"class: {shortened(name)}")
-        for column, (layer, outputs) in enumerate(maps.items(), start=1):
+        for left, (layer, outputs) in zip(lefts[1:], maps.items(), strict=True):
             shown = outputs[:, :channels]  # (B, channels, H, W)
             low, high = np.percentile(shown, CONTRAST_PERCENTILES)
-            for row, channel_maps in enumerate(shown):
-                nested = grid[row, column].subgridspec(side, side, wspace=0.06, hspace=0.06)
-                for position, channel_map in enumerate(channel_maps):
-                    axes = figure.add_subplot(nested[position // side, position % side])
-                    drawn = axes.imshow(
-                        channel_map,
-                        cmap=COLOUR_MAP,
-                        vmin=low,
-                        vmax=max(high, low + 1e-6),
-                        interpolation="nearest",
-                    )
-                    without_axes(axes)
-                    if row == 0 and position == min(side, shown.shape[1]) // 2:
-                        axes.set_title(_heading(layer, outputs.shape, shown.shape[1]))
+            scale = Normalize(low, max(high, low + 1e-6))
+            for bottom, channel_maps in zip(bottoms, shown, strict=True):
+                _draw_block(figure, left, bottom, channel_maps, channels, scale)
+            figure.text(
+                (left + BLOCK / 2) / width,
+                (height - HEADER - ROW_TITLE + 0.08) / height,
+                _heading(layer, outputs.shape, shown.shape[1]),
+                ha="center",
+                va="bottom",
+            )
             bar = figure.colorbar(
-                drawn, cax=figure.add_subplot(grid[rows, column]), orientation="horizontal"
+                ScalarMappable(scale, COLOUR_MAP),
+                cax=_axes(figure, left, FOOTER - 0.27, BLOCK, 0.12),
+                orientation="horizontal",
             )
             bar.set_label(f"{layer} output")
-            bar.ax.locator_params(nbins=4)
+            bar.ax.locator_params(nbins=5)
             bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
+
+
+def _draw_block(
+    figure: Figure,
+    left: float,
+    bottom: float,
+    channel_maps: np.ndarray,
+    channels: int,
+    scale: Normalize,
+) -> None:
+    """Draw the maps (channels, H, W) of one image and layer in a square grid, row by row."""
+    side = math.ceil(math.sqrt(channels))
+    tile = (BLOCK - (side - 1) * TILE_GAP) / side
+    for position, channel_map in enumerate(channel_maps):
+        row, column = divmod(position, side)
+        x = left + column * (tile + TILE_GAP)
+        y = bottom + BLOCK - tile - row * (tile + TILE_GAP)
+        axes = _axes(figure, x, y, tile, tile)
+        axes.imshow(channel_map, cmap=COLOUR_MAP, norm=scale, interpolation="nearest")
+        without_axes(axes)
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Add axes at a place given in inches."""
+    whole_width, whole_height = figure.get_size_inches()
+    place = (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    return figure.add_axes(place)
 
 
 def _heading(layer: str, shape: tuple[int, ...], shown: int) -> str:

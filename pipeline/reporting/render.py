@@ -156,7 +156,7 @@ def _difference(entry: Entry) -> str:
         return wording.ABSENT
     difference = entry.pair.difference
     bounds = f"{wording.points(difference.low)} to {wording.points(difference.high)}"
-    return f"{wording.points(difference.mean)} ({bounds}) over `{entry.pair.baseline}`"
+    return f"{wording.points(difference.mean)} ({bounds}) against `{entry.pair.baseline}`"
 
 
 def _caveats(entries: Mapping[str, Entry], dataset: Dataset) -> list[str]:
@@ -186,8 +186,8 @@ def _caveats(entries: Mapping[str, Entry], dataset: Dataset) -> list[str]:
         "seed's accuracy."
     )
     caveats.append(
-        "Training chose epochs and learning rates by the validation split alone; the test split "
-        "was read once, to evaluate."
+        "Epochs and learning rates were chosen by the validation split alone; no decision looked "
+        "at the test split."
     )
     return caveats
 
@@ -214,8 +214,8 @@ def _data_sentence(dataset: Dataset) -> str:
     size = dataset.image_size
     sentence = (
         f"{markdown.escape(dataset.name)}: {total:,} {colour} images of {size} x {size} pixels in "
-        f"{len(dataset.classes)} classes. The training split's mean is {_values(dataset.mean)} and "
-        f"its standard deviation {_values(dataset.std)}, of values from 0 to 1."
+        f"{len(dataset.classes)} classes, scaled to [0, 1], then normalised by mean "
+        f"{_values(dataset.mean)} and standard deviation {_values(dataset.std)}."
     )
     if dataset.rejected:
         files = "1 file was" if dataset.rejected == 1 else f"{dataset.rejected:,} files were"
@@ -278,7 +278,7 @@ def _commands(commit: Commit | None) -> str:
 
 
 def _versions(versions: Mapping[str, str]) -> str:
-    return markdown.escape(", ".join(f"{name} {number}" for name, number in versions.items()))
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _distinct(texts: Any) -> str:

@@ -36,9 +36,9 @@ def answer(
     return (
         f"**{question(model, entry.pair.baseline, dataset, architectures)} "
         f"{ANSWERS[entry.pair.verdict]}:** "
-        f"{points(difference.mean)} points of test accuracy over its baseline `{baseline.model}` "
+        f"{points(difference.mean)} points of test accuracy against its baseline `{baseline.model}` "
         f"{interval(difference, signed=True)} with {seeds(entry)}, for "
-        f"{relative(entry.parameters, baseline.parameters)} parameters and "
+        f"{relative(entry.parameters, baseline.parameters, less='fewer')} parameters and "
         f"{relative(entry.latency_ms, baseline.latency_ms)} latency."
     )
 
@@ -83,14 +83,14 @@ def spread(mean: float, sd: float) -> str:
     return f"{mean:.2f} ± {ABSENT if math.isnan(sd) else format(sd, '.2f')}"
 
 
-def relative(value: float, reference: float) -> str:
+def relative(value: float, reference: float, less: str = "less") -> str:
     """Return such as ``0.2 % more``: how `value` compares to `reference`."""
     change = 100 * (value / reference - 1)
     digits = 1 if abs(change) < 10 else 0
     text = f"{abs(change):.{digits}f}"
     if float(text) == 0:
-        return "no more" if value >= reference else "no less"
-    return f"{text} % {'more' if change > 0 else 'less'}"
+        return "no more"
+    return f"{text} % {'more' if change > 0 else less}"
 
 
 def large(value: float) -> str:

@@ -125,7 +125,7 @@ def _images(
             "layers": {
                 name: {
                     "shape": list(maps[name].shape[1:]),
-                    "channels": list(range(min(channels, maps[name].shape[1]))),
+                    "channels_drawn": min(channels, maps[name].shape[1]),
                 }
                 for name in drawn
             }

@@ -131,6 +131,6 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def _write_text(text: str, path: Path) -> None:
     """Write `path` at once: a reader finds the old text or the new, never half of one."""
-    staging = path.with_name(f".{path.name}.part")
+    staging = path.with_name(f".incomplete-{path.name}")
     staging.write_text(text, encoding="utf-8")
     staging.replace(path)

@@ -1,0 +1,159 @@
+"""The arrays on disk: what they hold, that they are the same each time, what a torn one says."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from pipeline.data import arrays
+from pipeline.data.arrays import Division
+from pipeline.data.collection import Collection, Rejected
+from pipeline.errors import InputError
+from pipeline.params import Data, Split
+from pipeline.stages import download, split
+
+FILES = ("dataset.json", "images.npy", "index.csv", "labels.npy", "rejected.csv")
+
+
+def some_images(count: int = 60, size: int = 8, channels: int = 3) -> Collection:
+    generator = np.random.default_rng(0)
+    return Collection(
+        images=generator.integers(0, 256, (count, size, size, channels), dtype=np.uint8),
+        labels=np.arange(count) % 2,
+        classes=("cat", "dog"),
+        ids=np.arange(count) + 100,
+        origins=[f"batch:{row}" for row in range(count)],
+        rejected=(Rejected("dog/torn.png", "not an image that can be read"),),
+    )
+
+
+def thirds(count: int = 60) -> Division:
+    names = np.array(["train", "validation", "test"])
+    return Division(np.arange(count), names[np.arange(count) // 2 % 3])
+
+
+def write(folder: Path, collection: Collection, **settings) -> arrays.Dataset:
+    folder.mkdir(exist_ok=True)
+    chosen = {"image_size": None, "normalisation": "training"} | settings
+    return arrays.write(folder, "pets", collection, thirds(len(collection.labels)), **chosen)
+
+
+def sha256s(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    images = some_images()
+    write(tmp_path, images)
+    dataset = arrays.read(tmp_path)
+    assert np.array_equal(dataset.images, images.images)
+    assert np.array_equal(dataset.labels, images.labels)
+    assert dataset.labels.dtype == np.int64
+    assert dataset.ids.tolist() == list(range(100, 160))
+    assert (dataset.name, dataset.classes, dataset.rejected) == ("pets", ("cat", "dog"), 1)
+    assert (dataset.image_size, dataset.channels) == (8, 3)
+    assert dataset.rows("validation").tolist()[:4] == [2, 3, 8, 9]
+    assert dataset.counts == {
+        name: {"cat": 10, "dog": 10} for name in ("train", "validation", "test")
+    }
+    with (tmp_path / "index.csv").open() as file:
+        first = next(csv.DictReader(file))
+    assert first == {"id": "100", "split": "train", "class": "cat", "origin": "batch:0"}
+
+
+def test_mean_and_deviation_are_numpys_of_the_training_split(tmp_path: Path) -> None:
+    images = some_images()
+    dataset = write(tmp_path, images)
+    training = images.images[thirds().split == "train"] / 255.0
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    np.testing.assert_allclose(description["mean"], training.mean((0, 1, 2)), atol=1e-8)
+    np.testing.assert_allclose(description["std"], training.std((0, 1, 2)), atol=1e-8)
+    np.testing.assert_allclose(dataset.mean, description["mean"], rtol=1e-6)
+
+
+def test_a_channel_that_never_varies_can_be_divided_by_its_deviation(tmp_path: Path) -> None:
+    images = some_images()
+    images.images[..., 1] = 51
+    dataset = write(tmp_path, images)
+    assert (dataset.mean[1], dataset.std[1]) == (np.float32(0.2), 1.0)
+
+
+def test_imagenets_mean_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
+    dataset = write(tmp_path, some_images(), normalisation="imagenet")
+    np.testing.assert_allclose(dataset.mean, [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_allclose(dataset.std, [0.229, 0.224, 0.225], rtol=1e-6)
+
+
+def test_imagenets_mean_does_not_suit_grey_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.normalisation: 'imagenet' is for RGB images"):
+        write(tmp_path, some_images(channels=1), normalisation="imagenet")
+
+
+@pytest.mark.parametrize(("size", "channels"), [(16, 3), (4, 3), (16, 1)])
+def test_images_are_resized_as_pillow_does(tmp_path: Path, size: int, channels: int) -> None:
+    images = some_images(channels=channels)
+    dataset = write(tmp_path, images, image_size=size)
+    assert dataset.images.shape == (60, size, size, channels)
+    picture = Image.fromarray(images.images[7].squeeze())
+    expected = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    assert np.array_equal(dataset.images[7].squeeze(), expected)
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write(tmp_path / name, some_images(), image_size=16)
+    assert tuple(sha256s(tmp_path / "first")) == FILES
+    assert sha256s(tmp_path / "first") == sha256s(tmp_path / "second")
+
+
+@pytest.mark.parametrize("name", FILES[:4])
+def test_a_missing_or_torn_file_is_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path, some_images())
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=f"{name}: is torn") as error:
+        arrays.read(tmp_path)
+    assert "\n" not in str(error.value)
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=f"{name}: does not exist"):
+        arrays.read(tmp_path)
+
+
+def test_both_stages_on_digits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = Data(name="digits", path="unused", image_size=None, normalisation="training")
+    settings = Split(seed=0, validation_fraction=0.1, test_fraction=0.2, max_per_class=None)
+    for name in ("first", "second"):
+        download.run(data, tmp_path / name / "raw", tmp_path / "downloads")
+        split.run(data, settings, tmp_path / name / "raw", tmp_path / name / "splits")
+    dataset = arrays.read(tmp_path / "first" / "splits")
+    digits = load_digits()
+    assert np.array_equal(dataset.labels, digits.target)
+    assert abs(dataset.images.mean() / 255 - digits.images.mean() / 16) < 1e-3
+    assert (len(dataset.rows("train")), len(dataset.rows("test"))) == (1293, 360)
+    for folder in ("raw", "splits"):
+        assert sha256s(tmp_path / "first" / folder) == sha256s(tmp_path / "second" / folder)
+    assert [path.name for path in sorted((tmp_path / "first").iterdir())] == ["raw", "splits"]
+    said = "split: digits: 1293 train, 144 validation, 360 test images of 8x8x1 in 10 classes"
+    assert said in capfd.readouterr().err
+
+
+def test_a_failed_split_leaves_what_was_there(tmp_path: Path) -> None:
+    data = Data(name="digits", path="unused", image_size=None, normalisation="training")
+    settings = Split(seed=0, validation_fraction=0.001, test_fraction=0.2, max_per_class=None)
+    download.run(data, tmp_path / "raw", tmp_path / "downloads")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "earlier").touch()
+    with pytest.raises(InputError, match="too few"):
+        split.run(data, settings, tmp_path / "raw", tmp_path / "splits")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "splits"]
+    assert (tmp_path / "splits" / "earlier").exists()

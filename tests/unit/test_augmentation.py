@@ -1,0 +1,210 @@
+"""Augmentation against torchvision, image by image with the same drawn parameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as reference
+
+from pipeline.data.augmentation import Augmentation, Draws, augment, draw, normalise
+
+EVERYTHING = Augmentation(
+    crop_padding=4,
+    horizontal_flip=0.5,
+    rotation=15.0,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.2,
+)
+COLOUR_TOLERANCE = 2e-3
+# Where a rotated coordinate falls on the middle between two pixels to the last bit of a float32,
+# torchvision may round it the other way.
+TIED_PIXELS = 1e-4  # measured: 1e-6
+
+
+def random_images(
+    count: int = 64, size: int = 32, channels: int = 3, seed: int = 0
+) -> Tensor:  # uint8 (B, H, W, C)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, size, size, channels)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def drawn(augmentation: Augmentation, count: int = 64, seed: int = 0) -> Draws:
+    return draw(augmentation, count, torch.Generator().manual_seed(seed))
+
+
+def cropped(image: Tensor, down: Tensor, right: Tensor, padding: int) -> Tensor:
+    padded = reference.pad(image, [padding])
+    top, left = int(down) + padding, int(right) + padding
+    return reference.crop(padded, top, left, *image.shape[-2:])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crop_and_flip_equal_torchvision_exactly(channels: int) -> None:
+    images = random_images(channels=channels)
+    draws = drawn(Augmentation(crop_padding=4, horizontal_flip=0.5))
+    result = augment(images, draws)
+    for position, image in enumerate(images.permute(0, 3, 1, 2)):
+        down, right = draws.shift_down[position], draws.shift_right[position]
+        expected = cropped(image, down, right, padding=4)
+        if draws.flip[position]:
+            expected = reference.horizontal_flip(expected)
+        assert torch.equal(result[position], expected / 255)
+
+
+@pytest.mark.parametrize("size", [31, 32])
+def test_rotation_equals_torchvision_but_for_ties(size: int) -> None:
+    images = random_images(size=size)
+    draws = drawn(Augmentation(rotation=180.0))
+    result = augment(images, draws)
+    differing = 0
+    for position, image in enumerate(images.permute(0, 3, 1, 2)):
+        angle = float(draws.angle[position])
+        expected = reference.rotate(image, angle, InterpolationMode.NEAREST)
+        differing += int((result[position] != expected / 255).any(0).sum())
+    assert differing <= TIED_PIXELS * images.shape[0] * size * size
+
+
+def test_crop_flip_and_rotation_compose_in_this_order() -> None:
+    images = random_images()
+    draws = drawn(Augmentation(crop_padding=4, horizontal_flip=0.5, rotation=15.0))
+    result = augment(images, draws)
+    differing = 0
+    for position, image in enumerate(images.permute(0, 3, 1, 2)):
+        down, right = draws.shift_down[position], draws.shift_right[position]
+        expected = cropped(image, down, right, padding=4)
+        if draws.flip[position]:
+            expected = reference.horizontal_flip(expected)
+        angle = float(draws.angle[position])
+        expected = reference.rotate(expected, angle, InterpolationMode.NEAREST)
+        differing += int((result[position] != expected / 255).any(0).sum())
+    assert differing <= TIED_PIXELS * images.shape[0] * 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("setting", "adjust"),
+    [
+        ("brightness", reference.adjust_brightness),
+        ("contrast", reference.adjust_contrast),
+        ("saturation", reference.adjust_saturation),
+        ("hue", reference.adjust_hue),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_colour_step_equals_torchvision(setting: str, adjust, channels: int) -> None:
+    images = random_images(channels=channels)
+    images[0] = 77  # a grey image has no hue
+    draws = drawn(Augmentation(**{setting: 0.5}))
+    factors = getattr(draws, setting)
+    result = augment(images, draws)
+    for position, image in enumerate(images.permute(0, 3, 1, 2)):
+        expected = adjust(image / 255, float(factors[position]))
+        torch.testing.assert_close(result[position], expected, atol=COLOUR_TOLERANCE, rtol=0)
+
+
+def test_the_colour_steps_follow_each_other_as_in_torchvision() -> None:
+    images = random_images()
+    draws = drawn(replace(EVERYTHING, crop_padding=0, horizontal_flip=0.0, rotation=0.0))
+    result = augment(images, draws)
+    for position, image in enumerate(images.permute(0, 3, 1, 2)):
+        expected = image / 255
+        expected = reference.adjust_brightness(expected, float(draws.brightness[position]))
+        expected = reference.adjust_contrast(expected, float(draws.contrast[position]))
+        expected = reference.adjust_saturation(expected, float(draws.saturation[position]))
+        expected = reference.adjust_hue(expected, float(draws.hue[position]))
+        torch.testing.assert_close(result[position], expected, atol=COLOUR_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_with_everything_off_only_the_scale_changes(channels: int) -> None:
+    images = random_images(channels=channels)
+    result = augment(images, drawn(Augmentation()))
+    assert torch.equal(result, images.permute(0, 3, 1, 2) / 255)
+    assert result.dtype == torch.float32
+    assert drawn(Augmentation()) == Draws()
+
+
+def test_saturation_and_hue_leave_grey_images_alone() -> None:
+    images = random_images(channels=1)
+    result = augment(images, drawn(Augmentation(saturation=0.9, hue=0.5)))
+    assert torch.equal(result, images.permute(0, 3, 1, 2) / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_result_is_channels_last_within_0_and_1_and_the_input_is_unchanged(
+    channels: int,
+) -> None:
+    images = random_images(channels=channels)
+    before = images.clone()
+    result = augment(images, drawn(EVERYTHING))
+    assert result.shape == (64, channels, 32, 32)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert result.min() >= 0.0
+    assert result.max() <= 1.0
+    assert torch.equal(images, before)
+
+
+def test_equal_images_are_augmented_differently() -> None:
+    image = random_images(count=1)
+    result = augment(image.repeat(8, 1, 1, 1), drawn(EVERYTHING, count=8))
+    pairs = [(first, second) for first in range(8) for second in range(first)]
+    assert not any(torch.equal(result[first], result[second]) for first, second in pairs)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    images = random_images()
+    first = augment(images, drawn(EVERYTHING, seed=3))
+    assert torch.equal(first, augment(images, drawn(EVERYTHING, seed=3)))
+    assert not torch.equal(first, augment(images, drawn(EVERYTHING, seed=4)))
+
+
+def test_a_batch_of_an_epochs_draws_is_the_epochs_batch() -> None:
+    images = random_images()
+    epoch = drawn(EVERYTHING)
+    whole = augment(images, epoch)
+    assert torch.equal(whole[16:48], augment(images[16:48], epoch[16:48]))
+    shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(whole[shuffled], augment(images[shuffled], epoch[shuffled].to("cpu")))
+
+
+def test_switching_one_step_off_leaves_the_draws_of_the_others() -> None:
+    without = drawn(replace(EVERYTHING, rotation=0.0))
+    assert without.angle is None
+    assert torch.equal(without.hue, drawn(EVERYTHING).hue)
+    assert torch.equal(without.shift_right, drawn(EVERYTHING).shift_right)
+
+
+def test_draws_fill_their_ranges_evenly() -> None:
+    count = 50_000
+    draws = drawn(EVERYTHING, count)
+    for shift in (draws.shift_down, draws.shift_right):
+        frequencies = torch.bincount(shift + 4) / count
+        assert len(frequencies) == 9
+        # five standard errors of a frequency of 1/9
+        assert (frequencies - 1 / 9).abs().max() < 5 * (1 / 9 * 8 / 9 / count) ** 0.5
+    assert abs(draws.flip.float().mean() - 0.5) < 5 * 0.5 / count**0.5
+    bounds = {"angle": (-15, 15), "brightness": (0.6, 1.4), "contrast": (0.6, 1.4)}
+    bounds |= {"saturation": (0.6, 1.4), "hue": (-0.2, 0.2)}
+    for name, (low, high) in bounds.items():
+        values = getattr(draws, name)
+        assert low <= values.min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < values.max() <= high
+        uniform_deviation = (high - low) / 12**0.5
+        assert abs(values.mean() - (low + high) / 2) < 5 * uniform_deviation / count**0.5
+
+
+def test_factors_never_fall_below_zero() -> None:
+    assert drawn(Augmentation(brightness=1.5), 1000).brightness.min() >= 0
+
+
+def test_normalised_images_equal_torchvisions() -> None:
+    images = random_images().permute(0, 3, 1, 2) / 255
+    mean, std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+    result = normalise(images, torch.tensor(mean), torch.tensor(std))
+    torch.testing.assert_close(result, reference.normalize(images, mean, std))

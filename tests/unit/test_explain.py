@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from pipeline import models, params
+from pipeline.explain.attention import (
+    ClassWeights,
+    attention_table,
+    caught_weights,
+    weights_by_class,
+)
+from pipeline.explain.feature_maps import caught, feature_maps, spread
+from pipeline.explain.heatmaps import heatmap, strongest_channels
+from pipeline.explain.images import choose_images
+from pipeline.stages import explain
+from pipeline.training.weights import save_weights
+
+CLASSES = ["cat", "$dog", "a|b"]
+ROOT = Path(__file__).parents[2]
+
+
+def network(attention: str = "channel", family: str = "cnn") -> nn.Module:
+    settings: dict[str, Any] = {"family": family, "attention": attention, "reduction": 4}
+    if family == "cnn":
+        settings |= {"channels": [4, 6, 8], "hidden": 8}
+    else:
+        settings |= {"block_config": [2, 2, 2], "growth_rate": 4, "num_init_features": 4}
+    torch.manual_seed(0)
+    return models.build(settings, 3, 8, 1).eval()
+
+
+# the choice of images
+
+
+def test_images_are_of_different_classes_and_always_the_same():
+    labels = np.repeat([0, 1, 2, 3, 4], 20)
+    chosen = choose_images(labels, 3, seed=0)
+    assert len(set(labels[chosen])) == 3
+    assert list(chosen) == list(choose_images(labels, 3, seed=0))
+    others = {tuple(choose_images(labels, 3, seed=seed)) for seed in range(10)}
+    assert len(others) > 1
+
+
+def test_images_repeat_classes_only_when_none_is_left():
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    chosen = choose_images(labels, 5, seed=0)
+    assert len(set(chosen)) == 5
+    assert sorted(np.bincount(labels[chosen])) == [1, 2, 2]
+    assert len(choose_images(labels, 50, seed=0)) == 6
+
+
+# feature maps
+
+
+def test_maps_are_what_the_layers_put_out_and_the_hooks_come_off():
+    model = network()
+    layers = model.feature_layers()
+    inputs = torch.randn(2, 1, 8, 8)
+    maps, logits = feature_maps(model, layers, inputs)
+    with torch.no_grad():
+        np.testing.assert_allclose(maps["conv1"], model.block1.conv(inputs).numpy(), atol=1e-6)
+        np.testing.assert_allclose(logits, model(inputs).numpy(), atol=1e-6)
+    assert maps["conv3"].shape == (2, 8, 2, 2)
+    assert not any(layer._forward_hooks for layer in layers.values())
+
+
+def test_hooks_come_off_after_an_error():
+    layer = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match="stop"), caught({"layer": layer}):
+        raise RuntimeError("stop")
+    assert not layer._forward_hooks
+
+
+def test_layers_are_spread_from_first_to_last():
+    assert spread(["a", "b"], 3) == ["a", "b"]
+    assert spread(["a", "b", "c", "d", "e"], 3) == ["a", "c", "e"]
+    assert spread([f"{n}" for n in range(12)], 6)[::5] == ["0", "11"]
+
+
+# heatmaps
+
+
+def test_strongest_channels_have_the_highest_mean():
+    maps = np.zeros((4, 2, 2))
+    maps[2], maps[0], maps[3] = 3.0, 1.0, 2.0
+    maps[1, 0, 0] = 10.0  # a mean of 2.5
+    assert strongest_channels(maps, 3).tolist() == [2, 1, 3]
+
+
+def test_heatmap_reaches_from_0_to_1_at_the_size_of_the_image():
+    scaled = heatmap(np.array([[-1.0, 1.0], [0.0, 3.0]]), (8, 8))
+    assert scaled.shape == (8, 8)
+    assert (scaled.min(), scaled.max()) == (0.0, 1.0)
+    # -1, 1, 0, 3 scaled by hand; the corners of the image belong to the corners of the map
+    corners = [scaled[0, 0], scaled[0, -1], scaled[-1, 0], scaled[-1, -1]]
+    assert corners == pytest.approx([0, 0.5, 0.25, 1])
+
+
+def test_heatmap_resizes_like_pytorchs_bilinear_interpolation():
+    channel_map = np.random.default_rng(0).random((4, 4))
+    scaled = (channel_map - channel_map.min()) / np.ptp(channel_map)
+    theirs = nn.functional.interpolate(
+        torch.from_numpy(scaled)[None, None], (16, 16), mode="bilinear", align_corners=False
+    )[0, 0]
+    np.testing.assert_allclose(heatmap(channel_map, (16, 16)), theirs.numpy(), atol=1e-9)
+
+
+def test_heatmap_of_a_constant_map_is_zero():
+    assert heatmap(np.full((2, 2), 7.0), (4, 4)).tolist() == np.zeros((4, 4)).tolist()
+
+
+# attention
+
+
+def test_weights_by_class_are_means_over_the_images_of_the_class():
+    model = network()
+    modules = model.attention_layers()
+    inputs, labels = torch.randn(10, 1, 8, 8), np.array([0, 0, 1, 0, 1, 1, 1, 0, 0, 0])
+    batches = [(inputs[:4], labels[:4]), (inputs[4:], labels[4:])]
+    found = weights_by_class(model, modules, batches, num_classes=3)
+
+    with torch.no_grad():
+        before = model.block1.activation(model.block1.norm(model.block1.conv(inputs)))
+        every = model.block1.attention.weights(before).double().numpy()
+    first = found["attention1"]
+    for k in (0, 1):
+        np.testing.assert_allclose(first.mean[k], every[labels == k].mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(first.sd[k], every[labels == k].std(axis=0), atol=1e-5)
+    assert np.isnan(first.mean[2]).all()  # no image of this class
+    assert not any(module._forward_hooks for module in modules.values())
+
+
+def test_attention_hooks_come_off_after_an_error():
+    module = network().attention_layers()["attention1"]
+    with pytest.raises(RuntimeError, match="stop"), caught_weights({"attention1": module}):
+        raise RuntimeError("stop")
+    assert not module._forward_hooks
+
+
+def test_attention_table_has_a_row_for_each_layer_channel_and_class():
+    mean = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])  # 3 classes, 2 channels
+    table = attention_table({"one": ClassWeights(mean, mean / 10)}, CLASSES)
+    assert len(table) == 6
+    row = table[(table["channel"] == 1) & (table["class"] == "a|b")].iloc[0]
+    assert (row["mean_weight"], row["sd_over_images"]) == (0.6, pytest.approx(0.06))
+
+
+# the stage
+
+
+def settings(tmp: Path) -> params.Settings:
+    content = params.read(ROOT / "params.yaml")
+    base = {"family": "cnn", "channels": [4, 6, 8], "kernel_size": 3, "activation": "relu"}
+    base |= {"hidden": 8, "dropout": 0.0, "attention": "none", "reduction": 4}
+    dense = {"family": "densenet", "growth_rate": 4, "block_config": [3, 3, 3], "compression": 0.5}
+    dense |= {"num_init_features": 4, "bn_size": 2, "drop_rate": 0.0, "small_inputs": True}
+    dense |= {"efficient": False, "attention": "channel", "reduction": 4}
+    content["model"] = "plain"
+    content["architectures"] = {
+        "plain": base,
+        "attentive": base | {"attention": "channel", "baseline": "plain"},
+        "dense": dense,
+    }
+    content["explain"] = {"images": 3, "channels": 9, "seed": 0}
+    content["compute"] = {"device": "cpu", "precision": "fp32", "threads": 1}
+    return params.check(content)
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    split = np.repeat(["train", "validation", "test"], 20)
+    np.save(folder / "images.npy", generator.integers(0, 256, (60, 8, 8, 1), dtype=np.uint8))
+    np.save(folder / "labels.npy", labels)
+    names = [CLASSES[k] for k in labels]
+    index = {"id": 100 + np.arange(60), "split": split, "class": names, "origin": "made"}
+    pd.DataFrame(index).to_csv(folder / "index.csv", index=False)
+    counts = pd.DataFrame(index).groupby("split")["class"].value_counts()
+    description = {
+        "name": "made",
+        "classes": CLASSES,
+        "image_size": 8,
+        "channels": 1,
+        "mean": [0.5],
+        "std": [0.25],
+        "counts": {s: {k: int(counts[s, k]) for k in CLASSES} for s in set(split)},
+        "rejected": 0,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    (folder / "rejected.csv").write_text("path,reason\n")
+    return folder
+
+
+def explained(model: str, splits: Path, out: Path) -> dict[str, bytes]:
+    chosen = settings(splits)
+    torch.manual_seed(1)
+    built = models.build(chosen.architectures[model].model_dump(), 3, 8, 1)
+    weights = splits.parent / f"{model}.safetensors"
+    save_weights(built.state_dict(), weights)
+    explain.run(chosen, model, weights, splits, out)
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_stage_writes_figures_and_their_numbers_with_the_same_bytes_each_time(
+    splits: Path, tmp_path: Path
+):
+    first = explained("attentive", splits, tmp_path / "first")
+    assert set(first) == {
+        "feature_maps.png",
+        "feature_maps.npz",
+        "heatmaps.png",
+        "explain.json",
+        "attention.png",
+        "attention.csv",
+    }
+    assert first == explained("attentive", splits, tmp_path / "second")
+
+    record = json.loads(first["explain.json"])
+    assert [len(image["heatmap_channels"]) for image in record["images"]] == [3, 3, 3]
+    maps = np.load(tmp_path / "first" / "feature_maps.npz")
+    assert {name: maps[name].shape for name in maps} == {
+        "conv1": (3, 4, 8, 8),
+        "conv2": (3, 6, 4, 4),
+        "conv3": (3, 8, 2, 2),
+    }
+    # the npz holds all 8 channels of conv3, so the choice for the heatmap can be checked
+    for image, conv3 in zip(record["images"], maps["conv3"], strict=True):
+        means = conv3.mean(axis=(1, 2))
+        assert sorted(means)[::-1][:3] == pytest.approx(
+            image["heatmap_mean_activations"], abs=1e-5
+        )
+    table = pd.read_csv(tmp_path / "first" / "attention.csv")
+    assert len(table) == (4 + 6 + 8) * 3
+    assert table["mean_weight"].between(0, 1).all()
+
+
+def test_all_architectures_are_explained_on_the_same_images(splits: Path, tmp_path: Path):
+    records = {}
+    for model in ("plain", "dense"):
+        files = explained(model, splits, tmp_path / model)
+        records[model] = json.loads(files["explain.json"])
+        assert ("attention.png" in files) == (model == "dense")
+    images = {model: [i["id"] for i in record["images"]] for model, record in records.items()}
+    assert images["plain"] == images["dense"]
+    assert all(140 <= number < 160 for number in images["plain"])  # the test split's ids
+    assert list(records["dense"]["feature_maps"]["layers"]) == ["stem", "block2", "block3"]
+    assert records["dense"]["heatmaps"]["layer"] == "block3"
+    assert len(records["dense"]["attention"]["channels"]) == 9
+    assert len(records["dense"]["attention"]["shown"]) == 6

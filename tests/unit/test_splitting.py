@@ -1,0 +1,96 @@
+"""Splits: stratified, disjoint, deterministic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.data.arrays import SPLITS, Division
+from pipeline.data.collection import Collection
+from pipeline.data.splitting import divide
+from pipeline.errors import InputError
+
+
+def collection(counts: list[int], test_every: int | None = None) -> Collection:
+    """Return a collection with so many images per class, in a mixed order."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    labels = np.random.default_rng(0).permutation(labels).astype(np.int64)
+    official = None if test_every is None else np.arange(len(labels)) % test_every == 0
+    return Collection(
+        images=np.zeros((len(labels), 4, 4, 1), np.uint8),
+        labels=labels,
+        classes=tuple(f"class{number}" for number in range(len(counts))),
+        ids=np.arange(len(labels)),
+        origins=[f"image{row}" for row in range(len(labels))],
+        official_test=official,
+    )
+
+
+def divided(
+    images: Collection, seed: int = 0, fraction: float = 0.2, max_per_class: int | None = None
+) -> Division:
+    return divide(
+        images,
+        seed=seed,
+        validation_fraction=fraction,
+        test_fraction=fraction,
+        max_per_class=max_per_class,
+    )
+
+
+def per_class(images: Collection, division: Division, split: str) -> list[int]:
+    labels = images.labels[division.rows[division.split == split]]
+    return np.bincount(labels, minlength=len(images.classes)).tolist()
+
+
+def test_every_image_is_in_exactly_one_split_and_rows_keep_the_sources_order() -> None:
+    division = divided(collection([100, 50]))
+    assert division.rows.tolist() == list(range(150))
+    assert set(division.split) == set(SPLITS)
+
+
+def test_classes_keep_their_proportions_in_every_split() -> None:
+    images = collection([500, 250, 50])
+    division = divided(images)
+    assert per_class(images, division, "test") == [100, 50, 10]
+    assert per_class(images, division, "validation") == [80, 40, 8]
+    assert per_class(images, division, "train") == [320, 160, 32]
+
+
+def test_the_official_test_set_is_the_test_split() -> None:
+    images = collection([300, 300], test_every=6)
+    division = divided(images, fraction=0.1)
+    assert division.rows[division.split == "test"].tolist() == list(range(0, 600, 6))
+    assert (division.split == "validation").sum() == 50
+
+
+def test_the_seed_decides_the_division() -> None:
+    images = collection([60, 60])
+    first = divided(images, seed=1)
+    assert np.array_equal(first.split, divided(images, seed=1).split)
+    assert not np.array_equal(first.split, divided(images, seed=2).split)
+
+
+def test_max_per_class_caps_each_class_in_each_split_with_nested_subsets() -> None:
+    images = collection([500, 250, 50])
+    few, more = (divided(images, max_per_class=count) for count in (9, 20))
+    for split in SPLITS:
+        assert max(per_class(images, few, split)) <= 9
+    assert per_class(images, few, "train") == [9, 9, 9]
+    assert per_class(images, few, "validation") == [9, 9, 8]
+    everything = divided(images)
+    assert set(few.rows) < set(more.rows)
+    assert np.array_equal(few.split, everything.split[few.rows])
+    assert np.array_equal(few.rows, np.sort(few.rows))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_class_with_too_few_images_is_named(count: int) -> None:
+    with pytest.raises(InputError, match=f"'class1' has {count} images, too few") as error:
+        divided(collection([100, count]))
+    assert "\n" not in str(error.value)
+
+
+def test_fractions_too_small_for_one_image_per_class_are_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"raise split\.validation_fraction"):
+        divided(collection([10, 10, 10]), fraction=0.05)

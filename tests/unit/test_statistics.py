@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipeline.evaluation.statistics import (
+    Difference,
+    accuracy_estimate,
+    paired_difference,
+    verdict,
+)
+
+
+def answers(seeds: int, images: int, accuracy: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((seeds, images)) < accuracy
+
+
+def difference(low: float, high: float) -> Difference:
+    return Difference((low + high) / 2, low, high, 0.1, 0.95, 3, 100)
+
+
+def test_mean_is_the_difference_of_the_accuracies_in_points():
+    candidate = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=bool)  # 5 of 8
+    baseline = np.array([[1, 0, 1, 0], [0, 1, 0, 0]], dtype=bool)  # 3 of 8
+    found = paired_difference(candidate, baseline, 0.95, 200, 0)
+    assert found.mean == pytest.approx(25.0)
+    assert (found.seeds, found.images) == (2, 4)
+
+
+def test_standard_error_of_one_seed_is_that_of_a_mean_of_paired_differences():
+    candidate, baseline = answers(1, 2000, 0.85, 1), answers(1, 2000, 0.8, 2)
+    gained = candidate[0].astype(float) - baseline[0].astype(float)
+    expected = 100 * math.sqrt(gained.var() / 2000)
+    found = paired_difference(candidate, baseline, 0.95, 20_000, 0)
+    assert found.standard_error == pytest.approx(expected, rel=0.02)
+
+
+def test_interval_of_one_seed_is_scipys_percentile_bootstrap():
+    candidate, baseline = answers(1, 500, 0.9, 3), answers(1, 500, 0.85, 4)
+    gained = 100 * (candidate[0].astype(float) - baseline[0].astype(float))
+    theirs = stats.bootstrap(
+        (gained,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=5
+    ).confidence_interval
+    ours = paired_difference(candidate, baseline, 0.9, 20_000, 0)
+    assert ours.low == pytest.approx(theirs.low, abs=0.2)
+    assert ours.high == pytest.approx(theirs.high, abs=0.2)
+
+
+def test_standard_error_over_images_and_seeds_follows_the_two_way_closed_form():
+    gained = np.random.default_rng(6).integers(-1, 2, (5, 400))
+    seeds, images = gained.shape
+    # the variance of sum(w_s v_n d_sn) / (S N) for independent multinomial weights w and v
+    between_seeds = gained.mean(axis=1).var() / seeds
+    between_images = gained.mean(axis=0).var() / images
+    centred = gained - gained.mean(axis=1, keepdims=True) - gained.mean(axis=0) + gained.mean()
+    interaction = (centred**2).mean() / (seeds * images)
+    expected = 100 * math.sqrt(between_seeds + between_images + interaction)
+    found = paired_difference(gained > 0, gained < 0, 0.95, 40_000, 0)
+    assert found.standard_error == pytest.approx(expected, rel=0.02)
+
+
+def test_pairing_matters():
+    baseline = answers(3, 1000, 0.8, 7)
+    candidate = baseline.copy()
+    candidate[:, :10] = True
+    paired = paired_difference(candidate, baseline, 0.95, 2000, 0)
+    shuffled = paired_difference(candidate[:, ::-1], baseline, 0.95, 2000, 0)
+    assert paired.mean == pytest.approx(shuffled.mean)
+    assert paired.standard_error < shuffled.standard_error / 5
+
+
+def test_identical_networks_differ_by_exactly_nothing():
+    correct = answers(3, 100, 0.9, 8)
+    found = paired_difference(correct, correct.copy(), 0.95, 500, 0)
+    assert (found.mean, found.low, found.high, found.standard_error) == (0, 0, 0, 0)
+    assert verdict(found, margin=0.5) == "does not pay"
+    assert verdict(found, margin=0.0) == "undecided"
+
+
+def test_the_same_seed_gives_the_same_interval():
+    candidate, baseline = answers(3, 200, 0.9, 9), answers(3, 200, 0.85, 10)
+    first = paired_difference(candidate, baseline, 0.95, 300, 1)
+    assert first == paired_difference(candidate, baseline, 0.95, 300, 1)
+    assert first != paired_difference(candidate, baseline, 0.95, 300, 2)
+
+
+def test_interval_of_an_accuracy_has_the_width_of_the_binomial():
+    correct = answers(1, 1000, 0.9, 11)
+    found = accuracy_estimate(correct, 0.95, 20_000, 0)
+    share = correct.mean()
+    assert found.mean == pytest.approx(100 * share)
+    half = 100 * 1.96 * math.sqrt(share * (1 - share) / 1000)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
+
+
+def test_different_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"\(3, 10\) and \(2, 10\)"):
+        paired_difference(answers(3, 10, 0.5, 0), answers(2, 10, 0.5, 0), 0.95, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 2.0, "pays"),
+        (0.1, 0.3, "pays"),
+        (0.0, 2.0, "undecided"),
+        (-1.0, 0.5, "undecided"),
+        (-1.0, 0.49, "does not pay"),
+        (-2.0, -1.0, "does not pay"),
+        (-1.0, 2.0, "undecided"),
+    ],
+)
+def test_verdict_follows_its_rule(low: float, high: float, expected: str):
+    assert verdict(difference(low, high), margin=0.5) == expected
