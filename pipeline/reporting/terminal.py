@@ -30,8 +30,16 @@ def print_summary(reports: Path) -> None:
 
 def summary_table(comparison: pd.DataFrame) -> Table:
     """Return the table of ``comparison.csv`` for a terminal of 80 columns."""
-    table = Table("architecture", title="Test accuracy and its price")
-    for heading in ("accuracy %", "difference", "verdict", "param.", "latency", "training"):
+    table = Table(title="Test accuracy and its price", box=None, padding=(0, 1, 0, 0))
+    table.add_column("architecture", overflow="fold")
+    for heading in (
+        "accuracy\n%",
+        "difference\nin points",
+        "verdict",
+        "param-\neters",
+        "latency\nms",
+        "training",
+    ):
         table.add_column(heading, justify="right")
     for row in comparison.to_dict("records"):
         has_baseline = not pd.isna(row["difference"])
@@ -45,7 +53,7 @@ def summary_table(comparison: pd.DataFrame) -> Table:
             bounds if has_baseline else wording.ABSENT,
             str(row["verdict"]) if has_baseline else wording.ABSENT,
             wording.large(row["parameters"]),
-            f"{row['latency_ms']:.3g} ms",
+            f"{row['latency_ms']:.3g}",
             wording.duration(row["training_seconds"]),
         )
     return table

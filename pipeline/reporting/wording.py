@@ -33,13 +33,15 @@ def answer(
         )
     baseline = entries[entry.pair.baseline]
     difference = entry.pair.difference
+    keys = ", ".join(f"`{key}`" for key in entry.pair.confounders)
+    also = f" The two differ in more than attention ({keys})." if keys else ""
     return (
         f"**{question(model, entry.pair.baseline, dataset, architectures)} "
         f"{ANSWERS[entry.pair.verdict]}:** "
-        f"{points(difference.mean)} points of test accuracy against its baseline `{baseline.model}` "
-        f"{interval(difference, signed=True)} with {seeds(entry)}, for "
+        f"{points(difference.mean)} points of test accuracy against its baseline "
+        f"`{baseline.model}` {interval(difference, signed=True)} with {seeds(entry)}, for "
         f"{relative(entry.parameters, baseline.parameters, less='fewer')} parameters and "
-        f"{relative(entry.latency_ms, baseline.latency_ms)} latency."
+        f"{relative(entry.latency_ms, baseline.latency_ms)} latency.{also}"
     )
 
 
@@ -86,7 +88,7 @@ def spread(mean: float, sd: float) -> str:
 def relative(value: float, reference: float, less: str = "less") -> str:
     """Return such as ``0.2 % more``: how `value` compares to `reference`."""
     change = 100 * (value / reference - 1)
-    digits = 1 if abs(change) < 10 else 0
+    digits = 1 if abs(change) < 9.95 else 0
     text = f"{abs(change):.{digits}f}"
     if float(text) == 0:
         return "no more"

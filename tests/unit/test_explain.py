@@ -237,9 +237,7 @@ def test_stage_writes_figures_and_their_numbers_with_the_same_bytes_each_time(
     # the npz holds all 8 channels of conv3, so the choice for the heatmap can be checked
     for image, conv3 in zip(record["images"], maps["conv3"], strict=True):
         means = conv3.mean(axis=(1, 2))
-        assert sorted(means)[::-1][:3] == pytest.approx(
-            image["heatmap_mean_activations"], abs=1e-5
-        )
+        assert sorted(means)[::-1][:3] == pytest.approx(image["heatmap_mean_activations"], abs=1e-5)
     table = pd.read_csv(tmp_path / "first" / "attention.csv")
     assert len(table) == (4 + 6 + 8) * 3
     assert table["mean_weight"].between(0, 1).all()

@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+from rich.console import Console
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+
+from pipeline import params
+from pipeline.errors import InputError
+from pipeline.evaluation.metrics import classification_metrics
+from pipeline.reporting import markdown, provenance, wording
+from pipeline.reporting.comparison import confounders
+from pipeline.reporting.terminal import print_summary, summary_table
+from pipeline.stages import report
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ["cat", "dog | wolf", "<b>bird`", "a_b $c$ *d* [e]"]
+MODELS = ["cnn", "ca_cnn", "densenet", "se_densenet"]
+TEST_IMAGES, CHANNELS = 40, 3
+
+
+def settings(**changes: Any) -> params.Settings:
+    content = params.read(ROOT / "presets" / "digits.yaml") | {"model": "ca_cnn", "seeds": [0, 1]}
+    content["report"] = {"confidence": 0.95, "resamples": 200, "margin": 0.5, "seed": 0}
+    return params.check(content | changes)
+
+
+def written(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+class Project:
+    """A folder with made-up outputs of all stages before the report."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.splits, self.reports = root / "data" / "splits", root / "reports"
+        self.params = root / "params.yaml"
+        self.logits: dict[tuple[str, int], np.ndarray] = {}
+        generator = np.random.default_rng(0)
+        self.make_splits(generator)
+        for model in MODELS:
+            for seed in (0, 1):
+                self.make_run(model, seed, generator)
+            self.make_figures(model)
+        shutil.copy(ROOT / "presets" / "digits.yaml", self.params)
+
+    def make_splits(self, generator: np.random.Generator) -> None:
+        self.splits.mkdir(parents=True)
+        count = 2 * TEST_IMAGES
+        labels = np.arange(count) % len(CLASSES)
+        split = np.array(["train"] * 30 + ["validation"] * 10 + ["test"] * TEST_IMAGES)
+        self.test_labels = labels[split == "test"]
+        images = generator.integers(0, 256, (count, 8, 8, CHANNELS), dtype=np.uint8)
+        np.save(self.splits / "images.npy", images)
+        np.save(self.splits / "labels.npy", labels)
+        names = [CLASSES[k] for k in labels]
+        index = pd.DataFrame(
+            {"id": np.arange(count), "split": split, "class": names, "origin": "made"}
+        )
+        index.to_csv(self.splits / "index.csv", index=False)
+        self.counts = {
+            s: {k: int(((split == s) & (np.array(names) == k)).sum()) for k in CLASSES}
+            for s in ("train", "validation", "test")
+        }
+        description = {"name": "made", "classes": CLASSES, "image_size": 8, "channels": CHANNELS}
+        description |= {"mean": [0.5] * CHANNELS, "std": [0.25] * CHANNELS}
+        description |= {"counts": self.counts, "rejected": 3}
+        written(self.splits / "dataset.json", description)
+        written(self.splits / "rejected.csv", "path,reason\n")
+
+    def make_run(self, model: str, seed: int, generator: np.random.Generator) -> None:
+        trained = self.root / "data" / "trained" / model / str(seed)
+        evaluated = self.root / "data" / "evaluated" / model / str(seed)
+        epochs = np.arange(1, 6)
+        falling = 2 / epochs + 0.1 * generator.random(5)
+        history = {"epoch": epochs, "train_loss": falling, "train_accuracy": 1 - falling / 3}
+        history |= {"validation_loss": falling, "validation_accuracy": 1 - falling / 3}
+        history |= {"learning_rate": 0.001, "seconds": 2.0 + seed}
+        trained.mkdir(parents=True)
+        pd.DataFrame(history).to_csv(trained / "history.csv", index=False)
+        record = {"model": model, "seed": seed, "epochs": 5, "best_epoch": 4, "parameters": 1000}
+        record |= {"validation_accuracy": 0.9, "validation_loss": 0.3, "precision": "fp32"}
+        record |= {"device": "cpu", "device_name": "A CPU", "threads": 1}
+        written(trained / "train.json", record | {"versions": {"python": "3", "torch": "2"}})
+
+        logits = generator.normal(size=(TEST_IMAGES, len(CLASSES))).astype(np.float32)
+        logits[np.arange(TEST_IMAGES), self.test_labels] += 2
+        self.logits[model, seed] = logits
+        evaluated.mkdir(parents=True)
+        np.save(evaluated / "logits.npy", logits)
+        metrics = classification_metrics(logits, self.test_labels, tuple(CLASSES))
+        cost = {"parameters": 1000 if "_" not in model else 1020, "macs": 5_000_000}
+        written(evaluated / "metrics.json", metrics | cost)
+        timings = {"latency_ms": 1.0 if "_" not in model else 1.25, "latency_ms_p95": 2.0}
+        timings |= {"throughput": 100.0, "throughput_batch": 8, "device_name": "A CPU"}
+        written(evaluated / "timings.json", timings | {"threads": 1})
+
+    def make_figures(self, model: str) -> None:
+        names = ["feature_maps.png", "heatmaps.png"]
+        names += ["attention.png", "attention.csv"] if "_" in model else []
+        for name in names:
+            written(self.reports / "figures" / model / name, "made")
+
+    def report(self, chosen: params.Settings) -> str:
+        data = self.root / "data"
+        report.run(
+            chosen,
+            self.splits,
+            data / "trained",
+            data / "evaluated",
+            self.reports / "figures",
+            self.reports,
+            self.params,
+        )
+        return (self.reports / "report.md").read_text()
+
+    def accuracy(self, model: str, seed: int) -> float:
+        return 100 * accuracy_score(self.test_labels, self.logits[model, seed].argmax(axis=1))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Parse the tables of a Markdown text into rows of the cells' visible text."""
+    found: list[list[list[str]]] = []
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    previous = None
+    for token in tokens:
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif previous in ("td_open", "th_open"):
+            found[-1][-1].append("".join(child.content for child in token.children or []))
+        previous = token.type
+    return found
+
+
+def first_sentence(text: str) -> str:
+    return text.split("\n\n")[1]
+
+
+def test_report_holds_its_tables_each_with_the_right_cells(project: Project):
+    comparison, per_class, counts, origin = tables(project.report(settings()))
+    assert [len(comparison), len(comparison[0])] == [5, 8]
+    assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
+    assert [len(counts), len(counts[0])] == [6, 4]
+    assert {len(row) for row in origin} == {2}
+    for table in (comparison, per_class, counts):
+        assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_class_names_are_shown_as_they_are(project: Project):
+    _, per_class, counts, _ = tables(project.report(settings()))
+    assert [row[0] for row in per_class[1:]] == CLASSES
+    assert [row[0] for row in counts[1:]] == [*CLASSES, "all"]
+    assert counts[1][1:] == [str(project.counts[s]["cat"]) for s in project.counts]
+
+
+def test_numbers_are_those_of_scikit_learn(project: Project):
+    text = project.report(settings())
+    table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
+    for model in MODELS:
+        accuracies = [project.accuracy(model, seed) for seed in (0, 1)]
+        row = table.loc[model]
+        assert row["accuracy"] == pytest.approx(np.mean(accuracies))
+        # of two values, the sample standard deviation is their distance by the root of 2
+        expected = abs(accuracies[0] - accuracies[1]) / 2**0.5
+        assert row["accuracy_sd"] == pytest.approx(expected, abs=1e-4)
+        losses = [
+            log_loss(project.test_labels, np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))
+            for z in (project.logits[model, seed].astype(float) for seed in (0, 1))
+        ]
+        assert row["nll"] == pytest.approx(np.mean(losses), rel=1e-4)
+        assert row["training_seconds"] == 5 * (2 + 3) / 2
+    assert table.loc["ca_cnn", "difference"] == pytest.approx(
+        table.loc["ca_cnn", "accuracy"] - table.loc["cnn", "accuracy"], abs=1e-3
+    )
+    assert f"{table.loc['ca_cnn', 'difference']:+.2f} points" in first_sentence(text)
+
+    _, per_class, _, _ = tables(text)
+    scores = [
+        f1_score(project.test_labels, project.logits["cnn", seed].argmax(axis=1), average=None)
+        for seed in (0, 1)
+    ]
+    assert [float(row[2]) for row in per_class[1:]] == pytest.approx(
+        100 * np.mean(scores, axis=0), abs=0.051
+    )
+
+
+def test_first_sentence_answers_for_the_candidate_with_its_cost(project: Project):
+    sentence = first_sentence(project.report(settings()))
+    assert sentence.startswith("**Does channel attention pay for `ca_cnn` on made?")
+    assert "95 % interval" in sentence
+    assert sentence.endswith("with 2 seeds, for 2.0 % more parameters and 25 % more latency.")
+
+
+def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: Project):
+    text = project.report(settings(model="cnn"))
+    mean = np.mean([project.accuracy("cnn", seed) for seed in (0, 1)])
+    assert f"`cnn` classifies {mean:.2f} %" in first_sentence(text)
+    assert "- **Does channel attention pay for `ca_cnn`" in text
+    assert "- **Does channel attention pay for `se_densenet`" in text
+    metrics = json.loads((project.reports / "metrics.json").read_text())
+    assert metrics["accuracy"] == pytest.approx(mean)
+    assert "difference" not in metrics
+    curves = pd.read_csv(project.reports / "plots" / "learning_curves.csv")
+    assert curves["candidate"].equals(curves["baseline"])
+
+
+def test_every_link_leads_to_a_file(project: Project):
+    text = project.report(settings())
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) >= 4 + 4 + 4 + 2 * 2 + 3
+    for link in links:
+        assert (project.reports / unquote(link)).is_file(), link
+    for path in (project.reports / "figures" / "comparison").iterdir():
+        with Image.open(path) as image:
+            assert (image.format, "Software" in image.info) == ("PNG", False)
+
+
+def test_a_missing_explanation_is_left_out(project: Project):
+    shutil.rmtree(project.reports / "figures" / "ca_cnn")
+    text = project.report(settings())
+    assert "figures/ca_cnn" not in text
+    assert "figures/se_densenet/attention.png" in text
+    shutil.rmtree(project.reports / "figures")
+    text = project.report(settings())
+    assert "## Attention" not in text
+    assert "## Heatmaps" not in text
+
+
+def test_a_single_seed_has_no_standard_deviation(project: Project):
+    text = project.report(settings(seeds=[0]))
+    assert tables(text)[0][1][1].endswith("± -")
+    assert "single seed" in text
+    assert not re.search(r"\bnan\b", text)
+    assert "accuracy_sd" not in json.loads((project.reports / "metrics.json").read_text())
+
+
+def test_a_pair_that_differs_in_more_than_attention_is_named(project: Project):
+    chosen = settings()
+    assert "differ in more" not in project.report(chosen)
+    content = chosen.model_dump()
+    content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
+    text = project.report(params.check(content))
+    assert "**`ca_cnn` and `cnn` differ in more than attention** (`activation`)" in text
+    assert "differ in more than attention (`activation`)" in first_sentence(text)
+
+
+def test_confounders_ignore_what_is_under_test():
+    one = {"attention": "channel", "reduction": 4, "baseline": "b", "hidden": 8, "own": 1}
+    other = {"attention": "none", "reduction": 16, "baseline": None, "hidden": 9, "their": 2}
+    assert confounders(one, other) == ("hidden", "own", "their")
+
+
+def test_plots_and_metrics_for_dvc(project: Project):
+    project.report(settings())
+    predictions = pd.read_csv(project.reports / "plots" / "confusion.csv")
+    assert list(predictions) == ["actual", "predicted"]
+    both = np.concatenate([project.logits["ca_cnn", seed].argmax(axis=1) for seed in (0, 1)])
+    expected = confusion_matrix(np.tile(project.test_labels, 2), both)
+    found = confusion_matrix(predictions["actual"], predictions["predicted"], labels=CLASSES)
+    assert found.tolist() == expected.tolist()
+
+    curves = pd.read_csv(project.reports / "plots" / "learning_curves.csv")
+    assert list(curves) == ["epoch", "candidate", "baseline"]
+    trained = project.root / "data" / "trained" / "cnn"
+    runs = [pd.read_csv(trained / seed / "history.csv") for seed in ("0", "1")]
+    means = (runs[0]["validation_accuracy"] + runs[1]["validation_accuracy"]) / 2
+    assert curves["baseline"].tolist() == pytest.approx(means.tolist(), abs=1e-5)
+
+    metrics = json.loads((project.reports / "metrics.json").read_text())
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    assert metrics["parameters"] == 1020
+    assert metrics["difference_low"] <= metrics["difference"] <= metrics["difference_high"]
+
+
+def test_the_same_results_give_the_same_bytes(project: Project):
+    def outputs() -> dict[Path, bytes]:
+        project.report(settings())
+        return {path: path.read_bytes() for path in project.reports.rglob("*") if path.is_file()}
+
+    assert outputs() == outputs()
+
+
+def test_report_leaves_the_explanations_alone(project: Project):
+    before = sorted(path for path in project.reports.rglob("*") if path.is_file())
+    project.report(settings())
+    after = {path for path in project.reports.rglob("*") if path.is_file()}
+    assert set(before) < after
+    assert not [path for path in after if "incomplete" in str(path)]
+
+
+def test_params_are_quoted_whole_even_with_fences_in_them(project: Project):
+    project.params.write_text("# ```yaml\nmodel: ca_cnn\n")
+    tokens = MarkdownIt("commonmark").parse(project.report(settings()))
+    fences = [token.content for token in tokens if token.type == "fence"]
+    assert fences[-1] == "# ```yaml\nmodel: ca_cnn\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"),
+    [("trained/cnn/1/history.csv", "history.csv"), ("evaluated/cnn/0/logits.npy", "logits.npy")],
+)
+def test_a_missing_or_torn_result_is_named(project: Project, missing: str, name: str):
+    path = project.root / "data" / missing
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=name):
+        project.report(settings())
+    path.unlink()
+    with pytest.raises(InputError, match=f"{name}: no such file"):
+        project.report(settings())
+
+
+def test_logits_of_another_split_are_refused(project: Project):
+    np.save(project.root / "data/evaluated/ca_cnn/1/logits.npy", np.zeros((7, 4)))
+    with pytest.raises(InputError, match=r"ca_cnn, seed 1: logits of 7 .* has 40"):
+        project.report(settings())
+
+
+# provenance
+
+
+def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", *identity, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert provenance.commit(tmp_path) is None
+    git("init", "-q")
+    assert provenance.commit(tmp_path) is None  # no commit yet
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), False)
+    (tmp_path / "dvc.lock").write_text("2")  # a result, not code
+    assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), False)
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), True)
+
+
+# words and Markdown
+
+
+@pytest.mark.parametrize("text", [*CLASSES, "a&amp;b", "~~x~~", "back\\slash", "1 < 2 > 0"])
+def test_escaped_text_is_shown_as_it_is(text: str):
+    rows = tables(markdown.table(["x"], [[markdown.escape(text)]]))[0]
+    assert rows[1] == [text]
+
+
+def test_numbers_are_written_as_a_person_would():
+    assert wording.points(0.234) == "+0.23"
+    assert wording.points(-0.001) == "0.00"
+    assert wording.spread(97.312, float("nan")) == "97.31 ± -"
+    assert wording.relative(1_150_602, 1_147_914) == "0.2 % more"
+    assert wording.relative(0.9, 1.0) == "10 % less"
+    assert wording.relative(1.0, 1.0) == "no more"
+    assert wording.large(287_929_692) == "288 M"
+    assert wording.large(999) == "999"
+    assert [wording.duration(s) for s in (0.84, 47, 750, 11_160)] == [
+        "0.8 s",
+        "47 s",
+        "12.5 min",
+        "3.1 h",
+    ]
+
+
+# the terminal
+
+
+def test_summary_fits_a_terminal_and_names_the_report(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    project.report(settings())
+    monkeypatch.setenv("COLUMNS", "80")
+    print_summary(project.reports)
+    printed = capsys.readouterr().out
+    assert str(project.reports / "report.md") in printed
+    for model in MODELS:
+        assert re.search(rf"^{model} ", printed, re.MULTILINE)
+
+    table = summary_table(pd.read_csv(project.reports / "tables" / "comparison.csv"))
+    console = Console(width=80)
+    assert console.measure(table).maximum <= 80
+
+
+def test_summary_without_a_report_is_an_error(tmp_path: Path):
+    with pytest.raises(InputError, match="make the report first"):
+        print_summary(tmp_path)
