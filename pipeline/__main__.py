@@ -123,7 +123,8 @@ def explain(
         typer.Option(help="Of the first seed's run if not given."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write; reports/figures/architectures/MODEL if not given.")
+        Path | None,
+        typer.Option(help="The folder to write; reports/figures/architectures/MODEL if not given."),
     ] = None,
 ) -> None:
     """Draw feature maps, heatmaps and attention weights of one architecture."""

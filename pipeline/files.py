@@ -23,8 +23,12 @@ def whole(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(staging, folder)
-    except BaseException:
+            replaced = folder.parent / f".incomplete-{folder.name}-replaced"
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(folder, replaced)
+            os.replace(staging, folder)
+            shutil.rmtree(replaced)
+        else:
+            os.replace(staging, folder)
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        raise

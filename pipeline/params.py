@@ -273,9 +273,7 @@ def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
 
 def _not_one_of(where: str, value: object, known: Iterable[str]) -> str:
     names = list(known)
-    return (
-        f"{where}: '{value}' is not one of {', '.join(names)}" + suggestion(str(value), names)
-    )
+    return f"{where}: '{value}' is not one of {', '.join(names)}" + suggestion(str(value), names)
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -22,6 +22,7 @@ from pipeline.training.weights import load_weights
 
 THROUGHPUT_REPEATS = 5
 
+
 def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:
     """Evaluate and write ``logits.npy``, ``metrics.json`` and ``timings.json``.
 

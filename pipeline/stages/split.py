@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from pipeline.data import arrays, sources, splitting
-from pipeline.data.staging import staged
 from pipeline.errors import choose
+from pipeline.files import whole
 from pipeline.params import Data, Split
 from pipeline.progress import say
 
@@ -26,7 +26,7 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
     sources.verify(raw, name)
-    with staged(out) as folder:
+    with whole(out) as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
         collection = sources.SOURCES[name].read(

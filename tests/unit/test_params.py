@@ -135,7 +135,9 @@ def test_every_mistake_is_told_on_one_line() -> None:
     assert "seeds: is missing" in message
 
 
-@pytest.mark.parametrize("name", ["a b", "Cnn", "../cnn", "cnn; rm -rf .", "$(id)", "0cnn", "", "é"])
+@pytest.mark.parametrize(
+    "name", ["a b", "Cnn", "../cnn", "cnn; rm -rf .", "$(id)", "0cnn", "", "é"]
+)
 def test_name_that_could_reach_a_shell_or_a_path_is_refused(name: str) -> None:
     content = copy.deepcopy(CONTENT)
     content["architectures"][name] = CONTENT["architectures"]["cnn"]

@@ -24,8 +24,9 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.data import arrays, download, sources, torchvision_sources
+from pipeline.data import arrays, sources
 from pipeline.data.collection import Collection
+from pipeline.data.sources import download, published
 from pipeline.errors import InputError
 from pipeline.params import Data, Split
 from pipeline.stages import download as download_stage
@@ -481,4 +482,4 @@ def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
 
 
 def test_cifar10_is_pinned_to_the_published_checksums() -> None:
-    assert list(torchvision_sources.CIFAR10_SHA256.values()) == list(CIFAR_SHA256.values())
+    assert list(published.CIFAR10_SHA256.values()) == list(CIFAR_SHA256.values())

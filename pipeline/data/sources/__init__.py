@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data import checksums, digits, image_folder, torchvision_sources
 from pipeline.data.collection import Collection
+from pipeline.data.sources import checksums, digits, image_folder, published
 from pipeline.errors import InputError
 
 DESCRIPTION = "source.json"
@@ -37,11 +37,9 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "digits": Source(digits.fetch, digits.read),
-    "cifar10": Source(torchvision_sources.fetch_cifar10, torchvision_sources.read_cifar10),
-    "cifar100": Source(torchvision_sources.fetch_cifar100, torchvision_sources.read_cifar100),
-    "fashion_mnist": Source(
-        torchvision_sources.fetch_fashion_mnist, torchvision_sources.read_fashion_mnist
-    ),
+    "cifar10": Source(published.fetch_cifar10, published.read_cifar10),
+    "cifar100": Source(published.fetch_cifar100, published.read_cifar100),
+    "fashion_mnist": Source(published.fetch_fashion_mnist, published.read_fashion_mnist),
     "image_folder": Source(image_folder.fetch, image_folder.read),
 }
 
