@@ -191,9 +191,9 @@ def models(
 ) -> None:
     """List the architectures of params.yaml with their parameters and multiply-accumulates."""
     settings = load(params)
-    from pipeline.reporting import terminal
+    from pipeline.reporting.architectures import print_architectures
 
-    terminal.print_models(settings, splits)
+    print_architectures(settings, splits)
 
 
 @app.command(rich_help_panel=TOOLS)

@@ -16,7 +16,7 @@ class InputError(Exception):
 
 
 class StageError(Exception):
-    """A stage failed though its input was valid (exit code 1): a loss became NaN, a disk is full."""
+    """A stage failed though its input was valid (exit code 1), such as a loss that is NaN."""
 
     exit_code = 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +24,10 @@ def whole(folder: Path) -> Iterator[Path]:
         if folder.exists():
             replaced = folder.parent / f".incomplete-{folder.name}-replaced"
             shutil.rmtree(replaced, ignore_errors=True)
-            os.replace(folder, replaced)
-            os.replace(staging, folder)
+            folder.replace(replaced)
+            staging.replace(folder)
             shutil.rmtree(replaced)
         else:
-            os.replace(staging, folder)
+            staging.replace(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pipeline.errors import InputError, choose
@@ -40,7 +39,7 @@ def apply(name: str, params: Path) -> list[str]:
             told.append(f"{params} was edited: kept as {kept}")
         incomplete = params.with_name(f".incomplete-{params.name}")
         incomplete.write_bytes(content)
-        os.replace(incomplete, params)
+        incomplete.replace(params)
     except OSError as error:
         raise InputError(f"{params}: can't be written: {error.strerror}") from None
     return [*told, f"{params} is now the preset {name}: {presets[name]}"]

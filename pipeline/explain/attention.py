@@ -109,7 +109,7 @@ def draw_attention(
         rows = -(-len(weights) // columns)
         named = len(classes) <= MOST_CLASS_NAMES
         height = max(1.6, 0.24 * len(classes)) if named else 3.0
-        figure = Figure(figsize=(11, (height + 0.75) * rows + 0.6))
+        figure = Figure(figsize=(11, (height + 0.75) * rows + 0.6), layout="constrained")
         figure.suptitle(title)
         panels = figure.subplots(rows, columns, squeeze=False)
         low = min(np.nanmin(by_class.mean) for by_class in weights.values())

@@ -97,7 +97,7 @@ def draw_feature_maps(
         width = LEFT + columns * BLOCK + (columns - 1) * GAP + RIGHT
         height = HEADER + len(images) * (BLOCK + ROW_TITLE) + FOOTER
         # The blocks are placed by hand: no layout engine keeps so many small axes square and close.
-        figure = Figure(figsize=(width, height), layout="none")
+        figure = Figure(figsize=(width, height))
         figure.suptitle(title, y=1 - 0.12 / height, va="top")
         lefts = [LEFT + column * (BLOCK + GAP) for column in range(columns)]
         bottoms = [height - HEADER - (row + 1) * (BLOCK + ROW_TITLE) for row in range(len(images))]
@@ -125,7 +125,7 @@ def draw_feature_maps(
             )
             bar.set_label(f"{layer} output")
             bar.ax.locator_params(nbins=5)
-            bar.outline.set_visible(False)  # type: ignore[operator]
+            bar.outline.set_visible(False)
     return figure
 
 

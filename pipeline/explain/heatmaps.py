@@ -62,7 +62,7 @@ def draw_heatmaps(
     """
     with style():
         rows, columns = len(images), 1 + max(len(chosen) for chosen in channels)
-        figure = Figure(figsize=(2.6 * columns + 0.8, 2.97 * rows + 0.5))
+        figure = Figure(figsize=(2.6 * columns + 0.8, 2.97 * rows + 0.5), layout="constrained")
         figure.suptitle(title)
         panels = figure.subplots(rows, columns, squeeze=False)
         for row, image in enumerate(images):

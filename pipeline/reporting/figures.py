@@ -33,7 +33,9 @@ def draw_accuracies(entries: Mapping[str, Entry], confidence: float, margin: flo
         palette = colours(list(entries))
         pairs = [entry.pair for entry in entries.values() if entry.pair]
         panels_across = 2 if pairs else 1
-        figure = Figure(figsize=(5.5 * panels_across, 1.5 + 0.6 * len(entries)))
+        figure = Figure(
+            figsize=(5.5 * panels_across, 1.5 + 0.6 * len(entries)), layout="constrained"
+        )
         panels = figure.subplots(1, panels_across, squeeze=False, width_ratios=[1] * panels_across)
         axes = panels[0, 0]
         for position, entry in enumerate(entries.values()):
@@ -91,7 +93,7 @@ def draw_learning_curves(
     """
     with style():
         palette = colours(list(runs))
-        figure = Figure(figsize=(11, 7.4))
+        figure = Figure(figsize=(11, 7.4), layout="constrained")
         panels = figure.subplots(2, 2, sharex=True, sharey="row")
         for row, (measure, unit, factor) in enumerate(
             [("loss", "loss (nats)", 1.0), ("accuracy", "accuracy (%)", 100.0)]
@@ -140,7 +142,7 @@ def draw_confusion_matrices(runs: Mapping[str, Sequence[Run]], classes: Sequence
         rows = -(-len(runs) // columns)
         annotated = len(classes) <= MOST_ANNOTATED_CLASSES
         side = 5.6 if annotated else 6.0
-        figure = Figure(figsize=(side * columns + 0.9, side * rows))
+        figure = Figure(figsize=(side * columns + 0.9, side * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.flat[len(runs) :]:
             axes.set_axis_off()
@@ -181,7 +183,9 @@ def draw_samples(
     generator = np.random.default_rng(seed)
     spread = np.linspace(0, len(classes) - 1, min(len(classes), SAMPLE_ROWS)).round().astype(int)
     with style():
-        figure = Figure(figsize=(0.85 * SAMPLE_COLUMNS + 1.4, 0.87 * len(spread) + 0.1))
+        figure = Figure(
+            figsize=(0.85 * SAMPLE_COLUMNS + 1.4, 0.87 * len(spread) + 0.1), layout="constrained"
+        )
         panels = figure.subplots(len(spread), SAMPLE_COLUMNS, squeeze=False)
         for row, label in enumerate(spread):
             members = rows[labels[rows] == label]

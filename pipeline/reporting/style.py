@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 import numpy as np
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 SETTINGS: dict[str, Any] = {
     "figure.dpi": 150,
     "savefig.dpi": 150,
-    "figure.constrained_layout.use": True,
     "font.size": 12,
     "axes.titlesize": 12,
     "axes.labelsize": 12,
@@ -50,7 +49,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def show_image(axes: Axes, image: np.ndarray, alpha: float | None = None) -> None:
+def show_image(axes: Axes, image: np.ndarray) -> None:
     """Draw a photograph, uint8 (H, W, C) with C 1 or 3, pixel by pixel and without axes."""
     grey = image.shape[2] == 1
     axes.imshow(
@@ -59,7 +58,6 @@ def show_image(axes: Axes, image: np.ndarray, alpha: float | None = None) -> Non
         vmin=0,
         vmax=255,
         interpolation="nearest",
-        alpha=alpha,
     )
     without_axes(axes)
 
@@ -79,6 +77,6 @@ def shortened(text: str, width: int = 18) -> str:
     return cut.replace("$", r"\$")
 
 
-def line_style(baselines: Mapping[str, str | None], name: str) -> str:
+def line_style(baselines: Mapping[str, str | None], name: str) -> Literal["-", "--"]:
     """Return dashed for a control (an architecture without a baseline), solid otherwise."""
     return "--" if baselines[name] is None else "-"

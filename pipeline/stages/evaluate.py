@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import models
 from pipeline.data import arrays
 from pipeline.evaluation import cost
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import say, track
+from pipeline.stages.network import trained
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
 from pipeline.training.loop import predict
-from pipeline.training.weights import load_weights
 
 THROUGHPUT_REPEATS = 5
 
@@ -41,14 +40,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     """
     dataset = arrays.read(splits)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
-        network = models.build(
-            settings.architectures[model].model_dump(),
-            len(dataset.classes),
-            dataset.image_size,
-            dataset.channels,
-        )
-        load_weights(network, weights)
-        network = network.to(hardware.device, memory_format=torch.channels_last).eval()
+        network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
         size = settings.evaluate.batch_size
         steps = -(-len(test) // size)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline import models
 from pipeline.data import arrays
 from pipeline.explain.attention import (
     ClassWeights,
@@ -23,12 +22,13 @@ from pipeline.explain.feature_maps import draw_feature_maps, feature_maps, sprea
 from pipeline.explain.heatmaps import draw_heatmaps, strongest_channels
 from pipeline.explain.images import choose_images
 from pipeline.files import whole
+from pipeline.models.layers import Classifier
 from pipeline.params import Settings
 from pipeline.progress import say, track
 from pipeline.reporting.style import save
+from pipeline.stages.network import trained
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
-from pipeline.training.weights import load_weights
 
 FEATURE_LAYERS = 3
 HEATMAP_CHANNELS = 3
@@ -55,14 +55,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     dataset = arrays.read(splits)
     rows = dataset.rows("test")
     with compute.prepare(settings.compute, precision="fp32") as hardware, whole(out) as folder:
-        network = models.build(
-            settings.architectures[model].model_dump(),
-            len(dataset.classes),
-            dataset.image_size,
-            dataset.channels,
-        )
-        load_weights(network, weights)
-        network = network.to(hardware.device, memory_format=torch.channels_last).eval()
+        network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
 
         chosen = choose_images(dataset.labels[rows], settings.explain.images, settings.explain.seed)
@@ -78,7 +71,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
 
 
 def _images(
-    network: nn.Module,
+    network: Classifier,
     test: Images,
     chosen: np.ndarray,
     dataset: arrays.Dataset,
@@ -90,7 +83,7 @@ def _images(
     picked = torch.from_numpy(chosen).to(test.labels.device)
     part = Images(test.images[picked], test.labels[picked], test.mean, test.std)
     inputs, _ = next(plain_batches(part, len(chosen)))
-    layers: dict[str, nn.Module] = network.feature_layers()  # type: ignore[operator]
+    layers = network.feature_layers()
     maps, logits = feature_maps(network, layers, inputs)
 
     images = part.images.cpu().numpy()
@@ -117,7 +110,8 @@ def _images(
         ),
         folder / "heatmaps.png",
     )
-    np.savez(folder / "feature_maps.npz", **{name: maps[name][:, :channels] for name in drawn})
+    drawn_maps: dict[str, Any] = {name: maps[name][:, :channels] for name in drawn}
+    np.savez(folder / "feature_maps.npz", **drawn_maps)
     ids = dataset.ids[dataset.rows("test")][chosen]
     return {
         "model": model,

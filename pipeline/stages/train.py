@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from pipeline import models
 from pipeline.data import arrays
 from pipeline.evaluation import cost
 from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import Steps, say
+from pipeline.stages.network import fresh
 from pipeline.training import compute
 from pipeline.training.batches import to_device
 from pipeline.training.loop import Epoch, Trained, train
@@ -44,13 +44,7 @@ def run(settings: Settings, model: str, seed: int, splits: Path, out: Path) -> N
     dataset = arrays.read(splits)
     with compute.prepare(settings.compute) as hardware:
         torch.manual_seed(derive(seed, 0, "initial weights"))
-        network = models.build(
-            settings.architectures[model].model_dump(),
-            len(dataset.classes),
-            dataset.image_size,
-            dataset.channels,
-        )
-        network = network.to(hardware.device, memory_format=torch.channels_last)
+        network = fresh(settings, model, dataset, hardware)
         training = to_device(dataset, "train", hardware.device)
         validation = to_device(dataset, "validation", hardware.device)
         say(

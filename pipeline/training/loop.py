@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ def train(
         batches = training_batches(training, settings.batch_size, augmentation, seed, number)
         learning_rate = optimizer.param_groups[0]["lr"]
         train_loss, train_accuracy = _learn(
-            model, batches, loss_function, optimizer, hardware, lambda n, e=number: on_step(e, n)
+            model, batches, loss_function, optimizer, hardware, partial(on_step, number)
         )
         validation_loss, validation_accuracy = measure(
             model, plain_batches(validation, max(settings.batch_size, 256)), hardware

@@ -171,7 +171,7 @@ def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: 
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="params.yaml: no such file"):
+    with pytest.raises(InputError, match=r"params\.yaml: no such file"):
         load(tmp_path / "params.yaml")
 
 

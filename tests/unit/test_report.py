@@ -136,6 +136,13 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """Return a project with its report made, for tests that only read."""
+    made = Project(tmp_path_factory.mktemp("project"))
+    return made, made.report(settings())
+
+
 def tables(text: str) -> list[list[list[str]]]:
     """Parse the tables of a Markdown text into rows of the cells' visible text."""
     found: list[list[list[str]]] = []
@@ -156,8 +163,9 @@ def first_sentence(text: str) -> str:
     return text.split("\n\n")[1]
 
 
-def test_report_holds_its_tables_each_with_the_right_cells(project: Project):
-    comparison, per_class, counts, origin = tables(project.report(settings()))
+def test_report_holds_its_tables_each_with_the_right_cells(reported: tuple[Project, str]):
+    _, text = reported
+    comparison, per_class, counts, origin = tables(text)
     assert [len(comparison), len(comparison[0])] == [5, 8]
     assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
     assert [len(counts), len(counts[0])] == [6, 4]
@@ -166,15 +174,16 @@ def test_report_holds_its_tables_each_with_the_right_cells(project: Project):
         assert {len(row) for row in table} == {len(table[0])}
 
 
-def test_class_names_are_shown_as_they_are(project: Project):
-    _, per_class, counts, _ = tables(project.report(settings()))
+def test_class_names_are_shown_as_they_are(reported: tuple[Project, str]):
+    project, text = reported
+    _, per_class, counts, _ = tables(text)
     assert [row[0] for row in per_class[1:]] == CLASSES
     assert [row[0] for row in counts[1:]] == [*CLASSES, "all"]
     assert counts[1][1:] == [str(project.counts[s]["cat"]) for s in project.counts]
 
 
-def test_numbers_are_those_of_scikit_learn(project: Project):
-    text = project.report(settings())
+def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
+    project, text = reported
     table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
     for model in MODELS:
         accuracies = [project.accuracy(model, seed) for seed in (0, 1)]
@@ -204,8 +213,9 @@ def test_numbers_are_those_of_scikit_learn(project: Project):
     )
 
 
-def test_first_sentence_answers_for_the_candidate_with_its_cost(project: Project):
-    sentence = first_sentence(project.report(settings()))
+def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[Project, str]):
+    _, text = reported
+    sentence = first_sentence(text)
     assert sentence.startswith("**Does channel attention pay for `ca_cnn` on made?")
     assert "95 % interval" in sentence
     assert sentence.endswith("with 2 seeds, for 2.0 % more parameters and 25 % more latency.")
@@ -224,8 +234,8 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
     assert curves["candidate"].equals(curves["baseline"])
 
 
-def test_every_link_leads_to_a_file(project: Project):
-    text = project.report(settings())
+def test_every_link_leads_to_a_file(reported: tuple[Project, str]):
+    project, text = reported
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert len(links) >= 4 + 4 + 4 + 2 * 2 + 3
     for link in links:
@@ -270,8 +280,8 @@ def test_confounders_ignore_what_is_under_test():
     assert confounders(one, other) == ("hidden", "own", "their")
 
 
-def test_plots_and_metrics_for_dvc(project: Project):
-    project.report(settings())
+def test_plots_and_metrics_for_dvc(reported: tuple[Project, str]):
+    project, _ = reported
     predictions = pd.read_csv(project.reports / "plots" / "confusion.csv")
     assert list(predictions) == ["actual", "predicted"]
     both = np.concatenate([project.logits["ca_cnn", seed].argmax(axis=1) for seed in (0, 1)])
@@ -390,9 +400,11 @@ def test_numbers_are_written_as_a_person_would():
 
 
 def test_summary_fits_a_terminal_and_names_the_report(
-    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    reported: tuple[Project, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    project.report(settings())
+    project, _ = reported
     monkeypatch.setenv("COLUMNS", "80")
     print_summary(project.reports)
     printed = capsys.readouterr().out

@@ -18,6 +18,15 @@ DESCRIPTION = "source.json"
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What a network must fit: how many classes, and images of what size (pixels) and channels."""
+
+    num_classes: int
+    image_size: int
+    channels: int
+
+
+@dataclass(frozen=True)
 class Source:
     """How to get a kind of images and how to read them.
 
@@ -29,18 +38,22 @@ class Source:
         read: ``read(raw, local, image_size, scratch)`` gives the images that `fetch` left in `raw`.
             Only a source whose images come in many sizes looks at `image_size`. Arrays that are
             too large for the memory may be mapped in the folder `scratch`.
+        shape: of its images, where it is always the same.
     """
 
     fetch: Callable[[Path, Path, Path], str]
     read: Callable[[Path, Path, int | None, Path], Collection]
+    shape: Shape | None
 
 
 SOURCES: dict[str, Source] = {
-    "digits": Source(digits.fetch, digits.read),
-    "cifar10": Source(published.fetch_cifar10, published.read_cifar10),
-    "cifar100": Source(published.fetch_cifar100, published.read_cifar100),
-    "fashion_mnist": Source(published.fetch_fashion_mnist, published.read_fashion_mnist),
-    "image_folder": Source(image_folder.fetch, image_folder.read),
+    "digits": Source(digits.fetch, digits.read, Shape(10, 8, 1)),
+    "cifar10": Source(published.fetch_cifar10, published.read_cifar10, Shape(10, 32, 3)),
+    "cifar100": Source(published.fetch_cifar100, published.read_cifar100, Shape(100, 32, 3)),
+    "fashion_mnist": Source(
+        published.fetch_fashion_mnist, published.read_fashion_mnist, Shape(10, 28, 1)
+    ),
+    "image_folder": Source(image_folder.fetch, image_folder.read, None),
 }
 
 

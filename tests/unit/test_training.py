@@ -1,0 +1,322 @@
+"""Training: what is drawn, what is chosen, and that nothing but the stated input decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+
+from pipeline import models
+from pipeline.data.arrays import Dataset
+from pipeline.data.augmentation import Augmentation
+from pipeline.errors import InputError, StageError
+from pipeline.params import Compute, Train, load
+from pipeline.training import compute
+from pipeline.training.batches import Images, plain_batches, to_device, training_batches
+from pipeline.training.compute import Hardware
+from pipeline.training.loop import Epoch, measure, train
+from pipeline.training.randomness import derive, generator
+from pipeline.training.recipe import OPTIMIZERS
+from pipeline.training.weights import load_weights, save_weights
+
+SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
+CPU = Hardware(torch.device("cpu"), "fp32", 1, "a CPU")
+PLAIN = Augmentation()
+
+
+def recipe(**changes: object) -> Train:
+    """The smoke preset's recipe with some settings changed."""
+    return Train.model_validate(SETTINGS.train.model_dump() | changes)
+
+
+def without_augmentation() -> dict[str, float]:
+    return dict.fromkeys(SETTINGS.train.augmentation.model_dump(), 0)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """Images whose class is seen in their brightness, with noise: 60 / 40 / 20 of them."""
+    random = np.random.default_rng(0)
+    split = np.repeat(["train", "validation", "test"], [60, 40, 20])
+    labels = random.integers(0, 3, len(split))
+    noise = random.integers(0, 60, (len(split), 8, 8, 1))
+    images = (noise + 60 * labels[:, None, None, None]).astype(np.uint8)
+    return Dataset(
+        name="made for the test",
+        images=images,
+        labels=labels,
+        ids=np.arange(len(split)),
+        split=split,
+        classes=("dark", "grey", "bright"),
+        mean=np.array([0.35], np.float32),
+        std=np.array([0.2], np.float32),
+        counts={},
+        rejected=0,
+    )
+
+
+def network(name: str = "ca_cnn", seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.build(SETTINGS.architectures[name].model_dump(), 3, 8, 1)
+
+
+def trained_weights(dataset: Dataset, seed: int = 0, **changes: object) -> dict[str, torch.Tensor]:
+    device = torch.device("cpu")
+    parts = [to_device(dataset, split, device) for split in ("train", "validation")]
+    return train(network(), parts[0], parts[1], recipe(**changes), seed, CPU).weights
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# --- random streams -------------------------------------------------------------------------------
+
+
+def test_streams_differ_by_seed_epoch_and_purpose() -> None:
+    keys = [(0, 1, "order"), (1, 1, "order"), (0, 2, "order"), (0, 1, "dropout"), (0, 11, "order")]
+    assert len({derive(*key) for key in keys}) == len(keys)
+
+
+def test_stream_needs_no_saved_state() -> None:
+    first = torch.rand(3, generator=generator(3, 7, "order"))
+    torch.rand(100)
+    assert torch.equal(first, torch.rand(3, generator=generator(3, 7, "order")))
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def counted(count: int) -> Images:
+    """Images that carry their own number in every pixel and as their label."""
+    numbers = torch.arange(count)
+    pixels = numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 4, 4, 1).contiguous()
+    return Images(pixels, numbers, torch.zeros(1), torch.ones(1))
+
+
+def order_of(count: int, epoch: int, seed: int = 0) -> list[int]:
+    batches = training_batches(counted(count), 16, PLAIN, seed, epoch)
+    return torch.cat([labels for _, labels in batches]).tolist()
+
+
+def test_every_image_comes_once_an_epoch_in_an_order_of_its_own() -> None:
+    first, second = order_of(50, epoch=1), order_of(50, epoch=2)
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+    assert first == order_of(50, epoch=1)
+    assert first != order_of(50, epoch=1, seed=1)
+
+
+def test_images_stay_with_their_labels() -> None:
+    for images, labels in training_batches(counted(50), 16, PLAIN, 0, 1):
+        assert torch.equal((images[:, 0, 0, 0] * 255).round().long(), labels)
+
+
+def test_last_batch_of_a_single_image_is_left_out() -> None:
+    # batch norm can't be trained on one image where its maps have one pixel
+    assert len(order_of(49, epoch=1)) == 48
+    assert len(order_of(50, epoch=1)) == 50
+
+
+def test_plain_batches_are_normalised_and_in_order() -> None:
+    data = dataclasses.replace(counted(40), mean=torch.tensor([0.1]), std=torch.tensor([0.5]))
+    batches = list(plain_batches(data, 16))
+    assert [len(labels) for _, labels in batches] == [16, 16, 8]
+    assert torch.cat([labels for _, labels in batches]).tolist() == list(range(40))
+    assert batches[1][0][3, 0, 2, 2].item() == pytest.approx((19 / 255 - 0.1) / 0.5, abs=1e-6)
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def test_same_input_gives_the_same_bits_and_another_seed_others(dataset: Dataset) -> None:
+    weights = trained_weights(dataset)
+    assert equal(weights, trained_weights(dataset))
+    assert not equal(weights, trained_weights(dataset, seed=1))
+
+
+def test_test_split_has_no_influence(dataset: Dataset) -> None:
+    rows = dataset.rows("test")
+    images, labels = dataset.images.copy(), dataset.labels.copy()
+    images[rows], labels[rows] = 255 - images[rows], 0
+    changed = dataclasses.replace(dataset, images=images, labels=labels)
+    assert equal(trained_weights(dataset), trained_weights(changed))
+
+
+def test_loop_equals_the_textbook_loop(dataset: Dataset) -> None:
+    settings = recipe(
+        epochs=1, batch_size=16, schedule="fixed", augmentation=without_augmentation()
+    )
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+    found = train(network(), training, validation, settings, 5, CPU)
+
+    expected = network()
+    expected.train()
+    optimizer = torch.optim.Adam(expected.parameters(), lr=settings.learning_rate)
+    order = torch.randperm(60, generator=generator(5, 1, "order"))
+    inputs = training.images.permute(0, 3, 1, 2).float() / 255
+    torch.manual_seed(derive(5, 1, "dropout"))
+    losses = []
+    for rows in order.split(16):
+        loss = nn.functional.cross_entropy(
+            expected((inputs[rows] - 0.35) / 0.2), training.labels[rows]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses += [loss.item()] * len(rows)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.weights[name], tensor, rtol=1e-4, atol=1e-5)
+    assert found.history[0].train_loss == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_training_learns_what_can_be_seen(dataset: Dataset) -> None:
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+    settings = recipe(epochs=15, learning_rate=0.01, augmentation=without_augmentation())
+    assert train(network(), training, validation, settings, 0, CPU).best.validation_accuracy > 0.95
+
+
+def test_learning_rates_are_those_of_pytorchs_schedules(dataset: Dataset) -> None:
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+    for schedule in ("plateau", "cosine"):
+        settings = recipe(
+            epochs=8, schedule=schedule, learning_rate=0.1, plateau={"factor": 0.5, "patience": 0}
+        )
+        history = train(network(), training, validation, settings, 0, CPU).history
+        optimizer = torch.optim.Adam(nn.Linear(1, 1).parameters(), lr=0.1)
+        reference = (
+            ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+            if schedule == "plateau"
+            else CosineAnnealingLR(optimizer, T_max=8)
+        )
+        for epoch in history:
+            assert epoch.learning_rate == optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            if isinstance(reference, ReduceLROnPlateau):
+                reference.step(epoch.validation_loss)
+            else:
+                reference.step()
+        assert history[-1].learning_rate < 0.1
+
+
+def epoch(number: int, accuracy: float, loss: float) -> Epoch:
+    return Epoch(number, 0.0, 0.0, loss, accuracy, 0.1, 1.0)
+
+
+def test_best_epoch_is_the_most_accurate_then_the_one_of_least_loss_then_the_first() -> None:
+    assert epoch(2, 0.9, 0.5).better_than(epoch(1, 0.8, 0.1))
+    assert epoch(2, 0.9, 0.4).better_than(epoch(1, 0.9, 0.5))
+    assert not epoch(2, 0.9, 0.5).better_than(epoch(1, 0.9, 0.5))
+    assert epoch(1, 0.0, 9.0).better_than(None)
+
+
+def test_kept_weights_are_the_best_epochs_and_not_the_last(dataset: Dataset) -> None:
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+    # what is learnt is wrong for this validation split, so it gets worse with every epoch
+    validation = dataclasses.replace(validation, labels=(validation.labels + 1) % 3)
+    settings = recipe(epochs=8, learning_rate=0.01, schedule="fixed")
+    result = train(network(), training, validation, settings, 0, CPU)
+    assert result.best == max(
+        result.history, key=lambda e: (e.validation_accuracy, -e.validation_loss)
+    )
+    assert result.best.epoch < 8
+    kept = network()
+    kept.load_state_dict(result.weights)
+    loss, accuracy = measure(kept, plain_batches(validation, 256), CPU)
+    assert accuracy == result.best.validation_accuracy
+    assert loss == pytest.approx(result.best.validation_loss, rel=1e-6)
+
+
+def test_measured_loss_and_accuracy_are_scikit_learns(dataset: Dataset) -> None:
+    test = to_device(dataset, "test", torch.device("cpu"))
+    model = network().eval()
+    with torch.no_grad():
+        logits = torch.cat([model(images) for images, _ in plain_batches(test, 7)])
+    loss, accuracy = measure(model, plain_batches(test, 7), CPU)
+    probabilities = logits.double().softmax(1).numpy()
+    assert loss == pytest.approx(log_loss(test.labels, probabilities, labels=[0, 1, 2]), rel=1e-5)
+    assert accuracy == accuracy_score(test.labels, logits.argmax(1))
+
+
+def test_loss_that_is_no_number_ends_the_run_with_what_to_change(dataset: Dataset) -> None:
+    with pytest.raises(StageError, match=r"no longer a number.*train\.learning_rate"):
+        trained_weights(dataset, optimizer="sgd", learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)],
+)
+def test_optimizer_is_pytorchs_with_the_given_values(name: str, kind: type) -> None:
+    settings = recipe(optimizer=name, learning_rate=0.3, weight_decay=0.02, momentum=0.7)
+    optimizer = OPTIMIZERS[name](nn.Linear(1, 1).parameters(), settings)
+    assert type(optimizer) is kind
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.3, 0.02)
+    assert optimizer.defaults.get("momentum", 0.7) == 0.7
+
+
+def test_validation_loss_is_not_smoothed(dataset: Dataset) -> None:
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+    result = train(network(), training, validation, recipe(label_smoothing=0.5), 0, CPU)
+    kept = network()
+    kept.load_state_dict(result.weights)
+    loss, _ = measure(kept, plain_batches(validation, 256), CPU)
+    assert result.best.validation_loss == pytest.approx(loss, rel=1e-6)
+
+
+# --- hardware -------------------------------------------------------------------------------------
+
+
+def test_precision_and_threads_are_what_was_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        for precision in ("fp32", "bf16"):
+            wanted = Compute(device="cpu", precision=precision, threads=2)
+            with compute.prepare(wanted) as hardware, hardware.autocast():
+                assert torch.get_num_threads() == hardware.threads == 2
+                product = torch.ones(2, 2) @ torch.ones(2, 2)
+                assert (product.dtype == torch.bfloat16) == (precision == "bf16")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_precision_auto_is_bf16_only_where_the_processor_has_it() -> None:
+    with compute.prepare(Compute(device="cpu", precision="auto", threads=1)) as hardware:
+        flags = Path("/proc/cpuinfo").read_text().split()
+        has_it = "avx512_bf16" in flags or "amx_bf16" in flags
+        assert hardware.precision == ("bf16" if has_it else "fp32")
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+def test_weights_come_back_and_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    model, other = network(seed=1), network(seed=2)
+    save_weights(model.state_dict(), tmp_path / "a")
+    save_weights(model.to(memory_format=torch.channels_last).state_dict(), tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    load_weights(other, tmp_path / "a")
+    assert equal(model.state_dict(), other.state_dict())
+
+
+def test_torn_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(InputError, match="no such file"):
+        load_weights(network(), path)
+    save_weights(network().state_dict(), path)
+    with pytest.raises(InputError, match="another architecture"):
+        load_weights(network("se_densenet"), path)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InputError, match="can't be read as safetensors"):
+        load_weights(network(), path)
