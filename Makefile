@@ -6,18 +6,25 @@ CORES  ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
+SHELL       := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := run
 .PHONY: run setup test test-fast lint format bench clean lock help
 
 run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
-	@snakemake --cores $(CORES) --quiet
+	@python -m pipeline check
+	@mkdir -p .cache
+	@snakemake --cores $(CORES) --quiet all | tee .cache/ran || \
+	  { echo "To see more: . $(VENV)/bin/activate; snakemake --cores $(CORES)" >&2; exit 1; }
+	@[ -s .cache/ran ] || echo "Nothing to do: every stage is up to date."
 	@python -m pipeline summary
 
-setup: $(VENV)/.installed .git/hooks .dvc/config  ## Create .venv with the locked dependencies
+setup: $(VENV)/.installed  ## Create .venv with the locked dependencies
 
 $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV): a few minutes, since PyTorch is large ..."
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 

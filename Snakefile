@@ -79,4 +79,6 @@ for stage in graph:
             mem_mb=stage.meta["mem_mb"],
             runtime=stage.meta["runtime"],
         shell:
-            "dvc --wait-for-lock repro --single-item {params.stage} > {log} 2>&1"
+            "dvc --wait-for-lock repro --quiet --single-item {params.stage} > {log} 2>&1"
+            " && printf '%-24s %s\\n' {params.stage} \"$(tail -n 1 {log} | grep . || echo up to date)\""
+            " || {{ printf '%-24s failed: %s\\n' {params.stage} \"$(tail -n 2 {log})\" >&2; exit 1; }}"

@@ -26,4 +26,4 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
     with whole(out) as folder:
         obtained_from = sources.SOURCES[name].fetch(folder, Path(data_settings.path), downloads)
         sources.describe(folder, name, obtained_from)
-    say(f"download: {name} from {obtained_from} is in {out}")
+    say(f"{name} from {obtained_from} is in {out}")

@@ -64,7 +64,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         "threads": hardware.threads,
     }
     say(
-        f"{model}: test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images, "
+        f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images, "
         f"{timings['latency_ms']:.2f} ms for one, {timings['throughput']:,.0f} images/s"
     )
     with whole(out) as folder:

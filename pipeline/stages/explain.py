@@ -67,7 +67,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
             record["attention"] = _attention(by_class, dataset.classes, model, folder)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (folder / "explain.json").write_text(text, encoding="utf-8")
-    say(f"{model}: figures of {len(chosen)} test images in {out}")
+    say(f"figures of {len(chosen)} test images in {out}")
 
 
 def _images(

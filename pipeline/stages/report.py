@@ -95,7 +95,7 @@ def run(
     )
     text = render(candidate, runs, entries, architectures, judgement, dataset, links, sources)
     _write_text(text, out / "report.md")
-    say(f"report: {out / 'report.md'}")
+    say(f"wrote {out / 'report.md'}")
 
 
 def _links(figures: Path, out: Path, models: Iterable[str]) -> Links:

@@ -52,6 +52,6 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
     size, channels = dataset.image_size, dataset.channels
     aside = f"; {dataset.rejected} set aside, see rejected.csv" if dataset.rejected else ""
     say(
-        f"split: {name}: {sizes} images of {size}x{size}x{channels} in {len(dataset.classes)} "
+        f"{name}: {sizes} images of {size}x{size}x{channels} in {len(dataset.classes)} "
         f"classes{aside}"
     )

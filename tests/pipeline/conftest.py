@@ -1,0 +1,136 @@
+"""Projects of one's own for tests that run the real engines: the working tree, committed to git."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Tester"), ("EMAIL", "tester@example.org"))
+}
+Done = subprocess.CompletedProcess[str]
+
+
+def environment() -> dict[str, str]:
+    """The environment of an activated virtual environment, without what the test run itself set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    programs = [str(Path(sys.executable).parent), kept["PATH"]]
+    return kept | IDENTITY | {"PATH": os.pathsep.join(programs)}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of this project with its own DVC cache."""
+
+    root: Path
+
+    def run(self, *command: str, expect: int | None = 0) -> Done:
+        """Run a command in the project; fail unless it ends with the exit code `expect`."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        if expect is not None:
+            assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def snakemake(self, *arguments: str, cores: int = 4, expect: int | None = 0) -> Done:
+        return self.run("snakemake", "--cores", str(cores), *arguments, expect=expect)
+
+    def dvc(self, *arguments: str, expect: int | None = 0) -> Done:
+        return self.run("dvc", *arguments, expect=expect)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a piece of params.yaml, which must be there once."""
+        path = self.root / "params.yaml"
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
+        path.write_text(text.replace(old, new))
+
+    def is_clean(self) -> bool:
+        """Tell whether DVC finds nothing that has changed."""
+        return "up to date" in self.dvc("status").stdout
+
+    def plans_nothing(self) -> bool:
+        """Tell whether Snakemake finds nothing to do."""
+        return "Nothing to be done" in self.snakemake("--dry-run").stdout
+
+    def ran(self) -> set[str]:
+        """The stages whose command ran in the last visit of Snakemake: those that wrote a log."""
+        return {path.stem for path in (self.root / "logs").glob("*.log") if path.stat().st_size}
+
+    def hashes(self, pattern: str) -> dict[str, str]:
+        """The sha256 of the files that match `pattern`."""
+        return {
+            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.root.glob(pattern))
+            if path.is_file() and path.name != ".snakemake_timestamp"
+        }
+
+
+def checkout(root: Path, preset: str = "smoke") -> Project:
+    """Make a project of the files that git tracks or would track here, with a preset's settings."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    project = Project(root)
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.run(sys.executable, "-m", "pipeline", "preset", preset)
+    project.commit("the project")
+    return project
+
+
+@pytest.fixture(scope="session")
+def snakemade(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The smoke preset as ``snakemake --cores 4`` leaves it; not to be changed."""
+    project = checkout(tmp_path_factory.mktemp("snakemade"))
+    project.snakemake(cores=4)
+    project.commit("a run")
+    return project
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Project], Project]:
+    """Copies of a finished project, with its cache and its engines' state, to change at will."""
+
+    def copy(project: Project) -> Project:
+        root = tmp_path / "copy"
+        shutil.copytree(project.root, root, symlinks=True)
+        shutil.rmtree(root / "logs", ignore_errors=True)
+        return Project(root)
+
+    return copy
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Project:
+    """The smoke preset in which nothing has run."""
+    return checkout(tmp_path / "fresh")

@@ -1,0 +1,379 @@
+"""What the two engines promise each other, with the real ones on the smoke preset."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pipeline.conftest import Project, checkout, environment
+
+pytestmark = pytest.mark.slow
+Copy = Callable[[Project], Project]
+
+ARCHITECTURES = ("cnn", "ca_cnn", "densenet", "se_densenet")
+SEEDS = (0, 1)
+
+# what has a time in it is never the same twice
+DETERMINISTIC = [
+    "data/raw/**/*",
+    "data/splits/**/*",
+    "data/trained/*/*/model.safetensors",
+    "data/trained/*/*/train.json",
+    "data/evaluated/*/*/logits.npy",
+    "data/evaluated/*/*/metrics.json",
+    "reports/figures/**/*",
+    "reports/plots/*",
+    "reports/metrics.json",
+    "reports/tables/per_class.csv",
+]
+
+
+def stages_of(*architectures: str) -> set[str]:
+    """The rules that belong to some architectures alone."""
+    runs = {f"{model}_{seed}" for model in architectures for seed in SEEDS}
+    return (
+        {f"train_{run}" for run in runs}
+        | {f"evaluate_{run}" for run in runs}
+        | {f"explain_{model}" for model in architectures}
+    )
+
+
+ALL = stages_of(*ARCHITECTURES) | {"download", "split", "report"}
+
+
+def deterministic(project: Project) -> dict[str, str]:
+    return {k: v for pattern in DETERMINISTIC for k, v in project.hashes(pattern).items()}
+
+
+def histories(project: Project) -> dict[str, list[dict[str, str]]]:
+    """Every run's history without its time."""
+    found = {}
+    for path in sorted(project.root.glob("data/trained/*/*/history.csv")):
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        for row in rows:
+            del row["seconds"]
+        found[str(path.relative_to(project.root))] = rows
+    return found
+
+
+# --- 1: one engine's work is the other's ----------------------------------------------------------
+
+
+def test_after_snakemake_dvc_is_clean_and_nothing_is_planned(
+    snakemade: Project, copy_of: Copy
+) -> None:
+    assert snakemade.ran() == ALL
+    project = copy_of(snakemade)
+    assert project.is_clean()
+    assert project.plans_nothing()
+    project.snakemake()
+    assert project.ran() == set()
+
+
+def test_every_rule_is_a_dvc_stage_with_its_resources(snakemade: Project) -> None:
+    listed = snakemade.run("snakemake", "--list-rules").stdout.split()
+    stages = snakemade.dvc("stage", "list", "--name-only").stdout.split()
+    names = {stage.replace("@", "_").replace("-", "_") for stage in stages}
+    assert set(listed) - {"all"} == names == ALL
+
+
+# --- 2: the same bytes, whatever ran them ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The smoke preset as ``dvc repro`` leaves it."""
+    project = checkout(tmp_path_factory.mktemp("reproduced"))
+    project.dvc("repro")
+    return project
+
+
+def test_dvc_repro_gives_the_same_bytes(snakemade: Project, reproduced: Project) -> None:
+    expected = deterministic(snakemade)
+    assert len([name for name in expected if name.endswith(".safetensors")]) == 8
+    assert deterministic(reproduced) == expected
+    assert histories(reproduced) == histories(snakemade)
+
+
+def test_one_core_gives_the_same_bytes(snakemade: Project, fresh: Project) -> None:
+    fresh.snakemake(cores=1)
+    assert deterministic(fresh) == deterministic(snakemade)
+    assert histories(fresh) == histories(snakemade)
+
+
+def test_after_dvc_repro_snakemake_runs_no_stage_command(
+    reproduced: Project, copy_of: Copy
+) -> None:
+    project = copy_of(reproduced)
+    assert project.is_clean()
+    project.snakemake()
+    assert project.ran() == set()
+    assert project.plans_nothing()
+    assert project.is_clean()
+
+
+# --- 3: a colleague's clone -----------------------------------------------------------------------
+
+
+def test_clone_after_dvc_pull_runs_no_stage_command(
+    snakemade: Project, copy_of: Copy, tmp_path: Path
+) -> None:
+    project = copy_of(snakemade)
+    project.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    project.commit("a remote")
+    project.dvc("push")
+    project.run("git", "clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.dvc("pull")
+    clone.snakemake()
+    assert clone.ran() == set()
+    assert clone.is_clean()
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert clone.hashes("data/trained/**/*") == project.hashes("data/trained/**/*")
+
+
+# --- 4: what a change does anew -------------------------------------------------------------------
+
+
+def test_change_of_one_architecture_retrains_it_alone_and_back_restores_it(
+    snakemade: Project, copy_of: Copy
+) -> None:
+    project = copy_of(snakemade)
+    weights = project.hashes("data/trained/**/model.safetensors")
+    project.edit("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
+    project.snakemake()
+    assert project.ran() == stages_of("se_densenet") | {"report"}
+    changed = project.hashes("data/trained/**/model.safetensors")
+    differing = {name.split("/")[2] for name in weights if changed[name] != weights[name]}
+    assert differing == {"se_densenet"}
+
+    project.edit("    drop_rate: 0.1\n    baseline: densenet\n", "    baseline: densenet\n")
+    project.snakemake()
+    assert project.ran() == set()
+    assert project.hashes("data/trained/**/model.safetensors") == weights
+    assert project.is_clean()
+
+
+def test_change_made_with_dvc_is_seen_by_snakemake_and_the_other_way(
+    snakemade: Project, copy_of: Copy
+) -> None:
+    project = copy_of(snakemade)
+    project.edit("  margin: 0.5 ", "  margin: 0.7 ")
+    project.dvc("repro")
+    assert project.is_clean()
+    project.snakemake()
+    assert project.ran() == set()
+    project.edit("  margin: 0.7 ", "  margin: 0.9 ")
+    project.snakemake()
+    assert project.ran() == {"report"}
+    assert "up to date" in project.dvc("repro").stdout
+
+
+def test_comment_in_the_settings_or_a_touched_file_runs_nothing(
+    snakemade: Project, copy_of: Copy
+) -> None:
+    project = copy_of(snakemade)
+    project.edit("seeds: [0, 1]", "seeds: [0, 1]  # two will do")
+    (project.root / "pipeline" / "training" / "loop.py").touch()
+    assert project.plans_nothing()
+    assert project.is_clean()
+
+
+def test_change_of_a_drawing_trains_nothing(snakemade: Project, copy_of: Copy) -> None:
+    project = copy_of(snakemade)
+    source = project.root / "pipeline" / "reporting" / "figures.py"
+    source.write_text(source.read_text() + "\n# drawn better\n")
+    project.snakemake()
+    assert project.ran() == {"report"}
+
+
+def test_deleted_output_comes_back_from_the_cache(snakemade: Project, copy_of: Copy) -> None:
+    project = copy_of(snakemade)
+    weights = project.root / "data" / "trained" / "cnn" / "0" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    weights.with_name("history.csv").unlink()
+    weights.with_name("train.json").unlink()
+    weights.with_name(".snakemake_timestamp").unlink(missing_ok=True)
+    weights.parent.rmdir()
+    project.snakemake()
+    assert "train_cnn_0" not in project.ran()
+    assert weights.read_bytes() == before
+    assert project.is_clean()
+
+
+# --- 5: a stage that fails ------------------------------------------------------------------------
+
+
+def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_starts(
+    fresh: Project,
+) -> None:
+    fresh.edit("channels: [8, 16] ", "channels: [8, 16, 16, 16] ")  # too deep for 8 pixels
+    failed = fresh.snakemake(expect=1)
+    log = (fresh.root / "logs" / "train_cnn_0.log").read_text()
+    assert "error: " in log
+    assert "image_size" in log
+    assert "Traceback" not in log
+    assert "train@cnn-0" in failed.stderr
+    assert "image_size" in failed.stderr  # the reason is told where the person looks first
+    assert (fresh.root / "data/evaluated/se_densenet/1/metrics.json").exists()
+    assert not (fresh.root / "data/trained/cnn").exists()
+    assert not (fresh.root / "reports/report.md").exists()
+
+    fresh.edit("channels: [8, 16, 16, 16] ", "channels: [8, 16] ")
+    for log_file in (fresh.root / "logs").iterdir():
+        log_file.unlink()
+    fresh.snakemake()
+    assert fresh.ran() == stages_of("cnn", "ca_cnn") | {"report"}
+    assert fresh.is_clean()
+
+
+# --- 6: kill -9 of everything ---------------------------------------------------------------------
+
+
+def kill_while_training(project: Project, command: list[str]) -> None:
+    """Start a run and SIGKILL its whole process group in the middle of a training."""
+    running = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not list(project.root.glob("data/trained/*/*/model.safetensors")):
+            assert running.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1)  # by now the next training is under way
+        assert running.poll() is None, "it ended before it could be killed"
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def without_densenets(project: Project) -> None:
+    """Leave two architectures, and let them train for longer."""
+    path = project.root / "params.yaml"
+    text = path.read_text()
+    first, last = text.index("  densenet: &densenet"), text.index("\ndata:\n")
+    path.write_text(text[:first] + text[last:])
+    project.edit("  epochs: 2 ", "  epochs: 60 ")
+    project.commit("fewer and longer")
+
+
+def test_next_command_after_kill_9_completes_the_run(tmp_path: Path) -> None:
+    projects = {name: checkout(tmp_path / name) for name in ("whole", "snakemake", "dvc")}
+    for project in projects.values():
+        without_densenets(project)
+    projects["whole"].snakemake()
+    expected = deterministic(projects["whole"])
+
+    project = projects["snakemake"]
+    kill_while_training(project, ["snakemake", "--cores", "2"])
+    finished = project.hashes("data/trained/**/model.safetensors")
+    assert len(finished) < 4
+    project.run("snakemake", "--unlock")
+    project.snakemake(cores=2)
+    assert deterministic(project) == expected
+    assert project.is_clean()
+
+    project = projects["dvc"]
+    kill_while_training(project, ["dvc", "repro"])
+    project.dvc("repro")
+    assert deterministic(project) == expected
+    assert project.is_clean()
+
+
+# --- experiments ----------------------------------------------------------------------------------
+
+
+def test_experiment_puts_another_candidate_forward_and_trains_nothing(
+    snakemade: Project, copy_of: Copy
+) -> None:
+    project = copy_of(snakemade)
+    weights = project.hashes("data/trained/**/model.safetensors")
+    done = project.dvc("exp", "run", "--name", "other", "--set-param", "model=se_densenet")
+    assert "Running stage 'report'" in done.stdout
+    assert "Running stage 'train" not in done.stdout
+    assert project.hashes("data/trained/**/model.safetensors") == weights
+
+    shown = list(csv.DictReader(io.StringIO(project.dvc("exp", "show", "--csv").stdout)))
+    (row,) = [row for row in shown if row["Experiment"] == "other"]
+    tables = project.root / "reports" / "tables" / "comparison.csv"
+    rows = {row["model"]: row for row in csv.DictReader(tables.open())}
+    assert row["model"] == "se_densenet"
+    assert float(row["accuracy"]) == pytest.approx(float(rows["se_densenet"]["accuracy"]), abs=1e-3)
+    assert float(row["difference"]) == pytest.approx(
+        float(rows["se_densenet"]["accuracy"]) - float(rows["densenet"]["accuracy"]), abs=1e-3
+    )
+    assert "`se_densenet`" in (project.root / "reports" / "report.md").read_text().splitlines()[0]
+
+
+def test_metrics_and_plots_are_dvcs_too(snakemade: Project, copy_of: Copy) -> None:
+    project = copy_of(snakemade)
+    shown = json.loads(project.dvc("metrics", "show", "--json").stdout)
+    metrics = shown[""]["data"]["reports/metrics.json"]["data"]
+    runs = [
+        json.loads(path.read_text())["accuracy"]
+        for path in sorted(project.root.glob("data/evaluated/ca_cnn/*/metrics.json"))
+    ]
+    assert metrics["accuracy"] == pytest.approx(100 * sum(runs) / len(runs), abs=1e-3)
+    project.dvc("plots", "show", "--out", "plots")
+    page = (project.root / "plots" / "index.html").read_text()
+    assert "Validation accuracy by epoch" in page
+    assert "Confusion of the candidate" in page
+
+
+# --- wrong settings -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("model: ca_cnn", "model: ca_cnnn", "'ca_cnnn' is not one of cnn, ca_cnn"),
+        ("  epochs: 2 ", "  epochs: -2 ", "train.epochs: -2"),
+        ("  margin: 0.5 ", "  margn: 0.5 ", "report.margn: no such setting"),
+    ],
+)
+def test_wrong_settings_end_both_engines_before_the_first_job(
+    fresh: Project, old: str, new: str, message: str
+) -> None:
+    fresh.edit(old, new)
+    told = fresh.snakemake(expect=1).stderr
+    assert message in told
+    assert "Traceback" not in told
+    done = fresh.dvc("repro", expect=255)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (fresh.root / "data").iterdir()} == {"local"}
+
+
+def test_unknown_candidate_ends_an_experiment_with_the_known_ones(
+    snakemade: Project, copy_of: Copy
+) -> None:
+    project = copy_of(snakemade)
+    done = project.dvc("exp", "run", "--set-param", "model=resnet", expect=255)
+    assert "'resnet' is not one of cnn, ca_cnn, densenet, se_densenet" in done.stderr
+    project.run("git", "checkout", "--", "params.yaml")
+    project.dvc("checkout")
+    assert (project.root / "reports" / "report.md").exists()
+
+
+def test_merge_keys_give_dvc_the_resolved_values(snakemade: Project) -> None:
+    lock = yaml.safe_load((snakemade.root / "dvc.lock").read_text())
+    values = lock["stages"]["train@ca_cnn-0"]["params"]["params.yaml"]["architectures.ca_cnn"]
+    assert values["attention"] == "channel"
+    assert values["channels"] == [8, 16]
