@@ -2,9 +2,11 @@
 # Why, and how the two share one graph: README.md, "Two engines, one graph".
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from shlex import quote
 
 from dvc.repo import Repo
 from snakemake.exceptions import WorkflowError
@@ -19,7 +21,7 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 # programs: those of the environment in which Snakemake runs
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 # graph: DVC's own, each stage with those that it waits for
 graph = Repo().index.graph
@@ -40,7 +42,7 @@ def is_made(path):
 
 
 def changes(stage):
-    """A file that is newer than the stage's outputs if DVC finds its command, parameters or sources changed."""
+    """A file newer than the outputs if DVC finds command, parameters or sources changed."""
     sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
     marker = Path(".cache/changes", rule_name(stage))
     marker.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +50,16 @@ def changes(stage):
     if not stage.changed_stage() and not any(dep.workspace_status() for dep in sources):
         os.utime(marker, (1, 1))
     return marker
+
+
+def reproduce(stage):
+    """DVC runs the stage or finds that it needn't; one line tells how it ended."""
+    line = f"printf '%-24s %s\\n' '{stage.addressing}'"
+    return (
+        f"dvc --wait-for-lock repro --quiet --single-item '{stage.addressing}' > {{log}} 2>&1"
+        f' && {line} "$(tail -n 1 {{log}} | grep . || echo up to date)"'
+        f' || {{{{ {line} "failed: $(tail -n 2 {{log}})" >&2; exit 1; }}}}'
+    )
 
 
 rule all:
@@ -71,7 +83,6 @@ for stage in graph:
         benchmark:
             f"benchmarks/{rule_name(stage)}.tsv"
         params:
-            stage=stage.addressing,
             settings={key: value for dep in stage.params for key, value in dep.read_params().items()},
         threads: stage.meta["threads"]
         resources:
@@ -79,6 +90,4 @@ for stage in graph:
             mem_mb=stage.meta["mem_mb"],
             runtime=stage.meta["runtime"],
         shell:
-            "dvc --wait-for-lock repro --quiet --single-item {params.stage} > {log} 2>&1"
-            " && printf '%-24s %s\\n' {params.stage} \"$(tail -n 1 {log} | grep . || echo up to date)\""
-            " || {{ printf '%-24s failed: %s\\n' {params.stage} \"$(tail -n 2 {log})\" >&2; exit 1; }}"
+            reproduce(stage)

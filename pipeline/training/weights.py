@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write a state dict; the same weights give the same bytes."""
-    save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, path)
+    path.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
