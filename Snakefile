@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from shlex import quote
 
@@ -44,22 +45,13 @@ def is_made(path):
 def changes(stage):
     """A file newer than the outputs if DVC finds command, parameters or sources changed."""
     sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
+    changed = stage.changed_stage() or any(dep.workspace_status() for dep in sources)
     marker = Path(".cache/changes", rule_name(stage))
     marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-    if not stage.changed_stage() and not any(dep.workspace_status() for dep in sources):
+    marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")
+    if not changed:
         os.utime(marker, (1, 1))
     return marker
-
-
-def reproduce(stage):
-    """DVC runs the stage or finds that it needn't; one line tells how it ended."""
-    line = f"printf '%-24s %s\\n' '{stage.addressing}'"
-    return (
-        f"dvc --wait-for-lock repro --quiet --single-item '{stage.addressing}' > {{log}} 2>&1"
-        f' && {line} "$(tail -n 1 {{log}} | grep . || echo up to date)"'
-        f' || {{{{ {line} "failed: $(tail -n 2 {{log}})" >&2; exit 1; }}}}'
-    )
 
 
 rule all:
@@ -83,6 +75,7 @@ for stage in graph:
         benchmark:
             f"benchmarks/{rule_name(stage)}.tsv"
         params:
+            stage=f"dvc.yaml:{stage.addressing}",
             settings={key: value for dep in stage.params for key, value in dep.read_params().items()},
         threads: stage.meta["threads"]
         resources:
@@ -90,4 +83,6 @@ for stage in graph:
             mem_mb=stage.meta["mem_mb"],
             runtime=stage.meta["runtime"],
         shell:
-            reproduce(stage)
+            "dvc --wait-for-lock repro --quiet --single-item '{params.stage}' > {log} 2>&1"
+            ' && printf "%-24s %s\\n" {rule} "$(tail -n 1 {log} | grep . || echo up to date)"'
+            ' || {{ printf "%-24s %s\\n" {rule} "failed: $(tail -n 2 {log})" >&2; exit 1; }}'

@@ -197,6 +197,28 @@ def models(
 
 
 @app.command(rich_help_panel=TOOLS)
+def prune(
+    params: ParamsFile = PARAMS,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
+) -> None:
+    """Remove the outputs of architectures and seeds that params.yaml no longer lists."""
+    settings = load(params)
+    import shutil
+
+    from pipeline import leftovers
+
+    found = leftovers.find(settings, TRAINED, EVALUATED, REPORTS / ARCHITECTURE_FIGURES)
+    if not found:
+        typer.echo("nothing is left over")
+        return
+    for folder in found:
+        typer.echo(str(folder))
+    if yes or typer.confirm("Remove these? What the engines made comes back from DVC's cache."):
+        for folder in found:
+            shutil.rmtree(folder)
+
+
+@app.command(rich_help_panel=TOOLS)
 def summary(
     reports: Annotated[Path, typer.Option(help="The folder of the report.")] = REPORTS,
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 
 from pipeline.data.collection import Collection
 from pipeline.errors import InputError
+from pipeline.machine import cores
 from pipeline.progress import track
 
 IMAGES = "images.npy"
@@ -260,7 +260,7 @@ def _write_images(path: Path, images: np.ndarray, rows: np.ndarray, image_size: 
     target = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.uint8, shape=(len(rows), *size, channels)
     )
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(max_workers=cores()) as threads:
         for start in track(range(0, len(rows), ROWS_AT_ONCE), "writing images"):
             chunk = images[rows[start : start + ROWS_AT_ONCE]]
             if resizes:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline import leftovers
 from pipeline.data import arrays
 from pipeline.files import whole
+from pipeline.machine import cores, cpu_name
 from pipeline.params import Settings
 from pipeline.progress import say
 from pipeline.reporting import comparison, provenance
@@ -18,7 +20,6 @@ from pipeline.reporting import figures as drawing
 from pipeline.reporting.render import Links, Provenance, render
 from pipeline.reporting.results import read_runs
 from pipeline.reporting.style import save
-from pipeline.training.compute import cpu_name
 
 
 def run(
@@ -90,11 +91,17 @@ def run(
         commit=provenance.commit(params_path.resolve().parent),
         versions=provenance.versions(),
         processor=cpu_name(),
-        cores=provenance.cores(),
+        cores=cores(),
         params=params_path.read_text(encoding="utf-8"),
     )
     text = render(candidate, runs, entries, architectures, judgement, dataset, links, sources)
     _write_text(text, out / "report.md")
+    left_over = leftovers.find(settings, trained, evaluated, figures)
+    if left_over:
+        say(
+            f"{', '.join(map(str, left_over))}: of no run in {params_path.name}; before you share "
+            "results, remove what is left over: python -m pipeline prune"
+        )
     say(f"wrote {out / 'report.md'}")
 
 

@@ -197,6 +197,30 @@ def test_change_of_a_drawing_trains_nothing(snakemade: Project, copy_of: Copy) -
     assert project.ran() == {"report"}
 
 
+def test_change_of_a_networks_code_trains_all_anew(snakemade: Project, copy_of: Copy) -> None:
+    project = copy_of(snakemade)
+    source = project.root / "pipeline" / "models" / "cnn.py"
+    source.write_text(source.read_text() + "\n# thought over\n")
+    planned = project.snakemake("--dry-run").stdout
+    assert {name for name in ALL if f"rule {name}:" in planned} >= stages_of(*ARCHITECTURES)
+    assert "rule split:" not in planned
+    source.write_text(source.read_text().removesuffix("\n# thought over\n"))
+    assert project.plans_nothing()
+
+
+def test_leftovers_of_a_removed_seed_are_told_and_pruned(snakemade: Project, copy_of: Copy) -> None:
+    project = copy_of(snakemade)
+    project.edit("seeds: [0, 1]", "seeds: [0]")
+    project.snakemake()
+    assert project.ran() == {"report"}
+    assert "data/trained/cnn/1" in (project.root / "logs" / "report.log").read_text()
+    project.run("python", "-m", "pipeline", "prune", "--yes")
+    assert not list(project.root.glob("data/*/*/1"))
+    assert len(list(project.root.glob("data/*/*/0"))) == 8
+    project.snakemake()
+    assert project.is_clean()
+
+
 def test_deleted_output_comes_back_from_the_cache(snakemade: Project, copy_of: Copy) -> None:
     project = copy_of(snakemade)
     weights = project.root / "data" / "trained" / "cnn" / "0" / "model.safetensors"
@@ -224,7 +248,7 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     assert "error: " in log
     assert "image_size" in log
     assert "Traceback" not in log
-    assert "train@cnn-0" in failed.stderr
+    assert "train_cnn_0              failed: error: " in failed.stderr
     assert "image_size" in failed.stderr  # the reason is told where the person looks first
     assert (fresh.root / "data/evaluated/se_densenet/1/metrics.json").exists()
     assert not (fresh.root / "data/trained/cnn").exists()
@@ -370,6 +394,13 @@ def test_unknown_candidate_ends_an_experiment_with_the_known_ones(
     project.run("git", "checkout", "--", "params.yaml")
     project.dvc("checkout")
     assert (project.root / "reports" / "report.md").exists()
+
+
+def test_lint_finds_nothing_but_that_rules_name_no_conda_environment(snakemade: Project) -> None:
+    # the environment is .venv, the same for all rules
+    told = snakemade.run("snakemake", "--lint", expect=None).stderr
+    found = {line.strip() for line in told.splitlines() if line.startswith("    * ")}
+    assert found <= {"* Specify a conda environment or container for each rule.:"}
 
 
 def test_merge_keys_give_dvc_the_resolved_values(snakemade: Project) -> None:

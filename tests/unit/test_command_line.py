@@ -117,7 +117,7 @@ def test_models_are_listed_with_parameters_and_macs(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
     code = (
         "import sys; from pathlib import Path; import pipeline.__main__; "
-        "from pipeline.params import load; load(Path('params.yaml')); "
+        "from pipeline.params import load; load(Path('presets/digits.yaml')); "
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'dvc'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -157,7 +157,7 @@ def test_attention_table_has_a_row_for_each_layer_channel_and_class():
 
 
 def settings(tmp: Path) -> params.Settings:
-    content = params.read(ROOT / "params.yaml")
+    content = params.read(ROOT / "presets" / "digits.yaml")
     base = {"family": "cnn", "channels": [4, 6, 8], "kernel_size": 3, "activation": "relu"}
     base |= {"hidden": 8, "dropout": 0.0, "attention": "none", "reduction": 4}
     dense = {"family": "densenet", "growth_rate": 4, "block_config": [3, 3, 3], "compression": 0.5}

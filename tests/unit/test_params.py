@@ -12,7 +12,8 @@ from pipeline.errors import InputError
 from pipeline.params import check, load, read
 
 ROOT = Path(__file__).parents[2]
-CONTENT = read(ROOT / "params.yaml")
+DIGITS = ROOT / "presets" / "digits.yaml"
+CONTENT = read(DIGITS)
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_merge_keys_are_resolved() -> None:
-    architectures = load(ROOT / "params.yaml").architectures
+    architectures = load(DIGITS).architectures
     plain, attention = architectures["cnn"].model_dump(), architectures["ca_cnn"].model_dump()
     differing = {key for key in plain if plain[key] != attention[key]}
     assert differing == {"attention", "baseline"}

@@ -13,10 +13,6 @@ from pipeline.presets import PRESETS, apply, available
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def test_the_shipped_settings_are_the_digits_preset() -> None:
-    assert (PRESETS.parent / "params.yaml").read_text() == (PRESETS / "digits.yaml").read_text()
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_preset_is_valid_and_says_what_it_is(name: str) -> None:
     settings = load(PRESETS / f"{name}.yaml")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps
 
 from pipeline.data.collection import Collection, Rejected
 from pipeline.errors import InputError
+from pipeline.machine import cores
 from pipeline.progress import track
 
 MANIFEST = "manifest.csv"
@@ -203,7 +203,7 @@ def _in_parallel(
     function: Callable[[Argument], Result], arguments: Iterable[Argument]
 ) -> Iterator[Result]:
     """Yield `function` of each argument, in order; an error stops what has not begun."""
-    executor = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
+    executor = ThreadPoolExecutor(max_workers=cores())
     try:
         yield from executor.map(function, arguments)
     finally:
