@@ -83,6 +83,7 @@ for stage in graph:
             mem_mb=stage.meta["mem_mb"],
             runtime=stage.meta["runtime"],
         shell:
-            "dvc --wait-for-lock repro --quiet --single-item '{params.stage}' > {log} 2>&1"
-            ' && printf "%-24s %s\\n" {rule} "$(tail -n 1 {log} | grep . || echo up to date)"'
-            ' || {{ printf "%-24s %s\\n" {rule} "failed: $(tail -n 2 {log})" >&2; exit 1; }}'
+            "stage='{params.stage}'; tell() {{ printf '%-24s %s\\n' \"${{stage#*:}}\" \"$1\"; }}; "
+            'dvc --wait-for-lock repro --quiet --single-item "$stage" > {log} 2>&1 '
+            '&& tell "$(tail -n 1 {log} | grep . || echo up to date)" '
+            '|| {{ tell "failed: $(tail -n 2 {log})" >&2; exit 1; }}'

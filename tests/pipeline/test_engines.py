@@ -248,7 +248,7 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     assert "error: " in log
     assert "image_size" in log
     assert "Traceback" not in log
-    assert "train_cnn_0              failed: error: " in failed.stderr
+    assert "train@cnn-0              failed: error: " in failed.stderr
     assert "image_size" in failed.stderr  # the reason is told where the person looks first
     assert (fresh.root / "data/evaluated/se_densenet/1/metrics.json").exists()
     assert not (fresh.root / "data/trained/cnn").exists()
