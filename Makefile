@@ -29,10 +29,10 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 test: setup  ## Run all tests, the engines' and the registry's included
-	python -m pytest
+	python -m pytest -n auto --dist worksteal
 
 test-fast: setup  ## Run the unit tests alone
-	python -m pytest tests/unit -m "not network and not slow"
+	python -m pytest -n auto tests/unit -m "not network and not slow"
 
 lint: setup  ## Check style, format, types and the Snakefile
 	ruff check .

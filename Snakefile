@@ -39,7 +39,7 @@ def paths(stages):
 
 
 def is_made(path):
-    return any(path.is_relative_to(out) or out.is_relative_to(path) for out in made)
+    return any(path.is_relative_to(out) for out in made)
 
 
 def changes(stage):

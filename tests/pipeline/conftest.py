@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 IDENTITY = {
@@ -108,13 +109,30 @@ def checkout(root: Path, preset: str = "smoke") -> Project:
     return project
 
 
+def shared(factory: pytest.TempPathFactory, name: str, run: Callable[[Project], None]) -> Project:
+    """Make a project and run it once, for all the processes of this test run."""
+    root = factory.getbasetemp().parent / f"{name}-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')}"
+    with FileLock(f"{root}.lock"):
+        if not (root / ".finished").exists():
+            project = checkout(root)
+            run(project)
+            project.commit("a run")
+            (root / ".finished").touch()
+    return Project(root)
+
+
 @pytest.fixture(scope="session")
 def snakemade(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The smoke preset as ``snakemake --cores 4`` leaves it; not to be changed."""
-    project = checkout(tmp_path_factory.mktemp("snakemade"))
-    project.snakemake(cores=4)
-    project.commit("a run")
-    return project
+    return shared(
+        tmp_path_factory, "snakemade", lambda project: project.snakemake(cores=4) and None
+    )
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The smoke preset as ``dvc repro`` leaves it; not to be changed."""
+    return shared(tmp_path_factory, "reproduced", lambda project: project.dvc("repro") and None)
 
 
 @pytest.fixture
