@@ -109,7 +109,7 @@ def checkout(root: Path, preset: str = "smoke") -> Project:
     return project
 
 
-def shared(factory: pytest.TempPathFactory, name: str, run: Callable[[Project], None]) -> Project:
+def shared(factory: pytest.TempPathFactory, name: str, run: Callable[[Project], Done]) -> Project:
     """Make a project and run it once, for all the processes of this test run."""
     root = factory.getbasetemp().parent / f"{name}-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')}"
     with FileLock(f"{root}.lock"):
@@ -132,7 +132,7 @@ def snakemade(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The smoke preset as ``dvc repro`` leaves it; not to be changed."""
-    return shared(tmp_path_factory, "reproduced", lambda project: project.dvc("repro") and None)
+    return shared(tmp_path_factory, "reproduced", lambda project: project.dvc("repro"))
 
 
 @pytest.fixture

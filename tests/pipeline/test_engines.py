@@ -260,27 +260,32 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
 # --- 6: kill -9 of everything ---------------------------------------------------------------------
 
 
-def kill_while_training(project: Project, command: list[str]) -> None:
-    """Start a run and SIGKILL its whole process group in the middle of a training."""
-    running = subprocess.Popen(
-        command,
-        cwd=project.root,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def kill_in_second_training(project: Project, command: list[str]) -> None:
+    """Start a run and SIGKILL its whole process group some epochs into the second training."""
+    printed = project.root / "logs" / "all"
+    printed.parent.mkdir()
+    with printed.open("w") as output:
+        running = subprocess.Popen(
+            command,
+            cwd=project.root,
+            env=environment(),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 300
-        while not list(project.root.glob("data/trained/*/*/model.safetensors")):
+        while True:
+            logs = "".join(path.read_text() for path in printed.parent.iterdir())
+            if logs.count("epoch 5/60: loss") == 2:
+                break
             assert running.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(3)  # by now the next stage is under way
-        assert running.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
+    assert len(project.hashes("data/trained/**/model.safetensors")) == 1
 
 
 def two_long_trainings(project: Project) -> None:
@@ -302,15 +307,14 @@ def test_next_command_after_kill_9_completes_the_run(tmp_path: Path) -> None:
     expected = deterministic(projects["whole"])
 
     project = projects["snakemake"]
-    kill_while_training(project, ["snakemake", "--cores", "1"])
-    assert len(project.hashes("data/trained/**/model.safetensors")) == 1
+    kill_in_second_training(project, ["snakemake", "--cores", "1"])
     project.run("snakemake", "--unlock")
     project.snakemake(cores=2)
     assert deterministic(project) == expected
     assert project.is_clean()
 
     project = projects["dvc"]
-    kill_while_training(project, ["dvc", "repro"])
+    kill_in_second_training(project, ["dvc", "repro"])
     project.dvc("repro")
     assert deterministic(project) == expected
     assert project.is_clean()
