@@ -111,22 +111,23 @@ def checkout(root: Path, preset: str = "smoke") -> Project:
 
 def shared(factory: pytest.TempPathFactory, name: str, run: Callable[[Project], Done]) -> Project:
     """Make a project and run it once, for all the processes of this test run."""
-    root = factory.getbasetemp().parent / f"{name}-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')}"
-    with FileLock(f"{root}.lock"):
-        if not (root / ".finished").exists():
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root, finished = base / name, base / f"{name}.finished"
+    with FileLock(base / f"{name}.lock"):
+        if not finished.exists():
             project = checkout(root)
             run(project)
             project.commit("a run")
-            (root / ".finished").touch()
+            finished.touch()
     return Project(root)
 
 
 @pytest.fixture(scope="session")
 def snakemade(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The smoke preset as ``snakemake --cores 4`` leaves it; not to be changed."""
-    return shared(
-        tmp_path_factory, "snakemade", lambda project: project.snakemake(cores=4) and None
-    )
+    return shared(tmp_path_factory, "snakemade", lambda project: project.snakemake(cores=4))
 
 
 @pytest.fixture(scope="session")
