@@ -9,23 +9,26 @@ import time
 from pathlib import Path
 from shlex import quote
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from snakemake.exceptions import WorkflowError
 
 from pipeline import params
+from pipeline.__main__ import OUTPUTS
 from pipeline.errors import InputError
 
 # settings: a mistake in them ends here, before the first job
 try:
-    params.load(Path("params.yaml"))
-except InputError as error:
+    params.check_data_path(params.load(Path("params.yaml")), Path(), OUTPUTS)
+    dvc = Repo()
+except (InputError, DvcException) as error:
     raise WorkflowError(str(error)) from None
 
 # programs: those of the environment in which Snakemake runs
 shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 # graph: DVC's own, each stage with those that it waits for
-graph = Repo().index.graph
+graph = dvc.index.graph
 made = [Path(out.fs_path) for stage in graph for out in stage.outs]
 has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
 
@@ -43,9 +46,10 @@ def is_made(path):
 
 
 def changes(stage):
-    """A file newer than the outputs if DVC finds command, parameters or sources changed."""
+    """A file newer than the outputs if DVC finds command, settings, code or outputs changed."""
     sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
-    changed = stage.changed_stage() or any(dep.workspace_status() for dep in sources)
+    compared = [*sources, *stage.outs]
+    changed = stage.changed_stage() or any(item.workspace_status() for item in compared)
     marker = Path(".cache/changes", rule_name(stage))
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")
@@ -77,7 +81,7 @@ for stage in graph:
         params:
             stage=f"dvc.yaml:{stage.addressing}",
             settings={key: value for dep in stage.params for key, value in dep.read_params().items()},
-        threads: stage.meta["threads"]
+        threads: workflow.cores if stage.meta.get("alone") else stage.meta["threads"]
         resources:
             gpu=stage.meta["gpu"] if has_gpu else 0,
             mem_mb=stage.meta["mem_mb"],

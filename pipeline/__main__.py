@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import InputError, StageError, choose
-from pipeline.params import Settings, load
+from pipeline.params import Settings, check_data_path, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")
 Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
 Splits = Annotated[Path, typer.Option(help="The folder of arrays that the split stage wrote.")]
 Model = Annotated[str, typer.Option(help="An architecture of params.yaml.")]
-Seed = Annotated[int, typer.Option(help="The seed of the training run.")]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of the training run.")]
 
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
@@ -39,6 +39,7 @@ EVALUATED = Path("data/evaluated")
 REPORTS = Path("reports")
 ARCHITECTURE_FIGURES = Path("figures/architectures")
 DOWNLOADS = Path(".cache/downloads")
+OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, REPORTS)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -160,6 +161,7 @@ def report(
 def check(params: ParamsFile = PARAMS) -> None:
     """Tell whether the settings are right, before anything runs."""
     settings = load(params)
+    check_data_path(settings, Path(), OUTPUTS)
     runs = len(settings.architectures) * len(settings.seeds)
     typer.echo(
         f"{params} is right: {', '.join(settings.architectures)}; {len(settings.seeds)} seeds, "
@@ -241,6 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, StageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

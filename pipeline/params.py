@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -99,7 +99,7 @@ class Data(Section):
 class Split(Section):
     """How the images are divided into training, validation and test."""
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     validation_fraction: Fraction
     test_fraction: Fraction
     max_per_class: PositiveInt | None
@@ -115,7 +115,7 @@ class Plateau(Section):
 class Augmentation(Section):
     """What is drawn anew for every training image in every epoch."""
 
-    crop_padding: NonNegativeInt
+    crop_padding: Annotated[int, Field(ge=0, le=512)]
     horizontal_flip: Annotated[float, Field(ge=0, le=1)]
     rotation: Annotated[float, Field(ge=0, le=180)]
     brightness: Annotated[float, Field(ge=0, le=1)]
@@ -144,7 +144,7 @@ class Compute(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
-    threads: PositiveInt
+    threads: Annotated[int, Field(ge=1, le=1024)]
 
 
 class Evaluate(Section):
@@ -232,6 +232,29 @@ def load(path: Path) -> Settings:
             mistakes each is named, on one line.
     """
     return check(read(path), path.name)
+
+
+def check_data_path(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
+    """Check that `data.path` is a folder, and none that the pipeline writes.
+
+    Args:
+        settings: all of params.yaml.
+        root: the folder that `data.path` is relative to.
+        outputs: the folders that stages write.
+
+    Raises:
+        InputError: if it isn't there, or overlaps with an output.
+    """
+    path = root / settings.data.path
+    where = f"params.yaml: data.path: '{settings.data.path}'"
+    if not path.is_dir():
+        raise InputError(
+            f"{where} does not exist; make it, with a sub-folder for each class, or change it"
+        )
+    for output in outputs:
+        one, other = path.resolve(), (root / output).resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise InputError(f"{where}: the pipeline writes {output} itself; take another folder")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -333,6 +356,3 @@ def _siblings(path: list[int | str]) -> list[str]:
 def _choices(expected: str) -> list[str]:
     """Return the choices in pydantic's ``'a', 'b' or 'c'``."""
     return [choice.strip(" '") for choice in re.split(r",| or ", expected)]
-
-
-SOURCES: tuple[str, ...] = get_args(SourceName)

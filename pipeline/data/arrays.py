@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,7 @@ class Dataset:
         std: float32 (C,), the same.
         counts: images by split and class.
         rejected: how many images were set aside.
+        fingerprint: sha256 of the index and the description, the same for the same splits.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Dataset:
     std: np.ndarray
     counts: dict[str, dict[str, int]]
     rejected: int
+    fingerprint: str = ""
 
     @property
     def image_size(self) -> int:
@@ -167,14 +170,16 @@ def write(
     return read(folder)
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, name: str | None = None) -> Dataset:
     """Open the divided images.
 
     Args:
         folder: as `write` left it, usually ``data/splits``.
+        name: the source that they must be of, if it matters.
 
     Raises:
-        InputError: if a file is missing, torn, or does not fit the others.
+        InputError: if a file is missing, torn, or does not fit the others, or all are of another
+            source.
     """
     try:
         path = folder / DESCRIPTION
@@ -198,11 +203,17 @@ def read(folder: Path) -> Dataset:
             std=np.array(description["std"], dtype=np.float32),
             counts=description["counts"],
             rejected=description["rejected"],
+            fingerprint=_fingerprint(folder),
         )
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; {_again()}") from None
     except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
         raise InputError(f"{path}: is torn ({error}); {_again()}") from None
+    if name is not None and dataset.name != name:
+        raise InputError(
+            f"{folder}: holds '{dataset.name}', but params.yaml: data.name is '{name}'; "
+            "run the split stage (python -m pipeline split)"
+        )
     _check_fit(folder, dataset, [class_name for _, _, class_name in index])
     return dataset
 
@@ -233,6 +244,11 @@ def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray
     return mean, np.where(std > 0, std, 1.0)
 
 
+def _fingerprint(folder: Path) -> str:
+    content = (folder / INDEX).read_bytes() + (folder / DESCRIPTION).read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
 def _again() -> str:
     return "delete the folder and run the split stage again (python -m pipeline split)"
 
@@ -241,6 +257,18 @@ def _check_fit(folder: Path, dataset: Dataset, class_names: Sequence[str]) -> No
     if dataset.images.dtype != np.uint8 or dataset.images.ndim != 4:
         shape, dtype = dataset.images.shape, dataset.images.dtype
         raise InputError(f"{folder / IMAGES}: expected uint8 (N, H, W, C), got {dtype} {shape}")
+    if dataset.images.shape[1] != dataset.images.shape[2]:
+        raise InputError(f"{folder / IMAGES}: its images are not square; {_again()}")
+    channels = dataset.channels
+    if {len(dataset.mean), len(dataset.std)} != {channels}:
+        raise InputError(
+            f"{folder / DESCRIPTION}: mean and std are not of {channels} channel(s); {_again()}"
+        )
+    if set(dataset.split) != set(SPLITS):
+        raise InputError(
+            f"{folder / INDEX}: has the splits {', '.join(sorted(set(dataset.split)))}, expected "
+            f"{', '.join(SPLITS)}; {_again()}"
+        )
     count = len(dataset.images)
     for name, length in ((LABELS, len(dataset.labels)), (INDEX, len(dataset.ids))):
         if length != count:

@@ -70,12 +70,14 @@ def verdict(difference: Estimate, margin: float) -> Verdict:
 
     It pays if the whole interval lies above 0. Otherwise it does not pay if the whole interval
     lies below `margin`: an improvement as large as that is then excluded. Otherwise the data
-    leave it undecided.
+    leave it undecided. A single seed decides nothing: it doesn't show how much seeds differ.
 
     Args:
         difference: in percentage points.
         margin: the smallest improvement, in percentage points, that would matter.
     """
+    if difference.seeds < 2:
+        return "undecided"
     if difference.low > 0:
         return "pays"
     if difference.high < margin:

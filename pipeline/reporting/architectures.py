@@ -56,7 +56,7 @@ def image_shape(settings: Settings, splits: Path) -> Shape:
             shape.num_classes, settings.data.image_size or shape.image_size, shape.channels
         )
     try:
-        dataset = arrays.read(splits)
+        dataset = arrays.read(splits, settings.data.name)
     except InputError as error:
         raise InputError(f"{error}; until then the number of classes is not known") from None
     return Shape(len(dataset.classes), dataset.image_size, dataset.channels)

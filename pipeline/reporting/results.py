@@ -37,8 +37,20 @@ class Run:
     timings: dict[str, Any]
 
 
+NEEDED = {
+    "train.json": ("epochs", "best_epoch", "validation_accuracy", "precision", "device_name"),
+    "metrics.json": ("accuracy", "nll", "per_class", "confusion", "parameters", "macs", "splits"),
+    "timings.json": ("latency_ms", "throughput", "device_name"),
+}
+
+
 def read_runs(
-    trained: Path, evaluated: Path, models: Iterable[str], seeds: Sequence[int]
+    trained: Path,
+    evaluated: Path,
+    models: Iterable[str],
+    seeds: Sequence[int],
+    labels: np.ndarray,
+    splits: str,
 ) -> dict[str, list[Run]]:
     """Read the runs of each of `models`, in the order of `seeds`.
 
@@ -47,13 +59,20 @@ def read_runs(
         evaluated: the same for the evaluation stage.
         models: names of architectures.
         seeds: of the trainings.
+        labels: int64 (N,), of the test images.
+        splits: the fingerprint of the splits.
 
     Raises:
-        InputError: if a file is missing or torn.
+        InputError: if a file is missing or torn, or is of other splits.
     """
     return {
         model: [
-            _read_run(trained / model / str(seed), evaluated / model / str(seed), model, seed)
+            _checked(
+                _read_run(trained / model / str(seed), evaluated / model / str(seed), model, seed),
+                evaluated / model / str(seed),
+                labels,
+                splits,
+            )
             for seed in seeds
         ]
         for model in models
@@ -64,12 +83,46 @@ def _read_run(trained: Path, evaluated: Path, model: str, seed: int) -> Run:
     path = trained
     try:
         history = pd.read_csv(path := trained / "history.csv")
-        training = json.loads((path := trained / "train.json").read_text(encoding="utf-8"))
+        training = _read_json(path := trained / "train.json")
         logits = np.load(path := evaluated / "logits.npy", allow_pickle=False)
-        metrics = json.loads((path := evaluated / "metrics.json").read_text(encoding="utf-8"))
-        timings = json.loads((path := evaluated / "timings.json").read_text(encoding="utf-8"))
+        metrics = _read_json(path := evaluated / "metrics.json")
+        timings = _read_json(path := evaluated / "timings.json")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; train and evaluate {model} first") from None
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: can't be read ({error}); make it again") from None
+    columns = {"epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}
+    if len(history) != training["epochs"] or not columns | {"seconds"} <= set(history):
+        raise InputError(f"{trained / 'history.csv'}: is torn; train {model} again")
     return Run(model, seed, history, training, logits, metrics, timings)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping")
+    missing = [key for key in NEEDED[path.name] if key not in content]
+    if missing:
+        raise ValueError(f"without {', '.join(missing)}")
+    return content
+
+
+def _checked(run: Run, evaluated: Path, labels: np.ndarray, splits: str) -> Run:
+    """Refuse an evaluation that is of other splits, or whose files contradict each other."""
+    again = f"evaluate {run.model} again"
+    if run.metrics["splits"] != splits:
+        raise InputError(
+            f"{evaluated / 'metrics.json'}: is of other splits than those given; {again}"
+        )
+    logits = run.logits
+    if logits.ndim != 2 or len(logits) != len(labels) or not np.isfinite(logits).all():
+        raise InputError(
+            f"{evaluated / 'logits.npy'}: expected finite numbers, a row for each of {len(labels)} "
+            f"test images, got shape {logits.shape}; {again}"
+        )
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    if abs(accuracy - run.metrics["accuracy"]) > 1e-9:
+        raise InputError(
+            f"{evaluated / 'metrics.json'}: its accuracy is not that of logits.npy; {again}"
+        )
+    return run

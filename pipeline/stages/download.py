@@ -23,7 +23,7 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
         InputError: if the source can't be had, or its files are not what they should be.
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
-    with whole(out) as folder:
+    with whole(out, "source.json") as folder:
         obtained_from = sources.SOURCES[name].fetch(folder, Path(data_settings.path), downloads)
         sources.describe(folder, name, obtained_from)
     say(f"{name} from {obtained_from} is in {out}")

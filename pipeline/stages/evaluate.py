@@ -11,13 +11,13 @@ import torch
 from pipeline.data import arrays
 from pipeline.evaluation import cost
 from pipeline.evaluation.metrics import classification_metrics
+from pipeline.evaluation.prediction import predict
 from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import say, track
 from pipeline.stages.network import trained
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
-from pipeline.training.loop import predict
 
 THROUGHPUT_REPEATS = 5
 
@@ -38,7 +38,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits)
+    dataset = arrays.read(splits, settings.data.name)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
@@ -46,20 +46,21 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         steps = -(-len(test) // size)
         batches = track(plain_batches(test, size), f"{model}: test images", total=steps)
         logits = torch.cat([part for part, _ in predict(network, batches, hardware)]).cpu().numpy()
-        images, _ = next(iter(plain_batches(test, size)))
-        latency = cost.latency(network, images[:1], settings.evaluate.latency_repeats)
-        throughput = cost.throughput(network, images, THROUGHPUT_REPEATS)
+        batch, _ = next(iter(plain_batches(test, size)))
+        latency = cost.latency(network, batch[:1], settings.evaluate.latency_repeats)
+        throughput = cost.throughput(network, batch, THROUGHPUT_REPEATS)
 
     labels = test.labels.cpu().numpy()
     metrics = classification_metrics(logits, labels, dataset.classes) | {
         "parameters": cost.parameters(network),
         "macs": cost.macs(network, dataset.image_size, dataset.channels),
+        "splits": dataset.fingerprint,
     }
     timings = {
         "latency_ms": round(float(np.median(latency)), 4),
         "latency_ms_p95": round(float(np.percentile(latency, 95)), 4),
         "throughput": round(throughput, 1),
-        "throughput_batch": len(images),
+        "throughput_batch": len(batch),
         "device_name": hardware.name,
         "threads": hardware.threads,
     }
@@ -67,7 +68,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images, "
         f"{timings['latency_ms']:.2f} ms for one, {timings['throughput']:,.0f} images/s"
     )
-    with whole(out) as folder:
+    with whole(out, "metrics.json") as folder:
         np.save(folder / "logits.npy", logits.astype(np.float32))
         for name, content in (("metrics", metrics), ("timings", timings)):
             text = json.dumps(content, indent=2) + "\n"

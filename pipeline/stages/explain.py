@@ -52,9 +52,12 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits)
+    dataset = arrays.read(splits, settings.data.name)
     rows = dataset.rows("test")
-    with compute.prepare(settings.compute, precision="fp32") as hardware, whole(out) as folder:
+    with (
+        compute.prepare(settings.compute, precision="fp32") as hardware,
+        whole(out, "explain.json") as folder,
+    ):
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
 
@@ -86,7 +89,7 @@ def _images(
     layers = network.feature_layers()
     maps, logits = feature_maps(network, layers, inputs)
 
-    images = part.images.cpu().numpy()
+    pictures = part.images.cpu().numpy()
     true = [dataset.classes[label] for label in part.labels.tolist()]
     predicted = [dataset.classes[label] for label in logits.argmax(axis=1)]
     drawn = spread(list(layers), FEATURE_LAYERS)
@@ -95,14 +98,18 @@ def _images(
 
     save(
         draw_feature_maps(
-            f"Feature maps of {model}", images, true, {name: maps[name] for name in drawn}, channels
+            f"Feature maps of {model}",
+            pictures,
+            true,
+            {name: maps[name] for name in drawn},
+            channels,
         ),
         folder / "feature_maps.png",
     )
     save(
         draw_heatmaps(
             f"Strongest channels of {deepest} in {model}",
-            images,
+            pictures,
             true,
             predicted,
             maps[deepest],

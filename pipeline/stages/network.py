@@ -40,6 +40,6 @@ def trained(
         InputError: if the weights are missing, torn, or another network's.
     """
     network = fresh(settings, model, dataset, hardware)
-    load_weights(network, weights)
+    load_weights(network, weights, dataset.fingerprint)
     network.eval()
     return network

@@ -45,9 +45,11 @@ def run(
     Raises:
         InputError: if a stage's output is missing, torn, or not of these splits.
     """
-    dataset = arrays.read(splits)
+    dataset = arrays.read(splits, settings.data.name)
     labels = dataset.labels[dataset.rows("test")]
-    runs = read_runs(trained, evaluated, settings.architectures, settings.seeds)
+    runs = read_runs(
+        trained, evaluated, settings.architectures, settings.seeds, labels, dataset.fingerprint
+    )
     architectures = {
         name: architecture.model_dump() for name, architecture in settings.architectures.items()
     }
@@ -57,7 +59,7 @@ def run(
     candidate = settings.model
 
     links = _links(figures, out, settings.architectures)
-    with whole(out / "figures" / "comparison") as folder:
+    with whole(out / "figures" / "comparison", "accuracy.png") as folder:
         save(
             drawing.draw_accuracies(entries, judgement.confidence, judgement.margin),
             folder / "accuracy.png",
@@ -74,11 +76,11 @@ def run(
             ),
             folder / "samples.png",
         )
-    with whole(out / "tables") as folder:
+    with whole(out / "tables", "comparison.csv") as folder:
         _write_csv(comparison.comparison_table(entries), folder / "comparison.csv")
         _write_csv(comparison.per_class_table(runs, dataset.classes), folder / "per_class.csv")
         _write_csv(comparison.runs_table(runs), folder / "runs.csv")
-    with whole(out / "plots") as folder:
+    with whole(out / "plots", "confusion.csv") as folder:
         # A control is drawn beside itself: DVC's plot needs both columns.
         control = baselines[candidate] or candidate
         curves = comparison.learning_curves_table(runs[candidate], runs[control])

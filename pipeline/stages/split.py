@@ -26,7 +26,7 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
     sources.verify(raw, name)
-    with whole(out) as folder:
+    with whole(out, "dataset.json") as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
         collection = sources.SOURCES[name].read(

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from pipeline.data import arrays
-from pipeline.evaluation import cost
 from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import Steps, say
@@ -41,16 +40,16 @@ def run(settings: Settings, model: str, seed: int, splits: Path, out: Path) -> N
         InputError: if the network doesn't fit the images, or the splits can't be read.
         StageError: if the loss becomes NaN.
     """
-    dataset = arrays.read(splits)
+    dataset = arrays.read(splits, settings.data.name)
     with compute.prepare(settings.compute) as hardware:
         torch.manual_seed(derive(seed, 0, "initial weights"))
         network = fresh(settings, model, dataset, hardware)
         training = to_device(dataset, "train", hardware.device)
         validation = to_device(dataset, "validation", hardware.device)
         say(
-            f"{model}, seed {seed}: {cost.parameters(network):,} parameters, "
-            f"{len(training):,} training and {len(validation):,} validation images, "
-            f"{hardware.precision} on {hardware.name}, {hardware.threads} thread(s)"
+            f"{model}, seed {seed}: {len(training):,} training and "
+            f"{len(validation):,} validation images, {hardware.precision} on {hardware.name}, "
+            f"{hardware.threads} thread(s)"
         )
         with _shown(settings.train.epochs, len(training)) as shown:
             trained = train(
@@ -67,7 +66,7 @@ def run(settings: Settings, model: str, seed: int, splits: Path, out: Path) -> N
         f"best epoch {trained.best.epoch} of {len(trained.history)}: "
         f"validation accuracy {trained.best.validation_accuracy:.2%}"
     )
-    with whole(out) as folder:
+    with whole(out, "train.json") as folder:
         _write_history(folder / "history.csv", trained)
         record = {
             "model": model,
@@ -76,7 +75,6 @@ def run(settings: Settings, model: str, seed: int, splits: Path, out: Path) -> N
             "best_epoch": trained.best.epoch,
             "validation_accuracy": trained.best.validation_accuracy,
             "validation_loss": trained.best.validation_loss,
-            "parameters": cost.parameters(network),
             "precision": hardware.precision,
             "device": hardware.device.type,
             "device_name": hardware.name,
@@ -84,7 +82,7 @@ def run(settings: Settings, model: str, seed: int, splits: Path, out: Path) -> N
             "versions": versions(),
         }
         (folder / "train.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        save_weights(trained.weights, folder / "model.safetensors")
+        save_weights(trained.weights, folder / "model.safetensors", dataset.fingerprint)
 
 
 def versions() -> dict[str, str]:

@@ -57,6 +57,8 @@ def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # or fp32 would be less than it says
+    torch.set_float32_matmul_precision("highest")
     chosen = precision or compute.precision
     with _device(compute.device) as device:
         yield Hardware(

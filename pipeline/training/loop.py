@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from pipeline.data.augmentation import Augmentation
 from pipeline.errors import StageError
+from pipeline.evaluation.prediction import Batches, predict
 from pipeline.params import Train
 from pipeline.training.batches import Images, plain_batches, training_batches
 from pipeline.training.compute import Hardware
 from pipeline.training.randomness import derive
 from pipeline.training.recipe import OPTIMIZERS, SCHEDULES, advance, make_loss
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -157,16 +156,6 @@ def measure(model: nn.Module, batches: Batches, hardware: Hardware) -> tuple[flo
         correct += (logits.argmax(1) == labels).sum()
         count += len(labels)
     return loss.item() / count, correct.item() / count
-
-
-def predict(model: nn.Module, batches: Batches, hardware: Hardware) -> Batches:
-    """Yield logits float32 (B, K) and labels (B,) for each batch, in evaluation mode."""
-    model.eval()
-    with torch.inference_mode():
-        for images, labels in batches:
-            with hardware.autocast():
-                logits = model(images)
-            yield logits.float(), labels
 
 
 def _refuse_nonsense(epoch: Epoch) -> None:

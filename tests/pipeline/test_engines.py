@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -231,6 +232,23 @@ def test_deleted_output_comes_back_from_the_cache(snakemade: Project, copy_of: C
     assert project.is_clean()
 
 
+def test_output_changed_by_hand_is_not_believed(snakemade: Project, copy_of: Copy) -> None:
+    project = copy_of(snakemade)
+    weights = project.root / "data" / "trained" / "cnn" / "0" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:500])
+    project.snakemake()
+    assert weights.read_bytes() == before
+    project.run(
+        *["python", "-m", "pipeline", "train", "--model", "ca_cnn", "--seed", "1", "--out", "other"]
+    )
+    shutil.rmtree(project.root / "data/trained/cnn/0")
+    (project.root / "other").rename(project.root / "data/trained/cnn/0")
+    project.snakemake()
+    assert weights.read_bytes() == before
+    assert project.is_clean()
+
+
 # --- 5: a stage that fails ------------------------------------------------------------------------
 
 
@@ -369,6 +387,7 @@ def test_metrics_and_plots_are_dvcs_too(snakemade: Project, copy_of: Copy) -> No
         ("model: ca_cnn", "model: ca_cnnn", "'ca_cnnn' is not one of cnn, ca_cnn"),
         ("  epochs: 2 ", "  epochs: -2 ", "train.epochs: -2"),
         ("  margin: 0.5 ", "  margn: 0.5 ", "report.margn: no such setting"),
+        ("  path: data/local ", "  path: photos ", "photos"),
     ],
 )
 def test_wrong_settings_end_both_engines_before_the_first_job(
@@ -398,6 +417,7 @@ def test_unknown_candidate_ends_an_experiment_with_the_known_ones(
 def test_lint_finds_nothing_but_that_rules_name_no_conda_environment(snakemade: Project) -> None:
     # the environment is .venv, the same for all rules
     told = snakemade.run("snakemake", "--lint", expect=None).stderr
+    assert "Lints for rule train_cnn_0" in told
     found = {line.strip() for line in told.splitlines() if line.startswith("    * ")}
     assert found <= {"* Specify a conda environment or container for each rule.:"}
 

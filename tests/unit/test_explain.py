@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline import models, params
+from pipeline.data import arrays
 from pipeline.explain.attention import (
     ClassWeights,
     attention_table,
@@ -188,7 +189,7 @@ def splits(tmp_path: Path) -> Path:
     pd.DataFrame(index).to_csv(folder / "index.csv", index=False)
     counts = pd.DataFrame(index).groupby("split")["class"].value_counts()
     description = {
-        "name": "made",
+        "name": "digits",
         "classes": CLASSES,
         "image_size": 8,
         "channels": 1,
@@ -207,7 +208,7 @@ def explained(model: str, splits: Path, out: Path) -> dict[str, bytes]:
     torch.manual_seed(1)
     built = models.build(chosen.architectures[model].model_dump(), 3, 8, 1)
     weights = splits.parent / f"{model}.safetensors"
-    save_weights(built.state_dict(), weights)
+    save_weights(built.state_dict(), weights, arrays.read(splits).fingerprint)
     explain.run(chosen, model, weights, splits, out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from pipeline import params
+from pipeline.data import arrays
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.reporting import markdown, provenance, wording
@@ -75,7 +76,7 @@ class Project:
             s: {k: int(((split == s) & (np.array(names) == k)).sum()) for k in CLASSES}
             for s in ("train", "validation", "test")
         }
-        description = {"name": "made", "classes": CLASSES, "image_size": 8, "channels": CHANNELS}
+        description = {"name": "digits", "classes": CLASSES, "image_size": 8, "channels": CHANNELS}
         description |= {"mean": [0.5] * CHANNELS, "std": [0.25] * CHANNELS}
         description |= {"counts": self.counts, "rejected": 3}
         written(self.splits / "dataset.json", description)
@@ -103,7 +104,8 @@ class Project:
         np.save(evaluated / "logits.npy", logits)
         metrics = classification_metrics(logits, self.test_labels, tuple(CLASSES))
         cost = {"parameters": 1000 if "_" not in model else 1020, "macs": 5_000_000}
-        written(evaluated / "metrics.json", metrics | cost)
+        splits = {"splits": arrays.read(self.splits).fingerprint}
+        written(evaluated / "metrics.json", metrics | cost | splits)
         timings = {"latency_ms": 1.0 if "_" not in model else 1.25, "latency_ms_p95": 2.0}
         timings |= {"throughput": 100.0, "throughput_batch": 8, "device_name": "A CPU"}
         written(evaluated / "timings.json", timings | {"threads": 1})
@@ -216,7 +218,7 @@ def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
 def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[Project, str]):
     _, text = reported
     sentence = first_sentence(text)
-    assert sentence.startswith("**Does channel attention pay for `ca_cnn` on made?")
+    assert sentence.startswith("**Does channel attention pay for `ca_cnn` on digits?")
     assert "95 % interval" in sentence
     assert sentence.endswith("with 2 seeds, for 2.0 % more parameters and 25 % more latency.")
 
@@ -339,9 +341,46 @@ def test_a_missing_or_torn_result_is_named(project: Project, missing: str, name:
         project.report(settings())
 
 
-def test_logits_of_another_split_are_refused(project: Project):
-    np.save(project.root / "data/evaluated/ca_cnn/1/logits.npy", np.zeros((7, 4)))
-    with pytest.raises(InputError, match=r"ca_cnn, seed 1: logits of 7 .* has 40"):
+@pytest.mark.parametrize(
+    ("logits", "shape"), [(np.zeros((7, 4)), r"\(7, 4\)"), (np.full((40, 4), np.nan), r"\(40, 4\)")]
+)
+def test_logits_of_other_images_or_no_numbers_are_refused(
+    project: Project, logits: np.ndarray, shape: str
+):
+    np.save(project.root / "data/evaluated/ca_cnn/1/logits.npy", logits)
+    with pytest.raises(InputError, match=rf"ca_cnn/1/logits.npy: .* each of 40 .* {shape}"):
+        project.report(settings())
+
+
+def test_logits_that_contradict_their_metrics_are_refused(project: Project):
+    logits = project.logits["ca_cnn", 1]
+    np.save(project.root / "data/evaluated/ca_cnn/1/logits.npy", -logits)
+    with pytest.raises(InputError, match=r"its accuracy is not that of logits\.npy"):
+        project.report(settings())
+
+
+def test_evaluation_of_other_splits_is_refused(project: Project):
+    index = project.splits / "index.csv"
+    index.write_text(index.read_text().replace("made", "made elsewhere"))
+    with pytest.raises(InputError, match=r"metrics\.json: is of other splits"):
+        project.report(settings())
+
+
+def test_history_cut_short_is_refused(project: Project):
+    path = project.root / "data/trained/cnn/0/history.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match=r"cnn/0/history\.csv: is torn"):
+        project.report(settings())
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"epochs": 5}'])
+@pytest.mark.parametrize(
+    "name",
+    ["trained/cnn/0/train.json", "evaluated/cnn/0/metrics.json", "evaluated/cnn/0/timings.json"],
+)
+def test_record_without_what_the_report_needs_is_refused(project: Project, name: str, content: str):
+    (project.root / "data" / name).write_text(content)
+    with pytest.raises(InputError, match=name):
         project.report(settings())
 
 

@@ -303,20 +303,23 @@ def test_precision_auto_is_bf16_only_where_the_processor_has_it() -> None:
 
 def test_weights_come_back_and_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     model, other = network(seed=1), network(seed=2)
-    save_weights(model.state_dict(), tmp_path / "a")
-    save_weights(model.to(memory_format=torch.channels_last).state_dict(), tmp_path / "b")
+    save_weights(model.state_dict(), tmp_path / "a", "some splits")
+    channels_last = model.to(memory_format=torch.channels_last)
+    save_weights(channels_last.state_dict(), tmp_path / "b", "some splits")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    load_weights(other, tmp_path / "a")
+    load_weights(other, tmp_path / "a", "some splits")
     assert equal(model.state_dict(), other.state_dict())
 
 
 def test_torn_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match="no such file"):
-        load_weights(network(), path)
-    save_weights(network().state_dict(), path)
+        load_weights(network(), path, "mine")
+    save_weights(network().state_dict(), path, "mine")
     with pytest.raises(InputError, match="another architecture"):
-        load_weights(network("se_densenet"), path)
+        load_weights(network("se_densenet"), path, "mine")
+    with pytest.raises(InputError, match="trained on other splits"):
+        load_weights(network(), path, "yours")
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InputError, match="can't be read as safetensors"):
-        load_weights(network(), path)
+        load_weights(network(), path, "mine")

@@ -177,7 +177,7 @@ def _decode(content: bytes, image_size: int) -> np.ndarray | str:
     """Return uint8 (image_size, image_size, 3), or the reason why the bytes give no image."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            upright = _eight_bit(ImageOps.exif_transpose(picture)).convert("RGB")
     except MemoryError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
@@ -189,6 +189,21 @@ def _decode(content: bytes, image_size: int) -> np.ndarray | str:
         )
     resized = upright.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(resized)
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Bring 16-bit grey down to 8 bits; Pillow's own conversion would clip it to white.
+
+    Raises:
+        ValueError: if its values have no known range, as 32-bit integers and floats.
+    """
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            f"pixels of mode {picture.mode} have no known range; save it as 8 or 16 bit"
+        )
+    return picture
 
 
 def _close_ranks(images: np.ndarray, kept: np.ndarray) -> np.ndarray:

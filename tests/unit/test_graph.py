@@ -1,0 +1,71 @@
+"""dvc.yaml names all code that decides a stage's result: else a change would go unnoticed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+# decide whether and how a stage runs, not what comes out
+LEFT_OUT = {
+    "pipeline",
+    "pipeline.data",
+    "pipeline.errors",
+    "pipeline.evaluation",
+    "pipeline.files",
+    "pipeline.leftovers",
+    "pipeline.machine",
+    "pipeline.params",
+    "pipeline.progress",
+    "pipeline.stages",
+    "pipeline.training",
+}
+
+
+def path_of(module: str) -> Path | None:
+    stem = ROOT.joinpath(*module.split("."))
+    return next(
+        (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None
+    )
+
+
+def imported(module: str) -> set[str]:
+    """The modules of the pipeline that a module imports, anywhere in it."""
+    path = path_of(module)
+    assert path is not None
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline"):
+            found.add(str(node.module))
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if path_of(name)}
+
+
+def closure(module: str) -> set[str]:
+    found, waiting = {module}, [module]
+    while waiting:
+        new = imported(waiting.pop()) - found - LEFT_OUT
+        found |= new
+        waiting += new
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_all_the_code_that_it_imports(stage: str) -> None:
+    deps = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline")]
+    for module in closure(f"pipeline.stages.{stage}"):
+        path = path_of(module)
+        assert path is not None
+        assert any(path.is_relative_to(dep) for dep in deps), f"{stage} imports {module}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_named_code_is_there(stage: str) -> None:
+    for dep in STAGES[stage]["deps"]:
+        if dep.startswith("pipeline"):
+            assert (ROOT / dep).exists()
