@@ -143,7 +143,7 @@ def test_both_stages_on_digits(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     for folder in ("raw", "splits"):
         assert sha256s(tmp_path / "first" / folder) == sha256s(tmp_path / "second" / folder)
     assert [path.name for path in sorted((tmp_path / "first").iterdir())] == ["raw", "splits"]
-    said = "split: digits: 1293 train, 144 validation, 360 test images of 8x8x1 in 10 classes"
+    said = "digits: 1293 train, 144 validation, 360 test images of 8x8x1 in 10 classes"
     assert said in capfd.readouterr().err
 
 
@@ -152,8 +152,8 @@ def test_a_failed_split_leaves_what_was_there(tmp_path: Path) -> None:
     settings = Split(seed=0, validation_fraction=0.001, test_fraction=0.2, max_per_class=None)
     download.run(data, tmp_path / "raw", tmp_path / "downloads")
     (tmp_path / "splits").mkdir()
-    (tmp_path / "splits" / "earlier").touch()
+    (tmp_path / "splits" / "dataset.json").write_text("earlier")
     with pytest.raises(InputError, match="too few"):
         split.run(data, settings, tmp_path / "raw", tmp_path / "splits")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "splits"]
-    assert (tmp_path / "splits" / "earlier").exists()
+    assert (tmp_path / "splits" / "dataset.json").read_text() == "earlier"

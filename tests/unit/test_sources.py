@@ -363,6 +363,20 @@ def test_images_are_turned_upright_and_made_rgb(pets: Place) -> None:
     assert turned[4:].min() == 255
 
 
+def test_deep_grey_images_keep_their_greys(pets: Place) -> None:
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8)
+    Image.fromarray(ramp.astype(np.uint16)).save(pets.local / "cat" / "a.png")
+    Image.fromarray(ramp.astype(np.uint16)).save(pets.local / "cat" / "b.tiff")
+    Image.fromarray((ramp / 65535).astype(np.float32)).save(pets.local / "cat" / "c.tiff")
+    pets.fetch("image_folder")
+    collection = pets.read("image_folder", 8)
+    for image in collection.images[:2]:
+        assert np.abs(image[..., 0] - ramp / 257).max() <= 1
+    (rejected,) = collection.rejected  # floats may mean anything
+    assert rejected.path == "cat/c.tiff"
+    assert "8 or 16 bit" in rejected.reason
+
+
 def test_broken_images_are_set_aside_with_a_reason(pets: Place) -> None:
     whole = (pets.local / "dog" / "0.png").read_bytes()
     (pets.local / "dog" / "0.png").write_bytes(whole[:50])

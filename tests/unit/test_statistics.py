@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,11 @@ def test_interval_of_an_accuracy_has_the_width_of_the_binomial():
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(3, 10\) and \(2, 10\)"):
         paired_difference(answers(3, 10, 0.5, 0), answers(2, 10, 0.5, 0), 0.95, 100, 0)
+
+
+def test_a_single_seed_decides_nothing():
+    for low, high in ((0.1, 2.0), (-1.0, 0.1)):
+        assert verdict(replace(difference(low, high), seeds=1), margin=0.5) == "undecided"
 
 
 @pytest.mark.parametrize(
