@@ -41,6 +41,12 @@ def paths(stages):
     return sorted(os.path.relpath(out.fs_path) for stage in stages for out in stage.outs)
 
 
+def threads(stage):
+    """All cores for a stage that measures time, so that nothing runs beside it."""
+    alone = stage.meta.get("alone") and workflow.resource_settings.cores
+    return alone or stage.meta["threads"]
+
+
 def is_made(path):
     return any(path.is_relative_to(out) for out in made)
 
@@ -81,7 +87,7 @@ for stage in graph:
         params:
             stage=f"dvc.yaml:{stage.addressing}",
             settings={key: value for dep in stage.params for key, value in dep.read_params().items()},
-        threads: workflow.cores if stage.meta.get("alone") else stage.meta["threads"]
+        threads: threads(stage)
         resources:
             gpu=stage.meta["gpu"] if has_gpu else 0,
             mem_mb=stage.meta["mem_mb"],
