@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-WARM_UP = 5  # runs before the clock starts: caches fill, kernels are chosen
+# runs before the clock starts: caches fill, kernels are chosen
+WARM_UP_IMAGES = 5
+WARM_UP_BATCHES = 1
 
 
 @contextmanager
@@ -40,16 +41,30 @@ def parameters(model: nn.Module) -> int:
 def macs(model: nn.Module, image_size: int, in_channels: int = 3) -> int:
     """Return the multiply-accumulates of all convolutions and linear layers for one image.
 
+    PyTorch's `FlopCounterMode` counts twice this number; it would take a second to start.
+
     Args:
         model: the network; it is run once, in evaluation mode, and left as it was.
         image_size: height and width of the image, in pixels.
         in_channels: channels of the image.
     """
+    counted = []
+
+    def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        counted.append(output.numel() * (weight.numel() // weight.shape[0]))
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     weight = next(model.parameters())
     image = weight.new_zeros((1, in_channels, image_size, image_size))  # (1, C, H, W)
-    with _evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(image)
-    return int(counter.get_total_flops()) // 2
+    try:
+        with _evaluating(model), torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counted)
 
 
 def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
@@ -65,7 +80,7 @@ def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
     """
     milliseconds = np.empty(repeats)  # (repeats,)
     with _evaluating(model), torch.inference_mode():
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_IMAGES):
             model(image)
         for run in range(repeats):
             _synchronize(image.device)
@@ -88,7 +103,7 @@ def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
         Images per second.
     """
     with _evaluating(model), torch.inference_mode():
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_BATCHES):
             model(images)
         _synchronize(images.device)
         start = time.perf_counter()

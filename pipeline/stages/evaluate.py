@@ -19,7 +19,7 @@ from pipeline.stages.network import trained
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
 
-THROUGHPUT_REPEATS = 5
+THROUGHPUT_REPEATS = 3
 
 
 def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:

@@ -52,13 +52,7 @@ def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware
     Raises:
         InputError: if a GPU is asked for and there is none.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # or fp32 would be less than it says
-    torch.set_float32_matmul_precision("highest")
     chosen = precision or compute.precision
     with _device(compute.device) as device:
         yield Hardware(
@@ -80,7 +74,18 @@ def _device(wanted: str) -> Iterator[torch.device]:
         yield torch.device("cpu")
     else:
         with _free_gpu() as index:
+            _make_exact()
             yield torch.device("cuda", index)
+
+
+def _make_exact() -> None:
+    """Choose the GPU's deterministic kernels, and let fp32 be what it says."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)  # takes a second: not on the CPU
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextlib.contextmanager

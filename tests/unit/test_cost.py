@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.evaluation import cost
 from pipeline.models import build
@@ -51,6 +52,23 @@ def test_macs_include_the_linears_of_channel_attention() -> None:
     assert cost.macs(squeezed, 32) == 287_929_692 + 48 * 2 * 12
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"family": "cnn", "kernel_size": 5, "attention": "channel"},
+        {"family": "densenet", "block_config": [2, 3], "small_inputs": False},
+        {"family": "densenet", "block_config": [2, 3], "attention": "channel", "efficient": True},
+    ],
+)
+def test_macs_are_half_of_pytorchs_count_of_floating_point_operations(
+    settings: dict[str, object],
+) -> None:
+    model = build(settings, 7, 40, 3).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 40, 40))
+    assert cost.macs(model, 40) == counter.get_total_flops() // 2
+
+
 def test_macs_follow_image_size_and_channels() -> None:
     model = build({"family": "cnn", "channels": [8], "hidden": 4}, 10, 28, in_channels=1)
     assert cost.macs(model, 28, 1) == 9 * 8 * 28**2 + 8 * 14**2 * 4 + 4 * 10
@@ -92,11 +110,11 @@ def test_latency_is_in_milliseconds_per_run() -> None:
     assert times.dtype == np.float64
     assert times.min() >= 5
     assert np.median(times) < 50
-    assert sleeper.modes == [(False, True)] * (cost.WARM_UP + 4)
+    assert sleeper.modes == [(False, True)] * (cost.WARM_UP_IMAGES + 4)
 
 
 def test_throughput_is_in_images_per_second() -> None:
     sleeper = Sleeper(milliseconds=10)
     rate = cost.throughput(sleeper, torch.zeros(16, 3, 8, 8), repeats=5)
     assert 160 < rate <= 1600
-    assert sleeper.modes == [(False, True)] * (cost.WARM_UP + 5)
+    assert sleeper.modes == [(False, True)] * (cost.WARM_UP_BATCHES + 5)
