@@ -22,8 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-STAGES = "Stages (what dvc.yaml runs)"
-TOOLS = "Settings and results"
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
@@ -42,7 +40,7 @@ DOWNLOADS = Path(".cache/downloads")
 OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, REPORTS)
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command()
 def download(
     params: ParamsFile = PARAMS,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = RAW,
@@ -55,7 +53,7 @@ def download(
     stage.run(settings.data, out, downloads)
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command()
 def split(
     params: ParamsFile = PARAMS,
     raw: Raw = RAW,
@@ -68,7 +66,7 @@ def split(
     stage.run(settings.data, settings.split, raw, out)
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command()
 def train(
     model: Model,
     seed: Seed,
@@ -85,7 +83,7 @@ def train(
     stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed))
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command()
 def evaluate(
     model: Model,
     seed: Seed,
@@ -114,7 +112,7 @@ def evaluate(
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command()
 def explain(
     model: Model,
     params: ParamsFile = PARAMS,
@@ -142,7 +140,7 @@ def explain(
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command()
 def report(
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
@@ -157,7 +155,7 @@ def report(
     stage.run(settings, splits, trained, evaluated, out / ARCHITECTURE_FIGURES, out, params)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command()
 def check(params: ParamsFile = PARAMS) -> None:
     """Tell whether the settings are right, before anything runs."""
     settings = load(params)
@@ -170,7 +168,7 @@ def check(params: ParamsFile = PARAMS) -> None:
     )
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command()
 def preset(
     name: Annotated[str | None, typer.Argument(help="Leave it out to list them.")] = None,
     params: ParamsFile = PARAMS,
@@ -186,7 +184,7 @@ def preset(
         typer.echo(line)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command()
 def models(
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
@@ -198,7 +196,7 @@ def models(
     print_architectures(settings, splits)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command()
 def prune(
     params: ParamsFile = PARAMS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
@@ -220,7 +218,7 @@ def prune(
             shutil.rmtree(folder)
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command()
 def summary(
     reports: Annotated[Path, typer.Option(help="The folder of the report.")] = REPORTS,
 ) -> None:
