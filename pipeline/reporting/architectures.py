@@ -59,4 +59,5 @@ def image_shape(settings: Settings, splits: Path) -> Shape:
         dataset = arrays.read(splits, settings.data.name)
     except InputError as error:
         raise InputError(f"{error}; until then the number of classes is not known") from None
-    return Shape(len(dataset.classes), dataset.image_size, dataset.channels)
+    size = settings.data.image_size or dataset.image_size
+    return Shape(len(dataset.classes), size, dataset.channels)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.data.arrays import Dataset
@@ -91,7 +92,7 @@ def render(
         accuracy_figure=markdown.image("Test accuracies and differences", links.accuracies),
         margin=f"{judgement.margin:g}",
         resamples=f"{judgement.resamples:,}",
-        caveats=_caveats(entries, dataset),
+        caveats=_caveats(entries, runs, dataset),
         learning_curves=markdown.image("Learning curves", links.learning_curves),
         per_class=_folded(_per_class(runs, dataset.classes), len(dataset.classes), "F1 by class"),
         confusion_matrices=markdown.image("Confusion matrices", links.confusion_matrices),
@@ -159,9 +160,30 @@ def _difference(entry: Entry) -> str:
     return f"{wording.points(difference.mean)} ({bounds}) against `{entry.pair.baseline}`"
 
 
-def _caveats(entries: Mapping[str, Entry], dataset: Dataset) -> list[str]:
+def _caveats(
+    entries: Mapping[str, Entry], runs: Mapping[str, Sequence[Run]], dataset: Dataset
+) -> list[str]:
     """Return what a reader must know before believing a verdict."""
     caveats = []
+    labels = dataset.labels[dataset.rows("test")]
+    chance = 100 * np.bincount(labels).max() / len(labels)
+    for entry in entries.values():
+        if entry.accuracy.low <= chance:
+            caveats.append(
+                f"**`{entry.model}` has learnt little or nothing**: naming the most frequent class "
+                f"every time is right for {chance:.1f} % of the images. Train for longer or change "
+                "`train.learning_rate` before comparing it."
+            )
+    improving = [
+        f"`{model}`"
+        for model, of_model in runs.items()
+        if all(run.training["best_epoch"] == run.training["epochs"] for run in of_model)
+    ]
+    if improving:
+        caveats.append(
+            f"With every seed the last epoch was the best for {', '.join(improving)}: more "
+            "`train.epochs` may change the result."
+        )
     for entry in entries.values():
         if entry.pair and entry.pair.confounders:
             keys = ", ".join(f"`{key}`" for key in entry.pair.confounders)

@@ -50,7 +50,9 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
         shutil.rmtree(scratch)
     sizes = ", ".join(f"{len(dataset.rows(split))} {split}" for split in arrays.SPLITS)
     size, channels = dataset.image_size, dataset.channels
-    aside = f"; {dataset.rejected} set aside, see rejected.csv" if dataset.rejected else ""
+    aside = (
+        f"; {dataset.rejected} set aside, see {out / arrays.REJECTED}" if dataset.rejected else ""
+    )
     say(
         f"{name}: {sizes} images of {size}x{size}x{channels} in {len(dataset.classes)} "
         f"classes{aside}"

@@ -261,8 +261,9 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     assert "error: " in log
     assert "image_size" in log
     assert "Traceback" not in log
-    assert "train@cnn-0              failed: error: " in failed.stderr
-    assert "image_size" in failed.stderr  # the reason is told where the person looks first
+    told = [line for line in failed.stdout.splitlines() if line.startswith("train@cnn-0 ")]
+    assert "failed: error: " in told[0]
+    assert "image_size" in told[0]  # the reason is told where the person looks first
     assert (fresh.root / "data/evaluated/se_densenet/1/metrics.json").exists()
     assert not (fresh.root / "data/trained/cnn").exists()
     assert not (fresh.root / "reports/report.md").exists()
@@ -335,6 +336,19 @@ def test_next_command_after_kill_9_completes_the_run(tmp_path: Path) -> None:
     kill_in_second_training(project, ["dvc", "repro"])
     project.dvc("repro")
     assert deterministic(project) == expected
+    assert project.is_clean()
+
+
+def test_remains_of_a_killed_run_do_not_stop_the_next(snakemade: Project, copy_of: Copy) -> None:
+    # Snakemake copies outputs that are to be made anew, and a SIGKILL leaves the copies behind
+    project = copy_of(snakemade)
+    run = "data/trained/se_densenet/0"
+    shutil.copytree(project.root / run, project.root / ".snakemake" / "backups" / run)
+    shutil.copytree(project.root / run, (project.root / run).with_name(".incomplete-0"))
+    project.edit("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
+    project.snakemake()
+    assert stages_of("se_densenet") <= project.ran()
+    assert not (project.root / ".snakemake" / "backups" / run).exists()
     assert project.is_clean()
 
 

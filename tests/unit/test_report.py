@@ -276,6 +276,34 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(project: Project):
     assert "differ in more than attention (`activation`)" in first_sentence(text)
 
 
+def caveats(text: str) -> list[str]:
+    section = text.partition("### What the verdict means")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("- ")]
+
+
+def test_network_that_has_learnt_nothing_is_named(project: Project):
+    for seed in (0, 1):
+        folder = project.root / "data" / "evaluated" / "cnn" / str(seed)
+        logits = np.zeros((TEST_IMAGES, len(CLASSES)), np.float32)  # always the first class
+        np.save(folder / "logits.npy", logits)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics |= classification_metrics(logits, project.test_labels, tuple(CLASSES))
+        written(folder / "metrics.json", metrics)
+    told = [line for line in caveats(project.report(settings())) if "learnt" in line]
+    assert len(told) == 1
+    assert "`cnn`" in told[0]
+    assert f"{100 / len(CLASSES):.1f} % of the images" in told[0]  # classes are equally frequent
+
+
+def test_training_that_was_still_improving_is_named(project: Project):
+    assert not any("last epoch" in line for line in caveats(project.report(settings())))
+    for seed in (0, 1):
+        path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
+        written(path, json.loads(path.read_text()) | {"best_epoch": 5})
+    (told,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
+    assert "`ca_cnn`" in told
+
+
 def test_confounders_ignore_what_is_under_test():
     one = {"attention": "channel", "reduction": 4, "baseline": "b", "hidden": 8, "own": 1}
     other = {"attention": "none", "reduction": 16, "baseline": None, "hidden": 9, "their": 2}

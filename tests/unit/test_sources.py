@@ -417,7 +417,7 @@ def test_an_image_folder_that_does_not_exist(place: Place) -> None:
 
 def test_an_empty_image_folder(place: Place) -> None:
     (place.local / "README.md").write_text("nothing here yet")
-    with pytest.raises(InputError, match="is empty: it needs one sub-folder of images per class"):
+    with pytest.raises(InputError, match="has no sub-folder with images: it needs one"):
         place.fetch("image_folder")
     place.assert_nothing_left()
 

@@ -126,7 +126,7 @@ def _files_by_class(folder: Path) -> dict[str, list[Path]]:
     )
     files = {path.name: _visible_files(path) for path in subfolders}
     if not any(files.values()):
-        raise InputError(f"{where}: '{folder}' is empty: {layout}")
+        raise InputError(f"{where}: '{folder}' has no sub-folder with images: {layout}")
     without = [name for name, paths in files.items() if not paths]
     if without:
         raise InputError(
