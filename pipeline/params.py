@@ -31,8 +31,8 @@ from pipeline.errors import InputError, suggestion
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
-# Names become folders, stage addresses and rule names, and reach a shell. (`dvc repro` puts them into
-# its commands before it asks here: a settings file from a stranger is code, as dvc.yaml is.)
+# Names become folders, stage addresses and rule names, and reach a shell. (`dvc repro` puts them
+# into its commands before it asks here: a stranger's settings are code, as dvc.yaml is.)
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"]
