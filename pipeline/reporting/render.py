@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.data.arrays import Dataset
+from pipeline.data.arrays import SPLITS, Dataset
 from pipeline.reporting import markdown, wording
 from pipeline.reporting.comparison import Entry, Judgement
 from pipeline.reporting.provenance import Commit
 from pipeline.reporting.results import Run
 
 TEMPLATE = "template.md.j2"
-SPLITS = ("train", "validation", "test")
 MOST_OPEN_ROWS = 20
 FEW_SEEDS = 5
 
