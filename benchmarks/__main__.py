@@ -8,6 +8,7 @@ down slows both; the ratio of each turn is what counts.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -81,9 +82,15 @@ def _ours(
     """Train for two short epochs and return the precision and the second one's speed."""
     wanted = Compute.model_validate({"device": "cpu", "precision": precision, "threads": threads})
     recipe = settings.train.model_copy(update={"epochs": 2})
-    statistics = [torch.tensor(values) for values in (usual_loop.MEAN, usual_loop.STD)]
-    training = Images(torch.from_numpy(images), torch.from_numpy(labels), *statistics)
-    validation = Images(training.images[:64], training.labels[:64], *statistics)
+    training = Images(
+        images=torch.from_numpy(images),
+        rows=torch.arange(len(images)),
+        labels=torch.from_numpy(labels),
+        mean=torch.tensor(usual_loop.MEAN),
+        std=torch.tensor(usual_loop.STD),
+        num_classes=10,
+    )
+    validation = replace(training, rows=training.rows[:64], labels=training.labels[:64])
     with compute.prepare(wanted) as hardware:
         network = _network(settings, model).to(memory_format=torch.channels_last)
         history = train(network, training, validation, recipe, 0, hardware).history

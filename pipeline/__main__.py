@@ -37,6 +37,7 @@ EVALUATED = Path("data/evaluated")
 REPORTS = Path("reports")
 ARCHITECTURE_FIGURES = Path("figures/architectures")
 DOWNLOADS = Path(".cache/downloads")
+CHECKPOINTS = Path(".cache/checkpoints")
 OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, REPORTS)
 
 
@@ -75,12 +76,15 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The folder to write; data/trained/MODEL/SEED if not given.")
     ] = None,
+    checkpoints: Annotated[
+        Path, typer.Option(help="Where an unfinished training is kept, to go on from.")
+    ] = CHECKPOINTS,
 ) -> None:
-    """Train one architecture with one seed."""
+    """Train one architecture with one seed; after an interruption, go on with it."""
     settings = _settings_for(model, params)
     from pipeline.stages import train as stage
 
-    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed))
+    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed), checkpoints)
 
 
 @app.command()
@@ -106,6 +110,7 @@ def evaluate(
     stage.run(
         settings,
         model,
+        seed,
         weights or TRAINED / run / "model.safetensors",
         splits,
         out or EVALUATED / run,
@@ -201,19 +206,23 @@ def prune(
     params: ParamsFile = PARAMS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
 ) -> None:
-    """Remove the outputs of architectures and seeds that params.yaml no longer lists."""
+    """Remove the outputs of runs that params.yaml no longer lists, and unfinished trainings."""
     settings = load(params)
     import shutil
 
     from pipeline import leftovers
 
     found = leftovers.find(settings, TRAINED, EVALUATED, REPORTS / ARCHITECTURE_FIGURES)
-    if not found:
+    begun = leftovers.unfinished(CHECKPOINTS)
+    if not found and not begun:
         typer.echo("nothing is left over")
         return
     for folder in found:
-        typer.echo(str(folder))
-    if yes or typer.confirm("Remove these? What the engines made comes back from DVC's cache."):
+        typer.echo(f"{folder}: comes back from DVC's cache if an engine made it")
+    for folder in begun:
+        typer.echo(f"{folder}: a training that was not finished; it would begin anew")
+    found += begun
+    if yes or typer.confirm("Remove these?"):
         for folder in found:
             shutil.rmtree(folder)
 

@@ -1,4 +1,4 @@
-"""Outputs of runs that params.yaml no longer lists.
+"""What no run needs any more: outputs that params.yaml no longer lists, abandoned checkpoints.
 
 The report depends on the folders of all runs, and a clone gets only those that are listed: what is
 left over makes the report stale there.
@@ -29,6 +29,15 @@ def find(settings: Settings, trained: Path, evaluated: Path, figures: Path) -> l
             elif folder != figures:
                 found += [run for run in _folders(model) if run.name not in seeds]
     return found
+
+
+def unfinished(checkpoints: Path) -> list[Path]:
+    """Return the folders of trainings that were begun and not finished.
+
+    Args:
+        checkpoints: the folder with a folder for each of them.
+    """
+    return _folders(checkpoints)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from pipeline import combinations
 from pipeline.errors import InputError, suggestion
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -34,9 +35,13 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 # Names become folders, stage addresses and rule names, and reach a shell. (`dvc repro` puts them
 # into its commands before it asks here: a stranger's settings are code, as dvc.yaml is.)
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+LIBRARY_NAME = re.compile(r"[A-Za-z0-9_.]+")
+LOSSES = ("cross_entropy", "mse")
+DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"]
-Attention = Literal["none", "channel"]
+Normalisation = Literal["batch", "layer", "instance", "group"]
+Attention = Literal["none", "channel", "spatial", "cbam", "self_attention"]
 SourceName = Literal["digits", "cifar10", "cifar100", "fashion_mnist", "image_folder"]
 
 
@@ -47,16 +52,25 @@ class Section(BaseModel):
 
 
 class Cnn(Section):
-    """The plain network of convolution, batch norm, activation and pool (family ``cnn``)."""
+    """The plain network of convolution, norm, activation, attention and pool (family ``cnn``)."""
 
     family: Literal["cnn"]
     channels: Annotated[list[PositiveInt], Field(min_length=1)]
     kernel_size: Literal[3, 5]
+    stride: PositiveInt
+    padding: NonNegativeInt | None
+    dilation: PositiveInt
+    groups: PositiveInt
     activation: Activation
+    normalisation: Normalisation
+    norm_groups: PositiveInt
+    pooling: Literal["max", "average", "strided_conv", "dilated_conv", "none"]
+    head: Literal["flatten", "global_average"]
     hidden: PositiveInt
     dropout: Probability
     attention: Attention
     reduction: PositiveInt
+    heads: PositiveInt
     baseline: str | None = None
 
 
@@ -72,12 +86,25 @@ class DenseNet(Section):
     drop_rate: Probability
     small_inputs: bool
     efficient: bool
+    activation: Activation
+    normalisation: Normalisation
+    norm_groups: PositiveInt
     attention: Attention
     reduction: PositiveInt
+    heads: PositiveInt
     baseline: str | None = None
 
 
-Architecture = Annotated[Cnn | DenseNet, Field(discriminator="family")]
+class Library(Section):
+    """A classifier by its name in torchvision or, where that is installed, timm; untrained."""
+
+    family: Literal["torchvision", "timm"]
+    name: Annotated[str, Field(pattern=LIBRARY_NAME.pattern)]
+    small_inputs: bool
+    baseline: str | None = None
+
+
+Architecture = Annotated[Cnn | DenseNet | Library, Field(discriminator="family")]
 
 
 class Data(Section):
@@ -87,6 +114,7 @@ class Data(Section):
     path: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=4, le=1024)] | None
     normalisation: Literal["training", "imagenet"]
+    unusable_files: Literal["set_aside", "stop"]
 
     @model_validator(mode="after")
     def _own_images_need_a_size(self) -> Data:
@@ -103,6 +131,7 @@ class Split(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     validation_fraction: Fraction
     test_fraction: Fraction
+    folds: Annotated[int, Field(ge=2)] | None
     max_per_class: PositiveInt | None
 
 
@@ -113,9 +142,18 @@ class Plateau(Section):
     patience: NonNegativeInt
 
 
+class OneCycle(Section):
+    """OneCycleLR: up to the learning rate and down again, step by step; PyTorch's names."""
+
+    pct_start: Fraction
+    div_factor: Annotated[float, Field(ge=1)]
+    final_div_factor: Annotated[float, Field(ge=1)]
+
+
 class Augmentation(Section):
     """What is drawn anew for every training image in every epoch."""
 
+    random_resized_crop: Annotated[float, Field(ge=0, le=1)]
     crop_padding: Annotated[int, Field(ge=0, le=512)]
     horizontal_flip: Annotated[float, Field(ge=0, le=1)]
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -123,6 +161,7 @@ class Augmentation(Section):
     contrast: Annotated[float, Field(ge=0, le=1)]
     saturation: Annotated[float, Field(ge=0, le=1)]
     hue: Annotated[float, Field(ge=0, le=0.5)]
+    cutmix: Annotated[float, Field(ge=0, le=1)]
 
 
 class Train(Section):
@@ -130,14 +169,29 @@ class Train(Section):
 
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
+    loss: str
+    label_smoothing: Probability
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: PositiveFloat
     momentum: Probability
     weight_decay: NonNegativeFloat
-    label_smoothing: Probability
-    schedule: Literal["fixed", "plateau", "cosine"]
+    l1: NonNegativeFloat
+    schedule: Literal["fixed", "plateau", "cosine", "one_cycle"]
     plateau: Plateau
+    one_cycle: OneCycle
+    warmup_epochs: NonNegativeInt
+    early_stopping: PositiveInt | None
     augmentation: Augmentation
+
+    @field_validator("loss")
+    @classmethod
+    def _loss_is_known(cls, loss: str) -> str:
+        if loss not in LOSSES and not DOTTED_PATH.fullmatch(loss):
+            raise ValueError(
+                f"'{loss}' is not one of {', '.join(LOSSES)}{suggestion(loss, LOSSES)}, nor the "
+                "dotted path of a function, such as pipeline.training.losses.focal"
+            )
+        return loss
 
 
 class Compute(Section):
@@ -169,6 +223,7 @@ class Report(Section):
     confidence: Fraction
     resamples: Annotated[int, Field(ge=100)]
     margin: NonNegativeFloat
+    ensembles: list[Literal["seeds", "architectures"]]
     seed: NonNegativeInt
 
 
@@ -219,6 +274,13 @@ class Settings(Section):
                 raise ValueError(_not_one_of(where, baseline, known))
             if baseline == name:
                 raise ValueError(f"{where}: '{name}' can't be its own baseline")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Settings:
+        found = combinations.senseless(self)
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
 
@@ -291,7 +353,7 @@ def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        messages = [_explain(detail) for detail in error.errors()]
+        messages = [line for detail in error.errors() for line in _explain(detail).splitlines()]
         raise InputError("; ".join(f"{where}: {message}" for message in messages)) from None
 
 
@@ -347,7 +409,7 @@ def _siblings(path: list[int | str]) -> list[str]:
     if len(path) == 1:
         return list(Settings.model_fields)
     if path[0] == "architectures":
-        return [name for kind in (Cnn, DenseNet) for name in kind.model_fields]
+        return [name for kind in (Cnn, DenseNet, Library) for name in kind.model_fields]
     section: Any = names[str(path[0])]
     for part in path[1:-1]:
         section = section.model_fields[str(part)].annotation

@@ -67,6 +67,7 @@ class Steps:
         self._total = total
         self._unit = unit
         self._done = 0
+        self._skipped = 0
         self._began = self._last = time.monotonic()
 
     @classmethod
@@ -96,8 +97,14 @@ class Steps:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=amount, description=description, rate=rate)
         elif now - self._last >= SECONDS_BETWEEN_PROGRESS_LINES:
-            say(f"{description}: {self._done / self._total:.0%} of all, {rate}")
+            say(f"{description}: {(self._skipped + self._done) / self._total:.0%} of all, {rate}")
             self._last = now
+
+    def skip(self, amount: int) -> None:
+        """Tell that `amount` units were done before this began; they don't count for the rate."""
+        self._skipped += amount
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=amount)
 
     def line(self, text: str) -> None:
         """Print a line that stays, above the bar if there is one."""

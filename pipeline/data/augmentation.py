@@ -2,20 +2,25 @@
 
 torchvision's transforms draw once for a batch, so here the draws and the arithmetic are kept apart:
 `draw` makes the parameters of a whole epoch, `augment` applies a batch's share of them on whatever
-device the images are on. The steps and their definitions are torchvision's: random crop with zero
-padding, horizontal flip, rotation (nearest neighbour, corners zero), and then brightness, contrast,
-saturation and hue in this order (`ColorJitter` shuffles the four).
+device the images are on. The steps and their definitions are torchvision's: random resized crop or
+random crop with zero padding, horizontal flip, rotation (nearest neighbour, corners zero), and then
+brightness, contrast, saturation and hue in this order (`ColorJitter` shuffles the four). `cutmix`
+comes last, as it mixes images with each other.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 LUMA = (0.2989, 0.587, 0.114)  # grey from red, green and blue: ITU-R BT.601
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random resized crop
+ATTEMPTS = 10  # to find a crop that lies within the image; torchvision's number
 SMALLEST_SPAN = 1e-12  # keeps grey pixels from dividing by zero
 
 
@@ -24,6 +29,8 @@ class Augmentation:
     """How strongly each step may change an image; 0 switches the step off.
 
     Attributes:
+        random_resized_crop: smallest share of the image's area that is cropped and enlarged to its
+            size; the largest is 1, the aspect ratio lies between 3/4 and 4/3.
         crop_padding: zero pixels added on each side before a crop of the original size.
         horizontal_flip: probability of a mirror image.
         rotation: largest angle in degrees, to either side.
@@ -32,8 +39,10 @@ class Augmentation:
         saturation: the same for saturation; does nothing to images of one channel.
         hue: largest shift of the hue to either side, in turns of the colour circle (0 to 0.5);
             does nothing to images of one channel.
+        cutmix: probability that a patch of an image is replaced by another image's.
     """
 
+    random_resized_crop: float = 0.0
     crop_padding: int = 0
     horizontal_flip: float = 0.0
     rotation: float = 0.0
@@ -41,6 +50,7 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    cutmix: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,14 @@ class Draws:
         contrast: factor, float32.
         saturation: factor, float32.
         hue: shift in turns, float32.
+        crop_height: of a random resized crop, as a share of the image's, float32 in (0, 1].
+        crop_width: the same for its width.
+        crop_top: where it lies between the topmost and the lowest place, float32 in [0, 1).
+        crop_left: the same from left to right.
+        patch: share of the image's area that a CutMix patch has before it is cut off at the
+            borders, float32 in [0, 1]; 0 for no patch.
+        patch_row: middle of the patch as a share of the height, float32 in [0, 1).
+        patch_column: the same of the width.
     """
 
     shift_down: Tensor | None = None
@@ -66,6 +84,13 @@ class Draws:
     contrast: Tensor | None = None
     saturation: Tensor | None = None
     hue: Tensor | None = None
+    crop_height: Tensor | None = None
+    crop_width: Tensor | None = None
+    crop_top: Tensor | None = None
+    crop_left: Tensor | None = None
+    patch: Tensor | None = None
+    patch_row: Tensor | None = None
+    patch_column: Tensor | None = None
 
     def __getitem__(self, positions: slice | Tensor) -> Draws:
         """Return the draws of some of the images, by slice or by a tensor of positions."""
@@ -96,6 +121,8 @@ def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> 
         Draws on the CPU, one per image.
     """
     uniform = torch.rand(8, count, generator=generator)  # in [0, 1)
+    for_crops = torch.rand(2 * ATTEMPTS + 2, count, generator=generator)
+    for_patches = torch.rand(4, count, generator=generator)
     padding = augmentation.crop_padding
     return Draws(
         shift_down=_integers(uniform[0], padding) if padding else None,
@@ -106,6 +133,8 @@ def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> 
         contrast=_factors(uniform[5], augmentation.contrast),
         saturation=_factors(uniform[6], augmentation.saturation),
         hue=_symmetric(uniform[7], augmentation.hue) if augmentation.hue else None,
+        **_resized_crops(augmentation.random_resized_crop, for_crops),
+        **_patches(augmentation.cutmix, for_patches),
     )
 
 
@@ -119,13 +148,50 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     Returns:
         float32 (B, C, H, W) in [0, 1], in channels_last memory format.
     """
-    moved = _move_pixels(images, draws)
+    moved = _move_pixels(_crop_and_resize(images, draws), draws)
     if not _changes_colours(draws, channels=images.shape[-1]):
         return (moved / 255).permute(0, 3, 1, 2)
     # One plane per channel: (C, B, H, W). The colour arithmetic then runs over contiguous memory.
     planes = moved.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     planes = _change_colours(planes / 255, draws)
     return planes.permute(1, 2, 3, 0).contiguous().permute(0, 3, 1, 2)
+
+
+def cutmix(images: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Replace a patch of each image by the same patch of its neighbour in the batch, mixing labels.
+
+    The images of a batch come in a random order; the first and the second exchange patches, the
+    third and the fourth, and so on, each with a patch of its own. An odd last one stays as it is.
+
+    Yun, Han, Oh, Chun, Choe and Yoo, "CutMix", https://arxiv.org/abs/1905.04899, with its alpha of
+    1: the patch's share of the area is uniform, before the patch is cut off at the borders.
+
+    Args:
+        images: float (B, C, H, W); left unchanged.
+        labels: int64 (B,).
+        num_classes: number of classes K.
+        draws: the parameters of these B images; without patches nothing is replaced.
+
+    Returns:
+        Images like `images`, and the classes' weights float32 (B, K): that of the other image's
+        class is the share of pixels that were replaced, so each row sums to one.
+    """
+    targets = F.one_hot(labels, num_classes).float()
+    if draws.patch is None or draws.patch_row is None or draws.patch_column is None:
+        return images, targets
+    count, _, height, width = images.shape
+    positions = torch.arange(count, device=images.device)
+    partner = (positions ^ 1).clamp(max=count - 1)
+    side = draws.patch.sqrt() / 2
+    down = _interval(draws.patch_row, side, height)  # (B, H)
+    across = _interval(draws.patch_column, side, width)  # (B, W)
+    replaced = down[:, :, None] & across[:, None, :]  # (B, H, W)
+    share = replaced.float().mean((1, 2)).unsqueeze(1)
+    mixed = torch.where(replaced[:, None], images[partner], images)
+    return (
+        mixed.contiguous(memory_format=torch.channels_last),
+        targets * (1 - share) + targets[partner] * share,
+    )
 
 
 def normalise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tensor) -> Tensor:
@@ -164,8 +230,78 @@ def _factors(uniform: Tensor, strength: float) -> Tensor | None:
     return lowest + uniform * (1.0 + strength - lowest)
 
 
+def _resized_crops(smallest_area: float, uniform: Tensor) -> dict[str, Tensor]:
+    """Choose crops as torchvision does: of ten attempts the first that lies within the image."""
+    if not smallest_area:
+        return {}
+    area = smallest_area + uniform[:ATTEMPTS] * (1 - smallest_area)
+    low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
+    ratio = (low + uniform[ATTEMPTS : 2 * ATTEMPTS] * (high - low)).exp()
+    heights, widths = (area / ratio).sqrt(), (area * ratio).sqrt()
+    within = (heights <= 1) & (widths <= 1)  # (ATTEMPTS, count)
+    first = within.int().argmax(0, keepdim=True)
+    found = within.any(0)
+    whole = torch.ones(uniform.shape[1])
+    return {
+        "crop_height": torch.where(found, heights.gather(0, first)[0], whole),
+        "crop_width": torch.where(found, widths.gather(0, first)[0], whole),
+        "crop_top": uniform[-2],
+        "crop_left": uniform[-1],
+    }
+
+
+def _patches(probability: float, uniform: Tensor) -> dict[str, Tensor]:
+    if not probability:
+        return {}
+    return {
+        "patch": uniform[1] * (uniform[0] < probability),
+        "patch_row": uniform[2],
+        "patch_column": uniform[3],
+    }
+
+
+def _interval(middle: Tensor, half: Tensor, size: int) -> Tensor:
+    """Return bool (B, size): the pixels within `half` of the `middle`, both (B,) shares of size."""
+    centre = (middle * size).floor().unsqueeze(1)
+    reach = (half * size).floor().unsqueeze(1)
+    pixels = torch.arange(size, device=middle.device)
+    return (pixels >= centre - reach) & (pixels < centre + reach)
+
+
+def _crop_and_resize(images: Tensor, draws: Draws) -> Tensor:
+    """Enlarge a crop of each image to the whole size, bilinearly.
+
+    Maps uint8 (B, H, W, C) to float32 (B, H, W, C) in [0, 255], or to itself without such crops.
+    """
+    if draws.crop_height is None or draws.crop_width is None:
+        return images
+    assert draws.crop_top is not None
+    assert draws.crop_left is not None
+    _, height, width, _ = images.shape
+    rows = _sampled(draws.crop_height, draws.crop_top, height)  # (B, H)
+    columns = _sampled(draws.crop_width, draws.crop_left, width)  # (B, W)
+    grid = torch.stack(
+        [
+            columns[:, None, :].expand(-1, height, -1),
+            rows[:, :, None].expand(-1, -1, width),
+        ],
+        dim=-1,
+    )  # (B, H, W, 2), in grid_sample's units
+    planes = images.permute(0, 3, 1, 2).float()
+    return F.grid_sample(planes, grid, align_corners=True).permute(0, 2, 3, 1)
+
+
+def _sampled(share: Tensor, place: Tensor, size: int) -> Tensor:
+    """Return (B, size): where the pixels of an enlarged crop lie, -1 and 1 being the outermost."""
+    length = (share * size).round().clamp(min=1).unsqueeze(1)
+    first = (place.unsqueeze(1) * (size - length + 1)).floor()
+    within = (torch.arange(size, device=share.device) + 0.5) * length / size - 0.5
+    within = within.clamp(min=0).minimum(length - 1)  # nothing from outside the crop
+    return 2 * (first + within) / max(size - 1, 1) - 1
+
+
 def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
-    """Crop, then flip, then rotate: uint8 (B, H, W, C) to the same, in a single gather.
+    """Crop, then flip, then rotate: (B, H, W, C) to the same, in a single gather.
 
     The three steps are followed backwards: each output pixel is traced to where it lies before
     the rotation, before the flip and before the crop. A pixel that leaves the image on the way is

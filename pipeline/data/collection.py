@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rejected:
-    """An image that was set aside.
+    """A file that can't be used.
 
     Attributes:
-        path: where it lies, as the source names it.
+        path: where it lies, as the source names it; a printable rendering where it isn't UTF-8.
         reason: why it can't be used, in a few words.
     """
 
@@ -32,7 +32,7 @@ class Collection:
         origins: for each image the file it is from, with its position where a file holds many.
         official_test: bool (N,), whether the source itself puts the image into its test set; None
             where the source has none.
-        rejected: what was set aside.
+        rejected: what can't be used and is not among the images.
     """
 
     images: np.ndarray

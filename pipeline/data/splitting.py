@@ -1,13 +1,36 @@
-"""Dividing the images into training, validation and test."""
+"""Dividing the images into training, validation and test, once or for each of k folds."""
 
 from __future__ import annotations
 
-import numpy as np
-from sklearn.model_selection import train_test_split
+from dataclasses import dataclass
 
-from pipeline.data.arrays import SPLITS, Division
+import numpy as np
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from pipeline.data.arrays import SPLITS
 from pipeline.data.collection import Collection
+from pipeline.data.tables import printable
 from pipeline.errors import InputError
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which images of a collection are used, and for what.
+
+    Attributes:
+        rows: int64 (M,), rows of the collection, ascending.
+        split: str (M,), one of `SPLITS` for each; with k folds (M, k), column r for run r.
+        fold: int64 (M,), the run that tests the image; None without folds.
+    """
+
+    rows: np.ndarray
+    split: np.ndarray
+    fold: np.ndarray | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """Return str (M,), the fold of each image ("0"), or without folds its split."""
+        return self.split if self.fold is None else self.fold.astype(str)
 
 
 def divide(
@@ -57,6 +80,78 @@ def divide(
     return Division(rows[order], split[order])
 
 
+def divide_into_folds(
+    collection: Collection,
+    *,
+    seed: int,
+    folds: int,
+    validation_fraction: float,
+    max_per_class: int | None,
+) -> Division:
+    """Divide a collection for k-fold cross-validation, each class in the same proportions.
+
+    Run r tests on fold r, so that every image is tested once. What is left to a run is divided
+    into training and validation by a draw of its own. All images are divided: an official test set
+    is pooled with the rest, and the source's own division has no effect.
+
+    Args:
+        collection: the images.
+        seed: of all draws; the same seed and labels give the same division.
+        folds: the number k of folds and of runs.
+        validation_fraction: of the images that a run doesn't test, between 0 and 1.
+        max_per_class: most images of a class in each fold, None for all; the others are in no run.
+            A smaller number takes folds that are subsets of those that a larger one takes.
+
+    Raises:
+        InputError: if a class has too few images to be in every fold, and in training and
+            validation of every run.
+    """
+    labels = collection.labels
+    counts = np.bincount(labels, minlength=len(collection.classes))
+    if counts.min() < folds:
+        raise InputError(_too_few_for_folds(collection, folds))
+    fold = np.empty(len(labels), np.int64)
+    folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for run, (_, tested) in enumerate(folding.split(labels, labels)):
+        fold[tested] = run
+    rows = np.arange(len(labels))
+    if max_per_class is not None:
+        shuffled = np.random.default_rng(seed).permutation(rows)
+        members = [shuffled[fold[shuffled] == run] for run in range(folds)]
+        rows = np.sort(
+            np.concatenate([_first(each, labels[each], max_per_class) for each in members])
+        )
+    fold = fold[rows]
+    try:
+        runs = [
+            _run(labels[rows], fold == run, validation_fraction, _seed_of_run(seed, run))
+            for run in range(folds)
+        ]
+    except ValueError:
+        raise InputError(_too_few_for_folds(collection, folds)) from None
+    return Division(rows, np.stack(runs, axis=1), fold)
+
+
+def _run(labels: np.ndarray, tested: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return the split of each image, str (M,), in the run that tests the `tested` ones.
+
+    Raises:
+        ValueError: if a class is missing from one of the splits.
+    """
+    train, validation = _stratified(np.flatnonzero(~tested), labels, fraction, seed)
+    split = np.full(len(labels), SPLITS[-1], dtype=np.array(SPLITS).dtype)
+    for name, rows in zip(SPLITS, (train, validation), strict=False):
+        if len(np.unique(labels[rows])) < len(np.unique(labels)):
+            raise ValueError(f"a class is missing from {name}")
+        split[rows] = name
+    return split
+
+
+def _seed_of_run(seed: int, run: int) -> int:
+    """Return a seed for one run's own draw."""
+    return int(np.random.SeedSequence((seed, run)).generate_state(1)[0])
+
+
 def _stratified(
     rows: np.ndarray, labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -72,11 +167,25 @@ def _first(rows: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([rows[labels == label][:count] for label in np.unique(labels)])
 
 
-def _too_few(collection: Collection) -> str:
+def _smallest(collection: Collection) -> str:
+    """Return which class has the fewest images, and how many, as a message begins."""
     counts = np.bincount(collection.labels, minlength=len(collection.classes))
     smallest = int(counts.argmin())
+    name = printable(collection.classes[smallest])
+    return f"class '{name}' has {counts[smallest]} images, too few"
+
+
+def _too_few(collection: Collection) -> str:
     return (
-        f"params.yaml: split: class '{collection.classes[smallest]}' has {counts[smallest]} "
-        "images, too few for at least one each in training, validation and test at these "
-        "fractions; add images of it, or raise split.validation_fraction or split.test_fraction"
+        f"params.yaml: split: {_smallest(collection)} for at least one each in training, "
+        "validation and test at these fractions; add images of it, or raise "
+        "split.validation_fraction or split.test_fraction"
+    )
+
+
+def _too_few_for_folds(collection: Collection, folds: int) -> str:
+    return (
+        f"params.yaml: split.folds: {folds}: {_smallest(collection)} for at least one each in "
+        "every fold, and in training and validation of every run; add images of it, take fewer "
+        "folds, or change split.validation_fraction"
     )

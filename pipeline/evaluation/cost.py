@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # runs before the clock starts: caches fill, kernels are chosen
 WARM_UP_IMAGES = 5
@@ -38,33 +40,64 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+class _MacCounter(TorchDispatchMode):
+    """Counts the multiply-accumulates of what runs while it is active, in `total`.
+
+    It sees operations, not modules: libraries also apply the weights of a linear layer by function.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run `func`, and add what it cost if it is a convolution or a matrix product."""
+        output = func(*args, **(kwargs or {}))
+        match func.overloadpacket:
+            case torch.ops.aten.convolution:
+                weight = args[1]  # (out_channels, in_channels // groups, kernel, kernel)
+                self.total += output.numel() * (weight.numel() // len(weight))
+            case torch.ops.aten.mm:
+                self.total += output.numel() * len(args[1])
+            case torch.ops.aten.addmm:
+                self.total += output.numel() * len(args[2])
+        return output
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let PyTorch's own attention modules run as the operations that they consist of."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
 def macs(model: nn.Module, image_size: int, in_channels: int = 3) -> int:
     """Return the multiply-accumulates of all convolutions and linear layers for one image.
 
-    PyTorch's `FlopCounterMode` counts twice this number; it would take a second to start.
+    Self-attention's products of queries, keys and values have no weights and are left out.
+    PyTorch's `FlopCounterMode` counts twice this number (and those products); it would take a
+    second to start.
 
     Args:
         model: the network; it is run once, in evaluation mode, and left as it was.
         image_size: height and width of the image, in pixels.
         in_channels: channels of the image.
     """
-    counted = []
-
-    def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = layer.get_parameter("weight")
-        counted.append(output.numel() * (weight.numel() // weight.shape[0]))
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
     weight = next(model.parameters())
     image = weight.new_zeros((1, in_channels, image_size, image_size))  # (1, C, H, W)
-    try:
-        with _evaluating(model), torch.no_grad():
-            model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sum(counted)
+    with _evaluating(model), torch.no_grad(), _plain_attention(), _MacCounter() as counter:
+        model(image)
+    return counter.total
 
 
 def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:

@@ -1,11 +1,14 @@
 """How far a measured difference in accuracy can be trusted: paired bootstrap and verdict.
 
 The percentile bootstrap is that of Efron and Tibshirani, An Introduction to the Bootstrap (1993),
-chapter 13; both sources of chance, the test images and the training seeds, are resampled.
+chapter 13. Two sources of chance are resampled, the runs and the test images. How they are drawn
+follows from the design: `crossed_means` where all runs are tested on the same images,
+`nested_means` where each run has images of its own, as in cross-validation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,18 +16,21 @@ import numpy as np
 
 Verdict = Literal["pays", "does not pay", "undecided"]
 
+# Gets integers (N_r,) for each run, the number of resamples and the generator; returns the means
+# (resamples,) of what was drawn.
+Resampling = Callable[[Sequence[np.ndarray], int, np.random.Generator], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and images with its bootstrap interval, all in percentage points."""
+    """A mean over all images of all runs with its bootstrap interval, in percentage points."""
 
     mean: float
     low: float
     high: float
     standard_error: float
     confidence: float
-    seeds: int
-    images: int
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -32,37 +38,52 @@ class Difference(Estimate):
     """Accuracy of a candidate minus that of its baseline, in percentage points."""
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Attributes:
+        resampling: how runs and images are drawn: `crossed_means` or `nested_means`.
+        confidence: coverage of the interval, such as 0.95.
+        resamples: the number of bootstrap resamples.
+        seed: of the resampling.
+    """
+
+    resampling: Resampling
+    confidence: float
+    resamples: int
+    seed: int
+
+
 def paired_difference(
-    correct_candidate: np.ndarray,
-    correct_baseline: np.ndarray,
-    confidence: float,
-    resamples: int,
-    seed: int,
+    correct_candidate: Sequence[np.ndarray],
+    correct_baseline: Sequence[np.ndarray],
+    bootstrap: Bootstrap,
 ) -> Difference:
     """Estimate how much more accurate a candidate is than its baseline.
 
     Args:
-        correct_candidate: bool (S, N), whether seed s of the candidate got test image n right.
-        correct_baseline: bool (S, N), the same for the baseline, on the same images and seeds.
-        confidence: coverage of the interval, such as 0.95.
-        resamples: the number of bootstrap resamples.
-        seed: of the resampling.
+        correct_candidate: bool (N_r,) for each run r, whether the candidate got the run's test
+            image n right.
+        correct_baseline: the same for the baseline, on the same images in the same runs.
+        bootstrap: how the interval is made.
 
     Raises:
-        ValueError: if the two do not have the same two-dimensional shape.
+        ValueError: if the two do not have the same runs of the same lengths.
     """
-    if correct_candidate.shape != correct_baseline.shape:
-        shapes = f"{correct_candidate.shape} and {correct_baseline.shape}"
-        raise ValueError(f"a paired comparison needs equal shapes (seeds, images), not {shapes}")
-    gained = correct_candidate.astype(np.int8) - correct_baseline.astype(np.int8)
-    return Difference(*_bootstrapped(gained, confidence, resamples, seed))
+    shapes = [[run.shape for run in correct] for correct in (correct_candidate, correct_baseline)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"a paired comparison needs the same images in each run, not {shapes}")
+    gained = [
+        candidate.astype(np.int8) - baseline.astype(np.int8)
+        for candidate, baseline in zip(correct_candidate, correct_baseline, strict=True)
+    ]
+    return Difference(*_bootstrapped(gained, bootstrap))
 
 
-def accuracy_estimate(
-    correct: np.ndarray, confidence: float, resamples: int, seed: int
-) -> Estimate:
-    """Estimate an accuracy from `correct`, bool (S, N); see `paired_difference`."""
-    return Estimate(*_bootstrapped(correct.astype(np.int8), confidence, resamples, seed))
+def accuracy_estimate(correct: Sequence[np.ndarray], bootstrap: Bootstrap) -> Estimate:
+    """Estimate an accuracy from `correct`, bool (N_r,) for each run; see `paired_difference`."""
+    return Estimate(*_bootstrapped([run.astype(np.int8) for run in correct], bootstrap))
 
 
 def verdict(difference: Estimate, margin: float) -> Verdict:
@@ -70,13 +91,13 @@ def verdict(difference: Estimate, margin: float) -> Verdict:
 
     It pays if the whole interval lies above 0. Otherwise it does not pay if the whole interval
     lies below `margin`: an improvement as large as that is then excluded. Otherwise the data
-    leave it undecided. A single seed decides nothing: it doesn't show how much seeds differ.
+    leave it undecided. A single run decides nothing: it doesn't show how much runs differ.
 
     Args:
         difference: in percentage points.
         margin: the smallest improvement, in percentage points, that would matter.
     """
-    if difference.seeds < 2:
+    if difference.runs < 2:
         return "undecided"
     if difference.low > 0:
         return "pays"
@@ -85,31 +106,65 @@ def verdict(difference: Estimate, margin: float) -> Verdict:
     return "undecided"
 
 
-def _bootstrapped(
-    values: np.ndarray, confidence: float, resamples: int, seed: int
-) -> tuple[float, float, float, float, float, int, int]:
-    """Return the fields of `Estimate` for the mean of `values`, integers (S, N)."""
-    if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"expected (seeds, images), neither of them 0, got shape {values.shape}")
-    seeds, images = values.shape
-    means = 100 * _resampled_means(values, resamples, np.random.default_rng(seed))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    mean = 100 * float(values.mean())
-    return mean, float(low), float(high), float(means.std()), confidence, seeds, images
-
-
-def _resampled_means(
-    values: np.ndarray, resamples: int, generator: np.random.Generator
+def crossed_means(
+    values: Sequence[np.ndarray], resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return the means (resamples,) of `values` (S, N) with seeds and images drawn anew.
+    """Return the means (resamples,) of integers with runs and images drawn anew.
 
-    Images with the same values in every seed are interchangeable, so how often each such group is
-    drawn is itself multinomial: the same distribution as drawing images, at a fraction of the work.
+    Every run was tested on the same images, so one draw of images holds for all runs. Images with
+    the same values in every run are interchangeable, so how often each such group is drawn is
+    itself multinomial: the same distribution as drawing images, at a fraction of the work.
+
+    Args:
+        values: integers (N,) for each run, of the same images in the same order.
+        resamples: the number of means.
+        generator: of the draws.
     """
-    seeds, images = values.shape
-    patterns, counts = np.unique(values.T, axis=0, return_counts=True)  # (G, S), (G,)
-    image_weights = generator.multinomial(images, counts / images, size=resamples)  # (R, G)
-    seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, S)
-    per_seed = image_weights @ patterns  # (R, S)
-    return (per_seed * seed_weights).sum(axis=1) / (seeds * images)
+    by_run = np.stack(values)  # (R, N)
+    runs, images = by_run.shape
+    patterns, counts = np.unique(by_run.T, axis=0, return_counts=True)  # (G, R), (G,)
+    image_weights = generator.multinomial(images, counts / images, size=resamples)  # (B, G)
+    run_weights = generator.multinomial(runs, np.full(runs, 1 / runs), size=resamples)  # (B, R)
+    per_run = image_weights @ patterns  # (B, R)
+    return (per_run * run_weights).sum(axis=1) / (runs * images)
+
+
+def nested_means(
+    values: Sequence[np.ndarray], resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return the means (resamples,) of integers with runs drawn anew, then images in each of them.
+
+    This is for cross-validation: each run has test images of its own, and the mean is that over
+    all images drawn. The runs share training images, which no resampling of their results can
+    undo: "No unbiased estimator of the variance of k-fold cross-validation" exists (Bengio and
+    Grandvalet, Journal of Machine Learning Research 5, 2004), so the interval is approximate.
+
+    Args:
+        values: integers (N_r,) for each run; the numbers of images may differ.
+        resamples: the number of means.
+        generator: of the draws.
+    """
+    runs = len(values)
+    drawn = generator.multinomial(runs, np.full(runs, 1 / runs), size=resamples)  # (B, R)
+    totals = np.zeros(resamples, np.int64)
+    for run, of_run in enumerate(values):
+        # As often as the run is drawn, so often its images are drawn afresh: one larger draw.
+        kinds, counts = np.unique(of_run, return_counts=True)  # (G,), (G,)
+        images = drawn[:, run] * len(of_run)  # (B,)
+        totals += generator.multinomial(images, counts / len(of_run)) @ kinds.astype(np.int64)
+    return totals / (drawn @ np.array([len(of_run) for of_run in values]))
+
+
+def _bootstrapped(
+    values: Sequence[np.ndarray], bootstrap: Bootstrap
+) -> tuple[float, float, float, float, float, int]:
+    """Return the fields of `Estimate` for the mean of `values`, integers (N_r,) for each run."""
+    if not values or any(of_run.ndim != 1 or of_run.size == 0 for of_run in values):
+        shapes = [of_run.shape for of_run in values]
+        raise ValueError(f"expected runs with (images,), none of them empty, got shapes {shapes}")
+    generator = np.random.default_rng(bootstrap.seed)
+    means = 100 * bootstrap.resampling(values, bootstrap.resamples, generator)
+    tail = (1 - bootstrap.confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    mean = 100 * float(np.concatenate(values).mean())
+    return mean, float(low), float(high), float(means.std()), bootstrap.confidence, len(values)

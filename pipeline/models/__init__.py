@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.errors import choose
 from pipeline.models.cnn import Cnn
 from pipeline.models.densenet import DenseNet
 from pipeline.models.layers import Classifier
+from pipeline.models.library import timm_classifier, torchvision_classifier
 
-FAMILIES: dict[str, type[Classifier]] = {"cnn": Cnn, "densenet": DenseNet}
+FAMILIES: dict[str, Callable[..., Classifier]] = {
+    "cnn": Cnn,
+    "densenet": DenseNet,
+    "torchvision": torchvision_classifier,
+    "timm": timm_classifier,
+}
 
 
 def build(
@@ -31,7 +37,8 @@ def build(
         (B, K).
 
     Raises:
-        InputError: if a key or a name in `settings` is unknown, or the images are too small.
+        InputError: if a key or a name in `settings` is unknown, or the network doesn't take images
+            of this size.
     """
     family = choose(settings.get("family", ""), FAMILIES, "architectures: family")
     constructor = FAMILIES[family]

@@ -2,55 +2,162 @@
 
 Channel attention is the squeeze-and-excitation block of
 Hu, Shen, Albanie, Sun and Wu, "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507
+Spatial attention, and channel and spatial attention one after the other, are those of
+Woo, Park, Lee and Kweon, "CBAM: Convolutional Block Attention Module",
+https://arxiv.org/abs/1807.06521
+Self-attention is that of
+Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.errors import choose
 
+SPATIAL_KERNEL = 7  # the best of the paper's ablation
+
+Descriptor = Callable[[Tensor], Tensor]  # maps (B, C, H, W) to one number a channel, (B, C)
+
+
+def channel_means(x: Tensor) -> Tensor:
+    """Return the mean of each channel of `x` (B, C, H, W), as (B, C)."""
+    return x.mean((2, 3))
+
+
+def channel_maxima(x: Tensor) -> Tensor:
+    """Return the maximum of each channel of `x` (B, C, H, W), as (B, C)."""
+    return x.amax((2, 3))
+
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by a weight that depends on the means of all channels.
+    """Scales each channel by a weight that depends on what describes all channels.
 
     Args:
         channels: number of feature maps C.
         reduction: the hidden layer has C // reduction units, and never less than one.
+        descriptors: what the two layers see of the maps. They see one after the other and their
+            outputs are added: the means alone in squeeze-and-excitation, means and maxima in CBAM.
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        descriptors: Sequence[Descriptor] = (channel_means,),
+    ) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
         self.squeeze = nn.Linear(channels, hidden, bias=False)
         self.activation = nn.ReLU()
         self.excite = nn.Linear(hidden, channels, bias=False)
+        self.descriptors = tuple(descriptors)
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the weight in (0, 1) of each channel of `x` (B, C, H, W), as (B, C)."""
-        means = x.mean((2, 3))  # (B, C)
-        hidden = self.activation(self.squeeze(means))  # (B, C // reduction)
-        return torch.sigmoid(self.excite(hidden))  # (B, C)
+        first, *others = (self._excitation(describe(x)) for describe in self.descriptors)
+        return torch.sigmoid(sum(others, start=first))  # (B, C)
+
+    def _excitation(self, descriptor: Tensor) -> Tensor:
+        """Map a descriptor of the channels (B, C) to (B, C)."""
+        hidden = self.activation(self.squeeze(descriptor))  # (B, C // reduction)
+        return self.excite(hidden)  # (B, C)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight."""
         return x * self.weights(x)[:, :, None, None]
 
 
-# nn.Identity takes any arguments, keeps its input and has no parameters
-ATTENTIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    "none": nn.Identity,
-    "channel": ChannelAttention,
+class SpatialAttention(nn.Module):
+    """Scales each position by a weight that depends on the means and maxima over the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2, bias=False)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weight in (0, 1) of each position of `x` (B, C, H, W), as (B, 1, H, W)."""
+        described = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)  # (B, 2, H, W)
+        return torch.sigmoid(self.conv(described))  # (B, 1, H, W)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), each position scaled by its weight."""
+        return x * self.weights(x)
+
+
+class Cbam(nn.Module):
+    """Channel attention from means and maxima, then spatial attention on what it gives.
+
+    Args:
+        channels: number of feature maps C.
+        reduction: as of `ChannelAttention`.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.channel = ChannelAttention(channels, reduction, (channel_means, channel_maxima))
+        self.spatial = SpatialAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), channels scaled first and positions then."""
+        return self.spatial(self.channel(x))
+
+
+class SelfAttention(nn.Module):
+    """Adds to each position what it finds at all others: multi-head attention over positions.
+
+    The H * W positions are the tokens. They are normalised first, and there is no encoding of
+    where they are: zero padding lets the convolutions around it tell
+    (Islam, Jia and Bruce, https://arxiv.org/abs/2001.08248).
+
+    Args:
+        channels: number of feature maps C.
+        heads: number of heads; divides C.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.projection = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W) plus what each position attends to."""
+        tokens = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
+        qkv = self.qkv(self.norm(tokens))  # (B, H * W, 3 * C)
+        by_head = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = by_head  # each (B, heads, H * W, C // heads)
+        # fused: the H * W by H * W weights are never stored
+        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attended.transpose(1, 2).flatten(2)  # (B, H * W, C)
+        return x + self.projection(attended).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "none": lambda channels, reduction, heads: nn.Identity(),
+    "channel": lambda channels, reduction, heads: ChannelAttention(channels, reduction),
+    "spatial": lambda channels, reduction, heads: SpatialAttention(),
+    "cbam": lambda channels, reduction, heads: Cbam(channels, reduction),
+    "self_attention": lambda channels, reduction, heads: SelfAttention(channels, heads),
 }
 
 
-def make_attention(name: str, channels: int, reduction: int) -> nn.Module:
+def make_attention(name: str, channels: int, reduction: int, heads: int) -> nn.Module:
     """Return a new attention module for feature maps (B, channels, H, W).
+
+    Args:
+        name: a key of `ATTENTIONS`.
+        channels: number of feature maps C.
+        reduction: of ``channel`` and ``cbam``: channels per hidden unit.
+        heads: of ``self_attention``; divides C.
 
     Raises:
         InputError: if there is no attention of this name.
     """
-    return ATTENTIONS[choose(name, ATTENTIONS, "architectures: attention")](channels, reduction)
+    constructor = ATTENTIONS[choose(name, ATTENTIONS, "architectures: attention")]
+    return constructor(channels, reduction, heads)

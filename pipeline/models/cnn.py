@@ -1,44 +1,96 @@
-"""A plain convolutional network, with or without channel attention in each of its blocks.
+"""A plain convolutional network, with or without attention in each of its blocks.
 
-Attention: Hu et al., "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507
+Attention: Hu et al., "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507, and the
+other kinds in `attention`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
-from pipeline.models.attention import ChannelAttention, make_attention
-from pipeline.models.layers import Classifier, check_image_size, make_activation
+from pipeline.errors import InputError, choose
+from pipeline.models.attention import ChannelAttention
+from pipeline.models.layers import Classifier, Parts, check_image_size, make_activation
+from pipeline.models.pooling import POOLINGS
+
+MOST_WEIGHTS = 100_000_000  # of one layer: 0.4 GB, and three times that with Adam's moments
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a convolution does to the height and width of a map; all in pixels."""
+
+    kernel_size: int
+    stride: int
+    padding: int
+    dilation: int
+
+    @property
+    def seen(self) -> int:
+        """Return height and width of what the kernel covers."""
+        return self.dilation * (self.kernel_size - 1) + 1
+
+    def size(self, size: int) -> int:
+        """Return the size of the map that one of this size becomes; less than 1: none."""
+        return (size + 2 * self.padding - self.seen) // self.stride + 1
+
+    def needed(self, size: int) -> int:
+        """Return the smallest size of which this much is left."""
+        return max(1, (size - 1) * self.stride + self.seen - 2 * self.padding)
+
+    def make(self, in_channels: int, out_channels: int, groups: int) -> nn.Conv2d:
+        """Return a new convolution."""
+        return nn.Conv2d(
+            in_channels,
+            out_channels,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=groups,
+        )
 
 
 class CnnBlock(nn.Module):
-    """Convolution, batch norm, activation, attention, and a pool that halves height and width."""
+    """Convolution, norm, activation, attention, and a pool."""
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel_size: int,
-        activation: str,
-        attention: str,
-        reduction: int,
+        conv: nn.Module,
+        norm: nn.Module,
+        activation: nn.Module,
+        attention: nn.Module,
+        pool: nn.Module,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = make_activation(activation)
-        self.attention = make_attention(attention, out_channels, reduction)
-        self.pool = nn.MaxPool2d(2)
+        self.conv = conv
+        self.norm = norm
+        self.activation = activation
+        self.attention = attention
+        self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H // 2, W // 2)."""
-        x = self.activation(self.norm(self.conv(x)))  # (B, C, H, W)
-        x = self.attention(x)  # (B, C, H, W)
-        return self.pool(x)  # (B, C, H // 2, W // 2)
+        """Map (B, in_channels, H, W) to (B, out_channels, h, w)."""
+        x = self.activation(self.norm(self.conv(x)))  # (B, C, conv's size)
+        x = self.attention(x)  # (B, C, conv's size)
+        return self.pool(x)  # (B, C, h, w)
+
+
+def _flattened(x: Tensor) -> Tensor:
+    return x.flatten(1)  # (B, C * h * w)
+
+
+def _averaged(x: Tensor) -> Tensor:
+    return x.mean((2, 3))  # (B, C)
+
+
+HEADS: dict[str, Callable[[Tensor], Tensor]] = {
+    "flatten": _flattened,
+    "global_average": _averaged,
+}
 
 
 class Cnn(Classifier):
@@ -46,19 +98,28 @@ class Cnn(Classifier):
 
     Args:
         num_classes: number of classes K.
-        image_size: height and width of the images in pixels; at least 2 ** len(channels).
+        image_size: height and width of the images in pixels.
         in_channels: channels of the images.
         channels: feature maps of each block; its length is the number of blocks.
-        kernel_size: height and width of the convolutions, 3 or 5; padding keeps the size.
+        kernel_size: height and width of the blocks' convolutions, 3 or 5.
+        stride: of these convolutions.
+        padding: of these convolutions, in pixels on each side; None keeps the size at stride 1.
+        dilation: of these convolutions: distance in pixels between the values of the kernel.
+        groups: of all convolutions but the first, whose input is the image; divides `channels`.
         activation: a name in `layers.ACTIVATIONS`.
+        normalisation: a name in `layers.NORMALISATIONS`.
+        norm_groups: of group normalisation; divides `channels`.
+        pooling: a name in `pooling.POOLINGS`, for every block.
+        head: a name in `HEADS`: what the fully connected layers get of the last maps.
         hidden: units of the first fully connected layer.
         dropout: probability of dropping one of these units in training.
         attention: a name in `attention.ATTENTIONS`, for every block.
         reduction: channels per hidden unit of channel attention.
+        heads: of self-attention; divides `channels`.
 
     Raises:
-        InputError: if the images are too small for the pools, or a setting is not one of its
-            choices.
+        InputError: if the images are too small for the strides and norms or too large for a
+            flattened head, or a setting is not one of its choices.
     """
 
     def __init__(
@@ -69,34 +130,51 @@ class Cnn(Classifier):
         *,
         channels: Sequence[int] = (32, 64, 128),
         kernel_size: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        dilation: int = 1,
+        groups: int = 1,
         activation: str = "relu",
+        normalisation: str = "batch",
+        norm_groups: int = 8,
+        pooling: str = "max",
+        head: str = "flatten",
         hidden: int = 512,
         dropout: float = 0.5,
         attention: str = "none",
         reduction: int = 16,
+        heads: int = 4,
     ) -> None:
         super().__init__()
         if not channels:
             raise InputError("architectures: channels: [] is empty; name one width or more")
         if kernel_size not in (3, 5):
             raise InputError(f"architectures: kernel_size: {kernel_size} is not one of 3, 5")
-        pools = len(channels)
-        check_image_size(image_size, 2**pools, f"cnn with channels {list(channels)}")
+        kept = dilation * (kernel_size - 1) // 2
+        geometry = Geometry(kernel_size, stride, kept if padding is None else padding, dilation)
+        parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
+        pool = POOLINGS[choose(pooling, POOLINGS, "architectures: pooling")]
+        self.flat = HEADS[choose(head, HEADS, "architectures: head")]
+        _check_image_size(image_size, channels, geometry, parts, pooling)
 
-        self.blocks = [f"block{number}" for number in range(1, pools + 1)]
-        widths = [in_channels, *channels]
-        for name, before, after in zip(self.blocks, widths[:-1], widths[1:], strict=True):
-            block = CnnBlock(
-                before,
-                after,
-                kernel_size=kernel_size,
-                activation=activation,
-                attention=attention,
-                reduction=reduction,
+        self.blocks = [f"block{number}" for number in range(1, len(channels) + 1)]
+        block_groups = [1] + [groups] * (len(channels) - 1)
+        before, size = in_channels, image_size
+        for name, after, conv_groups in zip(self.blocks, channels, block_groups, strict=True):
+            self.add_module(
+                name,
+                CnnBlock(
+                    geometry.make(before, after, conv_groups),
+                    parts.make_norm(after),
+                    parts.make_activation(),
+                    parts.make_attention(after),
+                    pool.make(after, groups, activation),
+                ),
             )
-            self.add_module(name, block)
-        pooled_size = image_size // 2**pools
-        self.hidden = nn.Linear(channels[-1] * pooled_size**2, hidden)
+            before, size = after, pool.size(geometry.size(size))
+        inputs = channels[-1] * (size**2 if head == "flatten" else 1)
+        _check_weights(inputs, hidden, pooling, size)
+        self.hidden = nn.Linear(inputs, hidden)
         self.activation = make_activation(activation)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_classes)
@@ -105,8 +183,8 @@ class Cnn(Classifier):
         """Map images (B, C, H, W) to logits (B, K)."""
         x = images
         for name in self.blocks:
-            x = getattr(self, name)(x)  # (B, channels[i], H / 2**(i + 1), W / 2**(i + 1))
-        x = x.flatten(1)  # (B, channels[-1] * h * w)
+            x = getattr(self, name)(x)  # (B, channels[i], h, w)
+        x = self.flat(x)  # (B, channels[-1] * h * w), or (B, channels[-1])
         x = self.dropout(self.activation(self.hidden(x)))  # (B, hidden)
         return self.classifier(x)  # (B, K)
 
@@ -118,10 +196,39 @@ class Cnn(Classifier):
         }
 
     def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return attention1, attention2, ...; empty without attention."""
-        modules = [self.get_submodule(f"{name}.attention") for name in self.blocks]
-        return {
-            f"attention{number}": module
-            for number, module in enumerate(modules, start=1)
-            if isinstance(module, ChannelAttention)
-        }
+        """Return attention1, attention2, ...; empty where none weights channels."""
+        modules = [module for module in self.modules() if isinstance(module, ChannelAttention)]
+        return {f"attention{number}": module for number, module in enumerate(modules, start=1)}
+
+
+def _check_image_size(
+    image_size: int, channels: Sequence[int], geometry: Geometry, parts: Parts, pooling: str
+) -> None:
+    """Check that each block leaves pixels for the next, and enough of them for its norm."""
+    smallest, alone = 1, False
+    for width in reversed(channels):
+        normalised = parts.smallest_normalised_size(width)
+        alone |= normalised > 1
+        smallest = geometry.needed(max(POOLINGS[pooling].needed(smallest), normalised))
+    settings = [f"channels {list(channels)}"]
+    if geometry.stride > 1:
+        settings.append(f"stride {geometry.stride}")
+    if 2 * geometry.padding < geometry.seen - 1:
+        settings.append(
+            f"padding {geometry.padding} (kernel_size {geometry.kernel_size}, "
+            f"dilation {geometry.dilation})"
+        )
+    if alone:
+        settings.append(f"normalisation {parts.normalisation}")
+    what = f"cnn with {', '.join(settings)} and pooling {pooling}"
+    check_image_size(image_size, smallest, what)
+
+
+def _check_weights(inputs: int, hidden: int, pooling: str, size: int) -> None:
+    """Check that the first fully connected layer has a size that can be trained."""
+    if inputs * hidden > MOST_WEIGHTS:
+        raise InputError(
+            f"architectures: head: 'flatten' after pooling '{pooling}' leaves maps of {size}x{size}"
+            f" pixels, and a layer of {inputs} x {hidden} = {inputs * hidden:,} weights; use head: "
+            "global_average, another pooling, or fewer channels"
+        )

@@ -1,4 +1,4 @@
-"""DenseNet-BC, with or without channel attention on what each dense layer adds.
+"""DenseNet-BC, with or without attention on what each dense layer adds.
 
 Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional Networks",
 https://arxiv.org/abs/1608.06993
@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import InputError
-from pipeline.models.attention import ChannelAttention, make_attention
-from pipeline.models.layers import Classifier, check_image_size
+from pipeline.models.attention import ChannelAttention
+from pipeline.models.layers import Classifier, Parts, check_image_size
 
 
 @contextmanager
-def _repeating(norm: nn.BatchNorm2d, training: bool) -> Iterator[None]:
-    """Let batch norm repeat a forward pass, in the mode it had then, without counting it twice.
+def _repeating(norm: nn.Module, training: bool) -> Iterator[None]:
+    """Let a norm repeat a forward pass, in the mode it had then, without counting it twice.
 
-    The repeat updates copies of the running statistics. It can't do without any: checkpointing
-    demands that it saves as many tensors for the backward pass as the first pass did.
+    Batch norm's repeat updates copies of the running statistics. It can't do without any:
+    checkpointing demands that it saves as many tensors for the backward pass as the first pass did.
     """
     mode = norm.training
     statistics = dict(norm.named_buffers())
@@ -53,25 +53,24 @@ class DenseLayer(nn.Module):
         bn_size: int,
         drop_rate: float,
         efficient: bool,
-        attention: str,
-        reduction: int,
+        parts: Parts,
     ) -> None:
         super().__init__()
         bottleneck = bn_size * growth_rate
-        self.norm1 = nn.BatchNorm2d(in_channels)
-        self.relu1 = nn.ReLU()
+        self.norm1 = parts.make_norm(in_channels)
+        self.activation1 = parts.make_activation()
         self.conv1 = nn.Conv2d(in_channels, bottleneck, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(bottleneck)
-        self.relu2 = nn.ReLU()
+        self.norm2 = parts.make_norm(bottleneck)
+        self.activation2 = parts.make_activation()
         self.conv2 = nn.Conv2d(bottleneck, growth_rate, 3, padding=1, bias=False)
-        self.attention = make_attention(attention, growth_rate, reduction)
+        self.attention = parts.make_attention(growth_rate)
         self.dropout = nn.Dropout(drop_rate)
         self.efficient = efficient
 
     def bottleneck(self, *features: Tensor) -> Tensor:
         """Join all earlier features and reduce them to bn_size * growth_rate channels."""
         x = torch.cat(features, 1)  # (B, in_channels, H, W)
-        return self.conv1(self.relu1(self.norm1(x)))  # (B, bn_size * growth_rate, H, W)
+        return self.conv1(self.activation1(self.norm1(x)))  # (B, bn_size * growth_rate, H, W)
 
     def recomputed_bottleneck(self, *features: Tensor) -> Tensor:
         """Compute the same, but store nothing for the backward pass: it computes it again."""
@@ -94,7 +93,7 @@ class DenseLayer(nn.Module):
             x = self.recomputed_bottleneck(*features)  # (B, bn_size * growth_rate, H, W)
         else:
             x = self.bottleneck(*features)  # (B, bn_size * growth_rate, H, W)
-        x = self.conv2(self.relu2(self.norm2(x)))  # (B, growth_rate, H, W)
+        x = self.conv2(self.activation2(self.norm2(x)))  # (B, growth_rate, H, W)
         return self.dropout(self.attention(x))  # (B, growth_rate, H, W)
 
 
@@ -117,31 +116,31 @@ class DenseBlock(nn.Module):
 class Transition(nn.Module):
     """Reduces the channels, and halves height and width, between two blocks."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, parts: Parts) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(in_channels)
-        self.relu = nn.ReLU()
+        self.norm = parts.make_norm(in_channels)
+        self.activation = parts.make_activation()
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H // 2, W // 2)."""
-        return self.pool(self.conv(self.relu(self.norm(x))))
+        return self.pool(self.conv(self.activation(self.norm(x))))
 
 
-def _small_stem(in_channels: int, out_channels: int) -> nn.Module:
+def _small_stem(in_channels: int, out_channels: int, parts: Parts) -> nn.Module:
     """Return the stem for small images: it keeps height and width."""
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
     return nn.Sequential(OrderedDict(conv=conv))
 
 
-def _imagenet_stem(in_channels: int, out_channels: int) -> nn.Module:
+def _imagenet_stem(in_channels: int, out_channels: int, parts: Parts) -> nn.Module:
     """Return the stem for large images: it divides height and width by four, rounding up."""
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3, bias=False),
-            norm=nn.BatchNorm2d(out_channels),
-            relu=nn.ReLU(),
+            norm=parts.make_norm(out_channels),
+            activation=parts.make_activation(),
             pool=nn.MaxPool2d(3, stride=2, padding=1),
         )
     )
@@ -165,12 +164,16 @@ class DenseNet(Classifier):
         small_inputs: a 3x3 stem that keeps the size, instead of ImageNet's that quarters it.
         efficient: trade time for memory: compute the bottlenecks again in the backward pass
             instead of storing them; the results are the same.
+        activation: a name in `layers.ACTIVATIONS`.
+        normalisation: a name in `layers.NORMALISATIONS`.
+        norm_groups: of group normalisation; divides the channels of every norm.
         attention: a name in `attention.ATTENTIONS`, for what each dense layer adds.
         reduction: channels per hidden unit of channel attention.
+        heads: of self-attention; divides `growth_rate`.
 
     Raises:
-        InputError: if the images are too small for the strides, or a setting is not one of its
-            choices.
+        InputError: if the images are too small for the strides and norms, or a setting is not one
+            of its choices.
     """
 
     def __init__(
@@ -187,26 +190,26 @@ class DenseNet(Classifier):
         drop_rate: float = 0.0,
         small_inputs: bool = True,
         efficient: bool = False,
+        activation: str = "relu",
+        normalisation: str = "batch",
+        norm_groups: int = 3,
         attention: str = "none",
         reduction: int = 16,
+        heads: int = 4,
     ) -> None:
         super().__init__()
         if not block_config:
             raise InputError("architectures: block_config: [] is empty; name one block or more")
-        smallest = 2 ** (len(block_config) - 1)  # each transition halves, rounding down
-        if not small_inputs:
-            smallest = 4 * (smallest - 1) + 1  # the stem quarters, rounding up
-        settings = f"block_config {list(block_config)} and small_inputs {str(small_inputs).lower()}"
-        check_image_size(image_size, smallest, f"densenet with {settings}")
+        parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
 
         stem = _small_stem if small_inputs else _imagenet_stem
         channels = num_init_features
-        self.stem = stem(in_channels, channels)
+        self.stem = stem(in_channels, channels, parts)
         self.trunk: list[str] = []  # the names of blocks and transitions, in order
         for number, layers in enumerate(block_config, start=1):
             if number > 1:
                 kept = max(1, int(channels * compression))
-                self._append(f"transition{number - 1}", Transition(channels, kept))
+                self._append(f"transition{number - 1}", Transition(channels, kept, parts))
                 channels = kept
             block = DenseBlock(
                 [
@@ -216,16 +219,17 @@ class DenseNet(Classifier):
                         bn_size=bn_size,
                         drop_rate=drop_rate,
                         efficient=efficient,
-                        attention=attention,
-                        reduction=reduction,
+                        parts=parts,
                     )
                     for index in range(layers)
                 ]
             )
             self._append(f"block{number}", block)
+            narrowest = min(channels, bn_size * growth_rate)  # of what this block normalises
             channels += layers * growth_rate
-        self.norm = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU()
+        _check_image_size(image_size, block_config, small_inputs, narrowest, parts)
+        self.norm = parts.make_norm(channels)
+        self.activation = parts.make_activation()
         self.classifier = nn.Linear(channels, num_classes)
         self._initialise()
 
@@ -244,7 +248,7 @@ class DenseNet(Classifier):
         x = self.stem(images)  # (B, num_init_features, h, w)
         for name in self.trunk:
             x = getattr(self, name)(x)  # a block adds channels, a transition halves h and w
-        x = self.relu(self.norm(x))  # (B, channels, h, w)
+        x = self.activation(self.norm(x))  # (B, channels, h, w)
         x = x.mean((2, 3))  # (B, channels)
         return self.classifier(x)  # (B, K)
 
@@ -254,9 +258,27 @@ class DenseNet(Classifier):
         return {"stem": self.stem, **blocks}
 
     def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return block1.layer1, block1.layer2, ...; empty without attention."""
+        """Return block1.layer1, block1.layer2, ...; empty where none weights channels."""
         return {
-            name.removesuffix(".attention"): module
+            name.partition(".attention")[0]: module
             for name, module in self.named_modules()
             if isinstance(module, ChannelAttention)
         }
+
+
+def _check_image_size(
+    image_size: int, block_config: Sequence[int], small_inputs: bool, narrowest: int, parts: Parts
+) -> None:
+    """Check that the last block's maps have pixels, and enough of them for its norms.
+
+    All other maps are at least twice as large.
+    """
+    last = parts.smallest_normalised_size(narrowest)
+    smallest = last * 2 ** (len(block_config) - 1)  # each transition halves, rounding down
+    if not small_inputs:
+        smallest = 4 * (smallest - 1) + 1  # the stem quarters, rounding up
+    settings = [f"block_config {list(block_config)}"]
+    if last > 1:
+        settings.append(f"normalisation {parts.normalisation}")
+    what = f"{', '.join(settings)} and small_inputs {str(small_inputs).lower()}"
+    check_image_size(image_size, smallest, f"densenet with {what}")

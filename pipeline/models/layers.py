@@ -1,13 +1,20 @@
-"""What every network here is made of: the interface of a classifier, activations, size checks."""
+"""What every network here is made of: the interface of a classifier, parts, size checks.
+
+Group normalisation (and layer normalisation, its case of one group): Wu and He, "Group
+Normalization", https://arxiv.org/abs/1803.08494
+Instance normalisation: Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing
+Ingredient for Fast Stylization", https://arxiv.org/abs/1607.08022
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 
 from pipeline.errors import InputError, choose
-from pipeline.models.attention import ChannelAttention
+from pipeline.models.attention import ChannelAttention, make_attention
 
 # Never in place: an in-place activation overwrites the feature maps that a hook has caught.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -18,6 +25,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "mish": nn.Mish,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
+}
+
+NORMALISATIONS: dict[str, Callable[[int, int], nn.Module]] = {
+    "batch": lambda channels, norm_groups: nn.BatchNorm2d(channels),
+    "layer": lambda channels, norm_groups: nn.GroupNorm(1, channels),
+    "instance": lambda channels, norm_groups: nn.InstanceNorm2d(channels, affine=True),
+    "group": lambda channels, norm_groups: nn.GroupNorm(norm_groups, channels),
 }
 
 
@@ -32,8 +46,58 @@ class Classifier(nn.Module):
         raise NotImplementedError
 
     def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return the attention modules by name, shallow to deep; empty if there are none."""
+        """Return the modules that weight channels, by name, shallow to deep; empty without any."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The choices of what stands between a network's convolutions, the same in all its blocks.
+
+    Attributes:
+        activation: a name in `ACTIVATIONS`.
+        normalisation: a name in `NORMALISATIONS`.
+        norm_groups: groups of channels of group normalisation; divides the channels.
+        attention: a name in `attention.ATTENTIONS`.
+        reduction: channels per hidden unit of channel attention.
+        heads: of self-attention; divides the channels.
+    """
+
+    activation: str
+    normalisation: str
+    norm_groups: int
+    attention: str
+    reduction: int
+    heads: int
+
+    def make_activation(self) -> nn.Module:
+        """Return a new activation module; raise `InputError` for an unknown name."""
+        return make_activation(self.activation)
+
+    def make_norm(self, channels: int) -> nn.Module:
+        """Return a new norm for maps (B, channels, H, W); raise `InputError` for an unknown name.
+
+        ``layer`` normalises over the channels and positions of each image.
+        """
+        name = choose(self.normalisation, NORMALISATIONS, "architectures: normalisation")
+        return NORMALISATIONS[name](channels, self.norm_groups)
+
+    def make_attention(self, channels: int) -> nn.Module:
+        """Return new attention for (B, channels, H, W); raise `InputError` for an unknown name."""
+        return make_attention(self.attention, channels, self.reduction, self.heads)
+
+    def smallest_normalised_size(self, channels: int) -> int:
+        """Return the smallest height and width of `channels` maps that leaves a norm some values.
+
+        A single value is its own mean: normalised, it is 0 whatever the image (and PyTorch refuses
+        to train).
+        """
+        values = {
+            "layer": channels,
+            "instance": 1,
+            "group": channels // self.norm_groups,
+        }  # normalised together at each position
+        return 2 if values.get(self.normalisation) == 1 else 1
 
 
 def make_activation(name: str) -> nn.Module:
@@ -46,13 +110,13 @@ def make_activation(name: str) -> nn.Module:
 
 
 def check_image_size(image_size: int, smallest: int, what: str) -> None:
-    """Check that no feature map shrinks to nothing.
+    """Check that no feature map shrinks to nothing, or to less than its norm needs.
 
     Args:
         image_size: height and width of the images, in pixels.
-        smallest: the smallest size that leaves one pixel after the last stride.
-        what: the network and the setting that shrinks its maps, such as
-            ``cnn with channels [32, 64, 128]``.
+        smallest: the smallest size that leaves enough pixels after the last stride.
+        what: the network and the settings that ask for it, such as
+            ``cnn with channels [32, 64, 128] and pooling max``.
 
     Raises:
         InputError: if the images are smaller than that.

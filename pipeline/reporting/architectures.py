@@ -13,6 +13,7 @@ from pipeline.data.sources import SOURCES, Shape
 from pipeline.errors import InputError
 from pipeline.evaluation import cost
 from pipeline.params import Settings
+from pipeline.reporting.wording import ABSENT
 
 
 def print_architectures(settings: Settings, splits: Path) -> None:
@@ -32,12 +33,13 @@ def print_architectures(settings: Settings, splits: Path) -> None:
     table.add_column("parameters", justify="right")
     table.add_column("MACs per image", justify="right")
     for name, architecture in settings.architectures.items():
-        network = models.build(architecture.model_dump(), shape.num_classes, size, channels)
+        content = architecture.model_dump()
+        network = models.build(content, shape.num_classes, size, channels)
         table.add_row(
             name,
             architecture.family,
-            architecture.attention,
-            architecture.baseline or "-",
+            content.get("attention", ABSENT),
+            architecture.baseline or ABSENT,
             f"{cost.parameters(network):,}",
             f"{cost.macs(network, size, channels):,}",
         )

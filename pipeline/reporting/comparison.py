@@ -1,27 +1,28 @@
-"""The comparison: each architecture's accuracy and costs, and each pair's difference."""
+"""The comparison: each architecture, each pair's difference, and the ensembles."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from pipeline.evaluation.statistics import (
+    Bootstrap,
     Difference,
-    Estimate,
     Verdict,
-    accuracy_estimate,
     paired_difference,
     verdict,
 )
+from pipeline.reporting.design import Design
 from pipeline.reporting.results import Run
+from pipeline.reporting.summary import Summary, of_ensemble, of_run, summarise
 
 # What a pair may differ in: the attention under test, and the name of the baseline.
-UNDER_TEST = frozenset({"attention", "reduction", "baseline"})
+UNDER_TEST = frozenset({"attention", "reduction", "heads", "baseline"})
+
+EnsembleKind = Literal["seeds", "architectures"]
 
 
 @dataclass(frozen=True)
@@ -45,38 +46,39 @@ class Pair:
 
 @dataclass(frozen=True)
 class Entry:
-    """One architecture: means over seeds unless said otherwise.
+    """One architecture.
 
     Attributes:
         model: its name.
-        accuracies: float (S,), test accuracy of each seed in percent.
-        accuracy: their mean with its interval, in percent.
-        accuracy_sd: their sample standard deviation; NaN for a single seed.
-        nll: negative log-likelihood of the test split, nats.
-        parameters: number of parameters.
-        macs: multiply-accumulates for one image.
-        latency_ms: median over seeds of the time for one image.
-        throughput: median over seeds, images per second.
-        training_seconds: time of all epochs.
+        summary: of its runs.
         pair: the comparison with its baseline, if it has one.
     """
 
     model: str
-    accuracies: np.ndarray
-    accuracy: Estimate
-    accuracy_sd: float
-    nll: float
-    parameters: int
-    macs: int
-    latency_ms: float
-    throughput: float
-    training_seconds: float
+    summary: Summary
     pair: Pair | None
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Several networks that answer together.
+
+    Attributes:
+        model: the architecture whose runs these are; None for one run of each architecture.
+        members: their names: of runs such as ``cnn-0``, or of architectures.
+        summary: of the one ensemble of all seeds, or of the ensembles of each run.
+        gain: how much more accurate it is than its members on average, in percentage points.
+    """
+
+    model: str | None
+    members: tuple[str, ...]
+    summary: Summary
+    gain: float
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """How pairs are judged: see `statistics.paired_difference` and `statistics.verdict`."""
+    """How pairs are judged: see `statistics.Bootstrap` and `statistics.verdict`."""
 
     confidence: float
     resamples: int
@@ -84,33 +86,75 @@ class Judgement:
     seed: int
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """All that is compared, and what came of it.
+
+    Attributes:
+        runs: by architecture, in the same order of runs for each.
+        architectures: the settings of each, as in params.yaml.
+        design: how the runs belong together.
+        judgement: how pairs were judged.
+        entries: by architecture.
+        ensembles: those of single architectures, then that of all.
+    """
+
+    runs: Mapping[str, Sequence[Run]]
+    architectures: Mapping[str, Mapping[str, Any]]
+    design: Design
+    judgement: Judgement
+    entries: Mapping[str, Entry]
+    ensembles: tuple[Ensemble, ...]
+
+
 def compare(
     runs: Mapping[str, Sequence[Run]],
-    labels: np.ndarray,
     architectures: Mapping[str, Mapping[str, Any]],
+    design: Design,
     judgement: Judgement,
-) -> dict[str, Entry]:
+    ensembles: Sequence[EnsembleKind],
+) -> Comparison:
     """Compare all architectures.
 
     Args:
-        runs: by architecture, in the same order of seeds for each.
-        labels: int64 (N,), of the test images.
+        runs: by architecture, in the same order of runs for each.
         architectures: the settings of each, as in params.yaml.
+        design: how the runs belong together.
         judgement: how pairs are judged.
-
-    Raises:
-        InputError: if a run's logits are not of these test images.
+        ensembles: the kinds wanted. There is none of a single network, and none over the runs of
+            cross-validation, which are tested on different images.
     """
-    correct = {model: _correct(of_model, labels) for model, of_model in runs.items()}
-    return {
-        model: _entry(of_model, correct, architectures, judgement)
-        for model, of_model in runs.items()
+    bootstrap = Bootstrap(
+        design.resampling, judgement.confidence, judgement.resamples, judgement.seed
+    )
+    trials = {model: [of_run(run) for run in of_model] for model, of_model in runs.items()}
+    correct = {model: [trial.correct for trial in of_model] for model, of_model in trials.items()}
+    entries = {
+        model: Entry(
+            model=model,
+            summary=summarise(of_model, bootstrap),
+            pair=_pair(model, correct, architectures, bootstrap, judgement.margin),
+        )
+        for model, of_model in trials.items()
     }
+    makers = {"seeds": _over_seeds, "architectures": _over_architectures}
+    made = tuple(
+        ensemble
+        for kind, make in makers.items()
+        if kind in ensembles
+        for ensemble in make(runs, entries, design, bootstrap)
+    )
+    return Comparison(runs, architectures, design, judgement, entries, made)
 
 
 def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings besides the attention in which two architectures differ."""
+    """Return the settings besides the attention in which two architectures differ.
+
+    Of different families only the settings that both have are compared.
+    """
     keys = [*candidate, *(key for key in baseline if key not in candidate)]
+    if candidate.get("family") != baseline.get("family"):
+        keys = [key for key in keys if key in candidate and key in baseline]
     absent = object()
     return tuple(
         key
@@ -119,179 +163,58 @@ def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tu
     )
 
 
-def _correct(runs: Sequence[Run], labels: np.ndarray) -> np.ndarray:
-    """Return bool (S, N): which test images each seed got right."""
-    return np.stack([run.logits.argmax(axis=1) == labels for run in runs])
-
-
-def _entry(
-    runs: Sequence[Run],
-    correct: Mapping[str, np.ndarray],
-    architectures: Mapping[str, Mapping[str, Any]],
-    judgement: Judgement,
-) -> Entry:
-    model = runs[0].model
-    accuracies = 100 * correct[model].mean(axis=1)
-    return Entry(
-        model=model,
-        accuracies=accuracies,
-        accuracy=accuracy_estimate(
-            correct[model], judgement.confidence, judgement.resamples, judgement.seed
-        ),
-        accuracy_sd=float(accuracies.std(ddof=1)) if len(runs) > 1 else math.nan,
-        nll=float(np.mean([run.metrics["nll"] for run in runs])),
-        parameters=int(runs[0].metrics["parameters"]),
-        macs=int(runs[0].metrics["macs"]),
-        latency_ms=float(np.median([run.timings["latency_ms"] for run in runs])),
-        throughput=float(np.median([run.timings["throughput"] for run in runs])),
-        training_seconds=float(np.mean([run.history["seconds"].sum() for run in runs])),
-        pair=_pair(model, correct, architectures, judgement),
-    )
-
-
 def _pair(
     model: str,
-    correct: Mapping[str, np.ndarray],
+    correct: Mapping[str, Sequence[np.ndarray]],
     architectures: Mapping[str, Mapping[str, Any]],
-    judgement: Judgement,
+    bootstrap: Bootstrap,
+    margin: float,
 ) -> Pair | None:
-    baseline = architectures[model].get("baseline")
+    baseline = architectures[model]["baseline"]
     if baseline is None:
         return None
-    difference = paired_difference(
-        correct[model],
-        correct[baseline],
-        judgement.confidence,
-        judgement.resamples,
-        judgement.seed,
-    )
+    difference = paired_difference(correct[model], correct[baseline], bootstrap)
     return Pair(
         model=model,
         baseline=baseline,
         difference=difference,
-        verdict=verdict(difference, judgement.margin),
+        verdict=verdict(difference, margin),
         confounders=confounders(architectures[model], architectures[baseline]),
     )
 
 
-def comparison_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
-    """Return one row for each architecture; accuracies in percent, differences in points."""
-    rows = []
-    for entry in entries.values():
-        pair = entry.pair
-        rows.append(
-            {
-                "model": entry.model,
-                "seeds": len(entry.accuracies),
-                "accuracy": entry.accuracy.mean,
-                "accuracy_sd": entry.accuracy_sd,
-                "accuracy_low": entry.accuracy.low,
-                "accuracy_high": entry.accuracy.high,
-                "baseline": pair.baseline if pair else None,
-                "difference": pair.difference.mean if pair else None,
-                "difference_low": pair.difference.low if pair else None,
-                "difference_high": pair.difference.high if pair else None,
-                "confidence": pair.difference.confidence if pair else None,
-                "verdict": pair.verdict if pair else None,
-                "confounders": " ".join(pair.confounders) if pair else None,
-                "nll": entry.nll,
-                "parameters": entry.parameters,
-                "macs": entry.macs,
-                "latency_ms": entry.latency_ms,
-                "throughput": entry.throughput,
-                "training_seconds": entry.training_seconds,
-            }
+def _over_seeds(
+    runs: Mapping[str, Sequence[Run]],
+    entries: Mapping[str, Entry],
+    design: Design,
+    bootstrap: Bootstrap,
+) -> Iterator[Ensemble]:
+    """Yield for each architecture the ensemble of its runs."""
+    for model, of_model in runs.items():
+        if len(of_model) > 1 and design.same_images:
+            summary = summarise([of_ensemble(of_model)], bootstrap)
+            yield Ensemble(
+                model=model,
+                members=tuple(f"{model}-{run.seed}" for run in of_model),
+                summary=summary,
+                gain=summary.accuracy.mean - entries[model].summary.accuracy.mean,
+            )
+
+
+def _over_architectures(
+    runs: Mapping[str, Sequence[Run]],
+    entries: Mapping[str, Entry],
+    design: Design,
+    bootstrap: Bootstrap,
+) -> Iterator[Ensemble]:
+    """Yield the ensemble of all architectures, made for each seed or fold."""
+    if len(runs) > 1:
+        by_run = [of_ensemble(members) for members in zip(*runs.values(), strict=True)]
+        summary = summarise(by_run, bootstrap)
+        alone = [entry.summary.accuracy.mean for entry in entries.values()]
+        yield Ensemble(
+            model=None,
+            members=tuple(runs),
+            summary=summary,
+            gain=summary.accuracy.mean - float(np.mean(alone)),
         )
-    return pd.DataFrame(rows)
-
-
-def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """Return one row for each run: its results, its best epoch and where it ran."""
-    return pd.DataFrame(
-        {
-            "model": run.model,
-            "seed": run.seed,
-            "test_accuracy": 100 * run.metrics["accuracy"],
-            "nll": run.metrics["nll"],
-            "macro_f1": run.metrics["macro_f1"],
-            "validation_accuracy": 100 * run.training["validation_accuracy"],
-            "best_epoch": run.training["best_epoch"],
-            "epochs": run.training["epochs"],
-            "training_seconds": run.history["seconds"].sum(),
-            "latency_ms": run.timings["latency_ms"],
-            "throughput": run.timings["throughput"],
-            "precision": run.training["precision"],
-            "device": run.training["device_name"],
-        }
-        for of_model in runs.values()
-        for run in of_model
-    )
-
-
-def per_class_table(runs: Mapping[str, Sequence[Run]], classes: Sequence[str]) -> pd.DataFrame:
-    """Return one row for each architecture and class: means over seeds, in [0, 1]."""
-    measures = ("precision", "recall", "f1")
-    return pd.DataFrame(
-        {
-            "model": model,
-            "class": name,
-            "support": of_model[0].metrics["per_class"][name]["support"],
-            **{
-                measure: np.mean([run.metrics["per_class"][name][measure] for run in of_model])
-                for measure in measures
-            },
-        }
-        for model, of_model in runs.items()
-        for name in classes
-    )
-
-
-def headline_metrics(entry: Entry) -> dict[str, float | int]:
-    """Return the candidate's numbers for DVC: accuracies in percent, differences in points.
-
-    What does not exist is left out: the standard deviation of a single seed, the difference of an
-    architecture without a baseline.
-    """
-    metrics: dict[str, float | int] = {"accuracy": round(entry.accuracy.mean, 4)}
-    if not math.isnan(entry.accuracy_sd):
-        metrics["accuracy_sd"] = round(entry.accuracy_sd, 4)
-    if entry.pair:
-        difference = entry.pair.difference
-        metrics["difference"] = round(difference.mean, 4)
-        metrics["difference_low"] = round(difference.low, 4)
-        metrics["difference_high"] = round(difference.high, 4)
-    metrics["nll"] = round(entry.nll, 6)
-    metrics["parameters"] = entry.parameters
-    metrics["macs"] = entry.macs
-    return metrics
-
-
-def confusion_counts(runs: Sequence[Run]) -> np.ndarray:
-    """Return the confusion matrix int64 (K, K), rows true, pooled over seeds."""
-    return np.sum([run.metrics["confusion"] for run in runs], axis=0)
-
-
-def mean_validation_accuracy(runs: Sequence[Run]) -> pd.Series:
-    """Return the validation accuracy of each epoch, in [0, 1], mean over seeds."""
-    history = pd.concat([run.history for run in runs])
-    return history.groupby("epoch")["validation_accuracy"].mean()
-
-
-def learning_curves_table(candidate: Sequence[Run], baseline: Sequence[Run]) -> pd.DataFrame:
-    """Return epoch, candidate and baseline: mean validation accuracies in [0, 1], for DVC."""
-    curves = {
-        "candidate": mean_validation_accuracy(candidate),
-        "baseline": mean_validation_accuracy(baseline),
-    }
-    return pd.DataFrame(curves).rename_axis("epoch").reset_index()
-
-
-def predictions_table(
-    runs: Sequence[Run], labels: np.ndarray, classes: Sequence[str]
-) -> pd.DataFrame:
-    """Return actual and predicted class of every test image and seed, for DVC."""
-    names = np.array(classes, dtype=object)
-    predicted = np.concatenate([run.logits.argmax(axis=1) for run in runs])
-    return pd.DataFrame(
-        {"actual": names[np.tile(labels, len(runs))], "predicted": names[predicted]}
-    )

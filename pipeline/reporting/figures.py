@@ -11,9 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting.comparison import Entry, confusion_counts
+from pipeline.reporting import wording
+from pipeline.reporting.comparison import Comparison, Pair
+from pipeline.reporting.design import Design
 from pipeline.reporting.results import Run
 from pipeline.reporting.style import colours, line_style, shortened, show_image, style
+from pipeline.reporting.summary import Summary
+from pipeline.reporting.tables import confusion_counts
 
 MOST_ANNOTATED_CLASSES = 12
 MOST_NAMED_CLASSES = 20
@@ -21,106 +25,81 @@ SAMPLE_ROWS = 10
 SAMPLE_COLUMNS = 10
 
 
-def draw_accuracies(entries: Mapping[str, Entry], confidence: float, margin: float) -> Figure:
-    """Draw the accuracy of every seed, its mean with interval, and each difference to a baseline.
+def draw_accuracies(comparison: Comparison) -> Figure:
+    """Draw every run's accuracy, the mean with its interval, and each difference to a baseline.
 
-    Args:
-        entries: by architecture.
-        confidence: of the intervals.
-        margin: the smallest improvement that would matter, in percentage points.
+    A difference stands beside the accuracy of its architecture, ensembles stand beneath the
+    architectures, hollow.
     """
+    entries, ensembles = comparison.entries, comparison.ensembles
+    pairs = [entry.pair for entry in entries.values() if entry.pair]
+    rows = len(entries) + len(ensembles)
     with style():
         palette = colours(list(entries))
-        pairs = [entry.pair for entry in entries.values() if entry.pair]
         panels_across = 2 if pairs else 1
-        figure = Figure(
-            figsize=(5.5 * panels_across, 1.5 + 0.6 * len(entries)), layout="constrained"
-        )
+        figure = Figure(figsize=(5.5 * panels_across, 1.5 + 0.6 * rows), layout="constrained")
         panels = figure.subplots(1, panels_across, squeeze=False, width_ratios=[1] * panels_across)
         axes = panels[0, 0]
         for position, entry in enumerate(entries.values()):
             colour = palette[entry.model]
-            estimate = entry.accuracy
-            axes.hlines(position, estimate.low, estimate.high, color=colour, linewidth=2.5)
-            axes.plot(
-                entry.accuracies, [position + 0.22] * len(entry.accuracies), "o", color=colour,
-                markersize=5, alpha=0.55, markeredgewidth=0,
-            )  # fmt: skip
-            axes.plot(estimate.mean, position, "D", color=colour, markersize=7)
-        axes.set_yticks(range(len(entries)), list(entries))
-        axes.set_ylim(len(entries) - 0.4, -0.6)
+            _draw_summary(axes, position, entry.summary, colour, filled_with=colour)
+        for position, ensemble in enumerate(ensembles, start=len(entries)):
+            colour = palette[ensemble.model] if ensemble.model else "dimgrey"
+            _draw_summary(axes, position, ensemble.summary, colour, filled_with="white")
+        if ensembles:
+            axes.axhline(len(entries) - 0.4, color="grey", linewidth=0.8)
+        names = [wording.ensemble(ensemble).replace("`", "") for ensemble in ensembles]
+        axes.set_yticks(range(rows), [*entries, *names])
+        axes.set_ylim(rows - 0.4, -0.6)
         axes.set_xlabel("test accuracy (%)")
-        axes.set_title(f"Mean, {_percent(confidence)} interval; dots: seeds", fontsize=11)
+        interval = f"{100 * comparison.judgement.confidence:g} % interval"
+        axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         axes.grid(axis="x", alpha=0.25)
-
         if pairs:
-            axes = panels[0, 1]
-            for position, pair in enumerate(pairs):
-                colour = palette[pair.model]
-                difference = pair.difference
-                axes.hlines(position, difference.low, difference.high, color=colour, linewidth=2.5)
-                axes.plot(difference.mean, position, "D", color=colour, markersize=7)
-            axes.axvline(0, color="black", linewidth=1)
-            if margin > 0:
-                axes.axvline(margin, color="black", linewidth=1, linestyle=":")
-                axes.annotate(
-                    f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
-                    xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
-                )  # fmt: skip
-            names = [f"{pair.model}\nminus {pair.baseline}" for pair in pairs]
-            axes.set_yticks(range(len(pairs)), names)
-            axes.set_ylim(len(pairs) - 0.4, -0.6)
-            axes.set_xlabel("difference (percentage points)")
-            axes.set_title(
-                f"Difference to the baseline, {_percent(confidence)} interval", fontsize=11
-            )
-            axes.grid(axis="x", alpha=0.25)
+            _draw_differences(panels[0, 1], pairs, palette, comparison.judgement.margin)
+            panels[0, 1].set_ylim(rows - 0.4, -0.6)
+            panels[0, 1].set_title(f"Difference to the baseline, {interval}", fontsize=11)
     return figure
 
 
 def draw_learning_curves(
-    runs: Mapping[str, Sequence[Run]], baselines: Mapping[str, str | None]
+    runs: Mapping[str, Sequence[Run]],
+    baselines: Mapping[str, str | None],
+    design: Design,
+    loss: str,
 ) -> Figure:
     """Draw loss and accuracy by epoch, of training and validation.
 
-    One line for each architecture, the mean over seeds (dashed for those without a baseline), in a
-    band from the lowest to the highest seed; a dot on the validation curves for each seed's best
-    epoch.
+    One line for each architecture, the mean over runs (dashed for those without a baseline), in a
+    band from the lowest to the highest run; a dot on the validation curves for each run's best
+    epoch. Where a run ended early, thin lines show the others one by one.
 
     Args:
         runs: by architecture.
         baselines: the baseline of each architecture, if it has one.
+        design: how the runs belong together.
+        loss: what was minimised: `train.loss`. The validation loss is cross entropy whatever it is.
     """
     with style():
         palette = colours(list(runs))
         figure = Figure(figsize=(11, 7.4), layout="constrained")
-        panels = figure.subplots(2, 2, sharex=True, sharey="row")
-        for row, (measure, unit, factor) in enumerate(
-            [("loss", "loss (nats)", 1.0), ("accuracy", "accuracy (%)", 100.0)]
-        ):
+        panels = figure.subplots(2, 2, sharex=True)
+        _share_scale(panels[1, 0], panels[1, 1], "accuracy (%)")
+        _scale_losses(panels[0, 0], panels[0, 1], loss)
+        for row, (measure, factor) in enumerate([("loss", 1.0), ("accuracy", 100.0)]):
             for column, split in enumerate(["train", "validation"]):
                 axes = panels[row, column]
-                name = f"{split}_{measure}"
                 for model, of_model in runs.items():
-                    by_epoch = factor * _by_epoch(of_model, name)  # (epochs, S)
-                    axes.fill_between(
-                        by_epoch.index, by_epoch.min(axis=1), by_epoch.max(axis=1),
-                        color=palette[model], alpha=0.15, linewidth=0,
-                    )  # fmt: skip
-                    axes.plot(
-                        by_epoch.index, by_epoch.mean(axis=1),
-                        line_style(baselines, model), color=palette[model],
-                    )  # fmt: skip
+                    by_epoch = factor * _by_epoch(of_model, f"{split}_{measure}")  # (epochs, R)
+                    _draw_curves(axes, by_epoch, line_style(baselines, model), palette[model])
                     if split == "validation":
                         _mark_best_epochs(axes, of_model, by_epoch, palette[model])
                 axes.set_title(f"{'training' if split == 'train' else split} {measure}")
                 axes.grid(alpha=0.25)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-                if row == 1:
-                    axes.set_xlabel("epoch")
-                if column == 0:
-                    axes.set_ylabel(unit)
-        _limit_loss(panels[0], runs)
+        for axes in panels[1]:
+            axes.set_xlabel("epoch")
+        _limit_losses(panels[0, 0], panels[0, 1], runs)
         handles: list[Line2D] = [
             Line2D([], [], color=palette[model], linestyle=line_style(baselines, model))
             for model in runs
@@ -128,12 +107,15 @@ def draw_learning_curves(
         handles.append(
             Line2D([], [], color="grey", marker="o", linestyle="", markeredgecolor="white")
         )
-        figure.legend(handles, [*runs, "best epoch of a seed"], loc="outside lower center", ncols=5)
+        names = [*runs, f"best epoch of a {design.unit}"]
+        figure.legend(handles, names, loc="outside lower center", ncols=5)
     return figure
 
 
-def draw_confusion_matrices(runs: Mapping[str, Sequence[Run]], classes: Sequence[str]) -> Figure:
-    """Draw each architecture's confusion matrix: counts over all seeds, shaded by row share.
+def draw_confusion_matrices(
+    runs: Mapping[str, Sequence[Run]], classes: Sequence[str], design: Design
+) -> Figure:
+    """Draw each architecture's confusion matrix: counts over all runs, shaded by row share.
 
     All panels share one colour scale, the share of the true class from 0 to 100 %.
     """
@@ -151,7 +133,7 @@ def draw_confusion_matrices(runs: Mapping[str, Sequence[Run]], classes: Sequence
             counts = confusion_counts(of_model)
             share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-            axes.set_title(f"{model} ({_seeds(len(of_model))})")
+            axes.set_title(f"{model} ({design.described(len(of_model))})")
             if annotated:
                 _write_counts(axes, counts, share)
             _name_classes(axes, classes)
@@ -202,8 +184,56 @@ def draw_samples(
     return figure
 
 
+def _draw_summary(
+    axes: Axes, position: int, summary: Summary, colour: str, filled_with: str
+) -> None:
+    estimate = summary.accuracy
+    axes.hlines(position, estimate.low, estimate.high, color=colour, linewidth=2.5)
+    if len(summary.accuracies) > 1:
+        axes.plot(
+            summary.accuracies, [position + 0.22] * len(summary.accuracies), "o", color=colour,
+            markersize=5, alpha=0.55, markeredgewidth=0,
+        )  # fmt: skip
+    axes.plot(
+        estimate.mean, position, "D", color=colour, markersize=7, markerfacecolor=filled_with,
+        markeredgewidth=1.8,
+    )  # fmt: skip
+
+
+def _draw_differences(
+    axes: Axes, pairs: Sequence[Pair], palette: Mapping[str, str], margin: float
+) -> None:
+    rows = [list(palette).index(pair.model) for pair in pairs]
+    for position, pair in zip(rows, pairs, strict=True):
+        colour = palette[pair.model]
+        difference = pair.difference
+        axes.hlines(position, difference.low, difference.high, color=colour, linewidth=2.5)
+        axes.plot(difference.mean, position, "D", color=colour, markersize=7)
+    axes.axvline(0, color="black", linewidth=1)
+    if margin > 0:
+        axes.axvline(margin, color="black", linewidth=1, linestyle=":")
+        axes.annotate(
+            f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
+            xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
+        )  # fmt: skip
+    axes.set_yticks(rows, [f"{pair.model}\nminus {pair.baseline}" for pair in pairs])
+    axes.set_xlabel("difference (percentage points)")
+    axes.grid(axis="x", alpha=0.25)
+
+
+def _draw_curves(axes: Axes, by_epoch: pd.DataFrame, line: str, colour: str) -> None:
+    """Draw mean and range as far as all runs went, then each run that went on by itself."""
+    shared = by_epoch.dropna()
+    axes.fill_between(
+        shared.index, shared.min(axis=1), shared.max(axis=1), color=colour, alpha=0.15, linewidth=0
+    )
+    axes.plot(shared.index, shared.mean(axis=1), line, color=colour)
+    for _, run in by_epoch.loc[shared.index[-1] :].items():
+        axes.plot(run.index, run, line, color=colour, linewidth=0.8, alpha=0.6)
+
+
 def _by_epoch(runs: Sequence[Run], column: str) -> pd.DataFrame:
-    """Return one column of the histories, (epochs, S)."""
+    """Return one column of the histories, (epochs, R): NaN after the end of a run."""
     return pd.concat([run.history.set_index("epoch")[column] for run in runs], axis=1)
 
 
@@ -214,19 +244,32 @@ def _mark_best_epochs(axes: Axes, runs: Sequence[Run], by_epoch: pd.DataFrame, c
         axes.plot(best, value, "o", color=colour, markersize=7, markeredgecolor="white")
 
 
-def _limit_loss(panels: np.ndarray, runs: Mapping[str, Sequence[Run]]) -> None:
+def _share_scale(left: Axes, right: Axes, unit: str) -> None:
+    right.sharey(left)
+    right.tick_params(labelleft=False)
+    left.set_ylabel(unit)
+
+
+def _scale_losses(training: Axes, validation: Axes, loss: str) -> None:
+    """Give both panels one scale if both losses are the same."""
+    if loss == "cross_entropy":
+        _share_scale(training, validation, "loss (nats)")
+    else:
+        training.set_ylabel(f"{loss.rpartition('.')[2]} loss")
+        validation.set_ylabel("cross entropy (nats)")
+
+
+def _limit_losses(training: Axes, validation: Axes, runs: Mapping[str, Sequence[Run]]) -> None:
     """Keep one wild epoch from squeezing all other losses into a line."""
-    losses = np.concatenate(
-        [
-            run.history[["train_loss", "validation_loss"]].to_numpy().ravel()
-            for of_model in runs.values()
-            for run in of_model
-        ]
-    )
-    losses = losses[np.isfinite(losses)]
-    usual = 1.5 * np.percentile(losses, 97)
-    if losses.max() > usual:
-        panels[0].set_ylim(0, usual)
+    losses = pd.concat([run.history for of_model in runs.values() for run in of_model])
+    shared = training.get_shared_y_axes().joined(training, validation)
+    columns = {"train_loss": training, "validation_loss": validation}
+    for column, axes in columns.items():
+        values = losses[list(columns) if shared else [column]].to_numpy().ravel()
+        values = values[np.isfinite(values)]
+        usual = 1.5 * np.percentile(values, 97)
+        if 0 < usual < values.max():
+            axes.set_ylim(min(0, values.min()), usual)
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:
@@ -249,11 +292,3 @@ def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
         range(len(names)), names, rotation=0 if upright else 45,
         ha="center" if upright else "right", rotation_mode="anchor",
     )  # fmt: skip
-
-
-def _percent(confidence: float) -> str:
-    return f"{100 * confidence:g} %"
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"

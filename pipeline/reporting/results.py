@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ class Run:
         seed: of the training.
         history: one row for each epoch, the columns of ``history.csv``.
         training: ``train.json``.
-        logits: float32 (N, K), of the test images.
+        labels: int64 (N,), of the run's test images.
+        logits: float32 (N, K), of the same images.
         metrics: ``metrics.json`` of the evaluation.
         timings: ``timings.json``.
     """
@@ -32,9 +33,15 @@ class Run:
     seed: int
     history: pd.DataFrame
     training: dict[str, Any]
+    labels: np.ndarray
     logits: np.ndarray
     metrics: dict[str, Any]
     timings: dict[str, Any]
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the training ended before its last epoch, since validation got no better."""
+        return bool(self.training.get("stopped_early", False))
 
 
 NEEDED = {
@@ -48,18 +55,16 @@ def read_runs(
     trained: Path,
     evaluated: Path,
     models: Iterable[str],
-    seeds: Sequence[int],
-    labels: np.ndarray,
+    labels: Mapping[int, np.ndarray],
     splits: str,
 ) -> dict[str, list[Run]]:
-    """Read the runs of each of `models`, in the order of `seeds`.
+    """Read the runs of each of `models`, in the order of the seeds in `labels`.
 
     Args:
         trained: the folder that holds ``<model>/<seed>/`` with the training stage's files.
         evaluated: the same for the evaluation stage.
         models: names of architectures.
-        seeds: of the trainings.
-        labels: int64 (N,), of the test images.
+        labels: by seed, int64 (N,): of the test images of the runs with that seed.
         splits: the fingerprint of the splits.
 
     Raises:
@@ -68,18 +73,19 @@ def read_runs(
     return {
         model: [
             _checked(
-                _read_run(trained / model / str(seed), evaluated / model / str(seed), model, seed),
+                _read_run(
+                    trained / model / str(seed), evaluated / model / str(seed), model, seed, of_seed
+                ),
                 evaluated / model / str(seed),
-                labels,
                 splits,
             )
-            for seed in seeds
+            for seed, of_seed in labels.items()
         ]
         for model in models
     }
 
 
-def _read_run(trained: Path, evaluated: Path, model: str, seed: int) -> Run:
+def _read_run(trained: Path, evaluated: Path, model: str, seed: int, labels: np.ndarray) -> Run:
     path = trained
     try:
         history = pd.read_csv(path := trained / "history.csv")
@@ -94,7 +100,7 @@ def _read_run(trained: Path, evaluated: Path, model: str, seed: int) -> Run:
     columns = {"epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}
     if len(history) != training["epochs"] or not columns | {"seconds"} <= set(history):
         raise InputError(f"{trained / 'history.csv'}: is torn; train {model} again")
-    return Run(model, seed, history, training, logits, metrics, timings)
+    return Run(model, seed, history, training, labels, logits, metrics, timings)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -107,14 +113,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _checked(run: Run, evaluated: Path, labels: np.ndarray, splits: str) -> Run:
+def _checked(run: Run, evaluated: Path, splits: str) -> Run:
     """Refuse an evaluation that is of other splits, or whose files contradict each other."""
     again = f"evaluate {run.model} again"
     if run.metrics["splits"] != splits:
         raise InputError(
             f"{evaluated / 'metrics.json'}: is of other splits than those given; {again}"
         )
-    logits = run.logits
+    logits, labels = run.logits, run.labels
     if logits.ndim != 2 or len(logits) != len(labels) or not np.isfinite(logits).all():
         raise InputError(
             f"{evaluated / 'logits.npy'}: expected finite numbers, a row for each of {len(labels)} "

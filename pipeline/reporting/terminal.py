@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -23,25 +25,30 @@ def print_summary(reports: Path) -> None:
         comparison = pd.read_csv(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make the report first (dvc repro)") from None
+    architectures = comparison[comparison["kind"] == "architecture"]
+    ensembles = comparison[comparison["kind"] == "ensemble"]
     console = Console()
-    console.print(summary_table(comparison))
+    console.print(summary_table(architectures))
+    if len(ensembles):
+        console.print(ensembles_table(ensembles))
     console.print(f"report: {reports / 'report.md'}", highlight=False, soft_wrap=True)
 
 
-def summary_table(comparison: pd.DataFrame) -> Table:
-    """Return the table of ``comparison.csv`` for a terminal of 80 columns."""
-    table = Table(title="Test accuracy and its price", box=None, padding=(0, 1, 0, 0))
-    table.add_column("architecture", overflow="fold")
-    for heading in (
-        "accuracy\n%",
-        "difference\nin points",
-        "verdict",
-        "param-\neters",
-        "latency\nms",
-        "training",
-    ):
-        table.add_column(heading, justify="right")
-    for row in comparison.to_dict("records"):
+def summary_table(architectures: pd.DataFrame) -> Table:
+    """Return the architectures of ``comparison.csv`` for a terminal of 80 columns."""
+    table = _table(
+        "Test accuracy and its price",
+        "architecture",
+        [
+            "accuracy\n%",
+            "difference\nin points",
+            "verdict",
+            "param-\neters",
+            "latency\nms",
+            "training",
+        ],
+    )
+    for row in architectures.to_dict("records"):
         has_baseline = not pd.isna(row["difference"])
         bounds = (
             f"{wording.points(row['difference'])}\n"
@@ -52,8 +59,39 @@ def summary_table(comparison: pd.DataFrame) -> Table:
             wording.spread(row["accuracy"], row["accuracy_sd"]),
             bounds if has_baseline else wording.ABSENT,
             str(row["verdict"]) if has_baseline else wording.ABSENT,
-            wording.large(row["parameters"]),
-            f"{row['latency_ms']:.3g}",
-            wording.duration(row["training_seconds"]),
+            *_costs(row),
         )
     return table
+
+
+def ensembles_table(ensembles: pd.DataFrame) -> Table:
+    """Return the ensembles of ``comparison.csv`` for a terminal of 80 columns."""
+    table = _table(
+        "Ensembles: the mean of the members' probabilities",
+        "members",
+        ["accuracy\n%", "gain over\nmembers", "param-\neters", "latency\nms", "training"],
+    )
+    for row in ensembles.to_dict("records"):
+        table.add_row(
+            str(row["model"]).removeprefix("ensemble: "),
+            wording.spread(row["accuracy"], row["accuracy_sd"]),
+            wording.points(row["gain"]),
+            *_costs(row),
+        )
+    return table
+
+
+def _table(title: str, first: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _costs(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+    return (
+        wording.large(row["parameters"]),
+        f"{row['latency_ms']:.3g}",
+        wording.duration(row["training_seconds"]),
+    )

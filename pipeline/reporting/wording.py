@@ -7,41 +7,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.evaluation.statistics import Estimate
-from pipeline.reporting.comparison import Entry
+from pipeline.reporting.comparison import Comparison, Ensemble, Pair
 
-ATTENTIONS = {"channel": "channel attention"}
+ATTENTIONS = {
+    "channel": "channel attention",
+    "spatial": "spatial attention",
+    "cbam": "channel and spatial attention (CBAM)",
+    "self_attention": "multi-head self-attention",
+}
 ANSWERS = {"pays": "Yes, it pays", "does not pay": "No, it does not pay", "undecided": "Undecided"}
 ABSENT = "-"
 
 
-def answer(
-    model: str,
-    dataset: str,
-    entries: Mapping[str, Entry],
-    architectures: Mapping[str, Mapping[str, Any]],
-) -> str:
+def answer(model: str, dataset: str, comparison: Comparison) -> str:
     """Return one sentence of Markdown: whether `model` pays against its baseline, and at what cost.
 
     For an architecture without a baseline it says the accuracy only.
     """
-    entry = entries[model]
-    if entry.pair is None:
-        accuracy = f"{percent(entry.accuracy.mean)} {interval(entry.accuracy)}"
+    pair, summary = comparison.entries[model].pair, comparison.entries[model].summary
+    described = comparison.design.described(len(summary.accuracies))
+    if pair is None:
+        accuracy = f"{percent(summary.accuracy.mean)} {interval(summary.accuracy)}"
+        images = len(comparison.design.test_labels(comparison.runs[model]))
+        within = "mean of" if comparison.design.same_images else "in"
         return (
-            f"**`{model}` classifies {accuracy} of {entry.accuracy.images:,} {dataset} test "
-            f"images correctly**, mean of {seeds(entry)}; it has no baseline to compare it with."
+            f"**`{model}` classifies {accuracy} of {images:,} {dataset} test images correctly**, "
+            f"{within} {described}; it has no baseline to compare it with."
         )
-    baseline = entries[entry.pair.baseline]
-    difference = entry.pair.difference
-    keys = ", ".join(f"`{key}`" for key in entry.pair.confounders)
-    also = f" The two differ in more than attention ({keys})." if keys else ""
+    baseline = comparison.entries[pair.baseline].summary
+    also = f" The two {confounded(pair, comparison.architectures)}." if pair.confounders else ""
     return (
-        f"**{question(model, entry.pair.baseline, dataset, architectures)} "
-        f"{ANSWERS[entry.pair.verdict]}:** "
-        f"{points(difference.mean)} points of test accuracy against its baseline "
-        f"`{baseline.model}` {interval(difference, signed=True)} with {seeds(entry)}, for "
-        f"{relative(entry.parameters, baseline.parameters, less='fewer')} parameters and "
-        f"{relative(entry.latency_ms, baseline.latency_ms)} latency.{also}"
+        f"**{question(model, pair.baseline, dataset, comparison.architectures)} "
+        f"{ANSWERS[pair.verdict]}:** "
+        f"{points(pair.difference.mean)} points of test accuracy against its baseline "
+        f"`{pair.baseline}` {interval(pair.difference, signed=True)} with {described}, for "
+        f"{relative(summary.parameters, baseline.parameters, less='fewer')} parameters and "
+        f"{relative(summary.latency_ms, baseline.latency_ms)} latency.{also}"
     )
 
 
@@ -49,17 +50,31 @@ def question(
     model: str, baseline: str, dataset: str, architectures: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """Return the question that a pair answers."""
-    attention = architectures[model].get("attention", "none")
-    if attention in ("none", architectures[baseline].get("attention", "none")):
+    attention, other = (architectures[name].get("attention", "none") for name in (model, baseline))
+    if attention in ("none", other):
         return f"Does `{model}` pay against `{baseline}` on {dataset}?"
-    name = ATTENTIONS.get(attention, f"{attention} attention")
-    return f"Does {name} pay for `{model}` on {dataset}?"
+    against = "" if other == "none" else f" against {ATTENTIONS[other]}"
+    return f"Does {ATTENTIONS[attention]} pay{against} for `{model}` on {dataset}?"
 
 
-def seeds(entry: Entry) -> str:
-    """Return such as ``3 seeds``."""
-    count = len(entry.accuracies)
-    return "1 seed" if count == 1 else f"{count} seeds"
+def confounded(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what is wrong with a pair, such as ``differ in more than attention (`hidden`)``.
+
+    What sets two networks of a library apart is not known here, so they only may.
+    """
+    keys = ", ".join(f"`{key}`" for key in pair.confounders)
+    both = (architectures[pair.model], architectures[pair.baseline])
+    by_name = all("name" in architecture for architecture in both)
+    may = "may " if by_name and set(pair.confounders) <= {"family", "name"} else ""
+    return f"{may}differ in more than attention ({keys})"
+
+
+def ensemble(of: Ensemble) -> str:
+    """Return such as ``ensemble: `cnn`, 3 seeds`` or ``ensemble: 4 architectures``."""
+    count = len(of.members)
+    return (
+        f"ensemble: `{of.model}`, {count} seeds" if of.model else f"ensemble: {count} architectures"
+    )
 
 
 def percent(value: float) -> str:

@@ -22,7 +22,7 @@ from pipeline.training.batches import plain_batches, to_device
 THROUGHPUT_REPEATS = 3
 
 
-def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:
+def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, out: Path) -> None:
     """Evaluate and write ``logits.npy``, ``metrics.json`` and ``timings.json``.
 
     The logits are computed in fp32, so that what is reported doesn't depend on what the hardware
@@ -31,6 +31,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Args:
         settings: all of params.yaml; `architectures`, `evaluate` and `compute` are used.
         model: a key of `settings.architectures`.
+        seed: of the training run, which says what its test split is where there are folds.
         weights: the ``model.safetensors`` of one training run.
         splits: the folder that the split stage wrote.
         out: the folder to write.
@@ -38,7 +39,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, settings.data.name)
+    dataset = arrays.read(splits, settings.data.name).for_run(seed)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)

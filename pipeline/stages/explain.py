@@ -52,7 +52,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, settings.data.name)
+    dataset = arrays.read(splits, settings.data.name).for_run(settings.seeds[0])
     rows = dataset.rows("test")
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,
@@ -83,13 +83,12 @@ def _images(
     folder: Path,
 ) -> dict[str, Any]:
     """Draw feature maps and heatmaps of the `chosen` test images; return what they show."""
-    picked = torch.from_numpy(chosen).to(test.labels.device)
-    part = Images(test.images[picked], test.labels[picked], test.mean, test.std)
+    part = test.subset(torch.from_numpy(chosen))
     inputs, _ = next(plain_batches(part, len(chosen)))
     layers = network.feature_layers()
     maps, logits = feature_maps(network, layers, inputs)
 
-    pictures = part.images.cpu().numpy()
+    pictures = part.pictures(slice(None)).cpu().numpy()
     true = [dataset.classes[label] for label in part.labels.tolist()]
     predicted = [dataset.classes[label] for label in logits.argmax(axis=1)]
     drawn = spread(list(layers), FEATURE_LAYERS)

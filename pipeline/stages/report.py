@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline import leftovers
@@ -15,8 +16,10 @@ from pipeline.files import whole
 from pipeline.machine import cores, cpu_name
 from pipeline.params import Settings
 from pipeline.progress import say
-from pipeline.reporting import comparison, provenance
 from pipeline.reporting import figures as drawing
+from pipeline.reporting import provenance, tables
+from pipeline.reporting.comparison import Comparison, Judgement, compare
+from pipeline.reporting.design import CROSS_VALIDATED, REPEATED
 from pipeline.reporting.render import Links, Provenance, render
 from pipeline.reporting.results import read_runs
 from pipeline.reporting.style import save
@@ -46,48 +49,43 @@ def run(
         InputError: if a stage's output is missing, torn, or not of these splits.
     """
     dataset = arrays.read(splits, settings.data.name)
-    labels = dataset.labels[dataset.rows("test")]
     runs = read_runs(
-        trained, evaluated, settings.architectures, settings.seeds, labels, dataset.fingerprint
+        trained,
+        evaluated,
+        settings.architectures,
+        _test_labels(dataset, settings.seeds),
+        dataset.fingerprint,
     )
     architectures = {
         name: architecture.model_dump() for name, architecture in settings.architectures.items()
     }
     baselines = {name: architecture["baseline"] for name, architecture in architectures.items()}
-    judgement = comparison.Judgement(**settings.report.model_dump())
-    entries = comparison.compare(runs, labels, architectures, judgement)
+    judged = settings.report
+    compared = compare(
+        runs,
+        architectures,
+        REPEATED if dataset.folds is None else CROSS_VALIDATED,
+        Judgement(judged.confidence, judged.resamples, judged.margin, judged.seed),
+        judged.ensembles,
+    )
     candidate = settings.model
 
     links = _links(figures, out, settings.architectures)
     with whole(out / "figures" / "comparison", "accuracy.png") as folder:
-        save(
-            drawing.draw_accuracies(entries, judgement.confidence, judgement.margin),
-            folder / "accuracy.png",
-        )
-        save(drawing.draw_learning_curves(runs, baselines), folder / "learning_curves.png")
-        save(
-            drawing.draw_confusion_matrices(runs, dataset.classes),
-            folder / "confusion_matrices.png",
-        )
-        rows = dataset.rows("train")
-        save(
-            drawing.draw_samples(
-                dataset.images, dataset.labels, rows, dataset.classes, judgement.seed
-            ),
-            folder / "samples.png",
-        )
+        _draw(compared, baselines, dataset, settings, folder)
     with whole(out / "tables", "comparison.csv") as folder:
-        _write_csv(comparison.comparison_table(entries), folder / "comparison.csv")
-        _write_csv(comparison.per_class_table(runs, dataset.classes), folder / "per_class.csv")
-        _write_csv(comparison.runs_table(runs), folder / "runs.csv")
+        _write_csv(tables.comparison_table(compared), folder / "comparison.csv")
+        per_class = tables.per_class_table(runs, dataset.classes, compared.design)
+        _write_csv(per_class, folder / "per_class.csv")
+        _write_csv(tables.runs_table(runs), folder / "runs.csv")
     with whole(out / "plots", "confusion.csv") as folder:
         # A control is drawn beside itself: DVC's plot needs both columns.
         control = baselines[candidate] or candidate
-        curves = comparison.learning_curves_table(runs[candidate], runs[control])
+        curves = tables.learning_curves_table(runs[candidate], runs[control])
         _write_csv(curves, folder / "learning_curves.csv")
-        predictions = comparison.predictions_table(runs[candidate], labels, dataset.classes)
+        predictions = tables.predictions_table(runs[candidate], dataset.classes)
         _write_csv(predictions, folder / "confusion.csv")
-    metrics = comparison.headline_metrics(entries[candidate])
+    metrics = tables.headline_metrics(compared.entries[candidate])
     _write_text(json.dumps(metrics, indent=2) + "\n", out / "metrics.json")
     sources = Provenance(
         commit=provenance.commit(params_path.resolve().parent),
@@ -96,7 +94,7 @@ def run(
         cores=cores(),
         params=params_path.read_text(encoding="utf-8"),
     )
-    text = render(candidate, runs, entries, architectures, judgement, dataset, links, sources)
+    text = render(candidate, compared, judged.ensembles, dataset, links, sources)
     _write_text(text, out / "report.md")
     left_over = leftovers.find(settings, trained, evaluated, figures)
     if left_over:
@@ -105,6 +103,36 @@ def run(
             "results, remove what is left over: python -m pipeline prune"
         )
     say(f"wrote {out / 'report.md'}")
+
+
+def _test_labels(dataset: arrays.Dataset, seeds: Sequence[int]) -> dict[int, np.ndarray]:
+    """Return for each seed the labels int64 (N,) of what its runs are tested on."""
+    of_runs = {seed: dataset.for_run(seed) for seed in seeds}
+    return {seed: of_run.labels[of_run.rows("test")] for seed, of_run in of_runs.items()}
+
+
+def _draw(
+    compared: Comparison,
+    baselines: Mapping[str, str | None],
+    dataset: arrays.Dataset,
+    settings: Settings,
+    folder: Path,
+) -> None:
+    """Draw the report's own figures into `folder`."""
+    runs, design = compared.runs, compared.design
+    training = dataset.for_run(settings.seeds[0]).rows("train")
+    drawn = {
+        "accuracy.png": drawing.draw_accuracies(compared),
+        "learning_curves.png": drawing.draw_learning_curves(
+            runs, baselines, design, settings.train.loss
+        ),
+        "confusion_matrices.png": drawing.draw_confusion_matrices(runs, dataset.classes, design),
+        "samples.png": drawing.draw_samples(
+            dataset.images, dataset.labels, training, dataset.classes, settings.report.seed
+        ),
+    }
+    for name, figure in drawn.items():
+        save(figure, folder / name)
 
 
 def _links(figures: Path, out: Path, models: Iterable[str]) -> Links:

@@ -1,7 +1,8 @@
-"""Images on the device, and the batches that are made of them there."""
+"""The images of a split, and the batches that are made of them on the device."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,38 +11,69 @@ import torch
 from torch import Tensor
 
 from pipeline.data.arrays import Dataset
-from pipeline.data.augmentation import Augmentation, augment, draw, normalise
+from pipeline.data.augmentation import Augmentation, augment, cutmix, draw, normalise
 from pipeline.training.randomness import generator
+
+LARGEST_SHARE_OF_GPU = 0.5  # of its free memory, for images
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Images:
-    """One split, resident on the device.
+    """One split of a data set.
 
     Attributes:
-        images: uint8 (N, H, W, C).
-        labels: int64 (N,).
+        images: uint8 (M, H, W, C). On a GPU the split's own images, if they fit there; otherwise
+            the whole file, mapped into memory, so that sets larger than the memory work and jobs on
+            one machine share what is read.
+        rows: int64 (N,), where the split's images stand in `images`; on the same device.
+        labels: int64 (N,), on the training device.
         mean: float32 (C,), of the training split, in [0, 1].
         std: float32 (C,).
+        num_classes: number of classes K.
     """
 
     images: Tensor
+    rows: Tensor
     labels: Tensor
     mean: Tensor
     std: Tensor
+    num_classes: int
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def pictures(self, positions: Tensor | slice) -> Tensor:
+        """Return uint8 (B, H, W, C) on the training device, for positions in the split."""
+        if isinstance(positions, Tensor):
+            positions = positions.to(self.rows.device)
+        return self.images[self.rows[positions]].to(self.labels.device)
+
+    def subset(self, positions: Tensor) -> Images:
+        """Return the images at some positions as a split of their own."""
+        return Images(
+            images=self.images,
+            rows=self.rows[positions.to(self.rows.device)],
+            labels=self.labels[positions.to(self.labels.device)],
+            mean=self.mean,
+            std=self.std,
+            num_classes=self.num_classes,
+        )
+
 
 def to_device(dataset: Dataset, split: str, device: torch.device) -> Images:
-    """Copy one split of `dataset` to `device`."""
+    """Make one split of `dataset` ready for `device`."""
     rows = dataset.rows(split)
+    images, positions = _mapped(dataset.images), torch.from_numpy(rows)
+    if _fits(dataset, len(rows), device):
+        images, positions = _copied(images, positions, device), torch.arange(len(rows)).to(device)
     return Images(
-        images=torch.from_numpy(np.ascontiguousarray(dataset.images[rows])).to(device),
+        images=images,
+        rows=positions,
         labels=torch.from_numpy(np.ascontiguousarray(dataset.labels[rows])).to(device),
         mean=torch.tensor(dataset.mean, dtype=torch.float32, device=device),
         std=torch.tensor(dataset.std, dtype=torch.float32, device=device),
+        num_classes=len(dataset.classes),
     )
 
 
@@ -54,19 +86,29 @@ def training_batches(
     for it.
 
     Yields:
-        images float32 (B, C, H, W), channels last, and labels int64 (B,).
+        images float32 (B, C, H, W), channels last, and targets: classes int64 (B,), or with CutMix
+        probabilities float32 (B, K).
     """
     count = len(data)
+    device = data.labels.device
     order = torch.randperm(count, generator=generator(seed, epoch, "order"))
-    order = order.to(data.labels.device)
-    draws = draw(augmentation, count, generator(seed, epoch, "augmentation"))
-    draws = draws.to(data.labels.device)
+    draws = draw(augmentation, count, generator(seed, epoch, "augmentation")).to(device)
     for start in range(0, count, batch_size):
-        rows = order[start : start + batch_size]
-        if len(rows) == 1 and count > 1:
+        positions = order[start : start + batch_size]
+        if len(positions) == 1 and count > 1:
             return
-        images = augment(data.images[rows], draws[start : start + batch_size])
-        yield normalise(images, data.mean, data.std), data.labels[rows]
+        drawn = draws[start : start + batch_size]
+        targets = data.labels[positions.to(device)]
+        images = augment(data.pictures(positions), drawn)
+        if augmentation.cutmix:
+            images, targets = cutmix(images, targets, data.num_classes, drawn)
+        yield normalise(images, data.mean, data.std), targets
+
+
+def steps_per_epoch(data: Images, batch_size: int) -> int:
+    """Return how many batches `training_batches` yields."""
+    steps, rest = divmod(len(data), batch_size)
+    return steps + (rest > 1 or len(data) == 1)
 
 
 def plain_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -76,6 +118,29 @@ def plain_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tenso
         images float32 (B, C, H, W), channels last, and labels int64 (B,).
     """
     for start in range(0, len(data), batch_size):
-        rows = slice(start, start + batch_size)
-        images = data.images[rows].permute(0, 3, 1, 2).float().div(255)
-        yield normalise(images, data.mean, data.std), data.labels[rows]
+        part = slice(start, start + batch_size)
+        images = data.pictures(part).permute(0, 3, 1, 2).float().div(255)
+        yield normalise(images, data.mean, data.std), data.labels[part]
+
+
+def _mapped(images: np.ndarray) -> Tensor:
+    """Return a tensor over the mapped file; nothing ever writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def _fits(dataset: Dataset, count: int, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return count * dataset.images[:1].nbytes <= LARGEST_SHARE_OF_GPU * free
+
+
+def _copied(images: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Copy some of the images to the device, not all of them at once through the host's memory."""
+    copied = images.new_empty((len(rows), *images.shape[1:]), device=device)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        copied[start : start + len(part)] = images[part].to(device)
+    return copied

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +18,26 @@ from pipeline.data.augmentation import Augmentation
 from pipeline.errors import StageError
 from pipeline.evaluation.prediction import Batches, predict
 from pipeline.params import Train
-from pipeline.training.batches import Images, plain_batches, training_batches
+from pipeline.training.batches import (
+    Images,
+    plain_batches,
+    steps_per_epoch,
+    training_batches,
+)
+from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
+from pipeline.training.losses import Loss, make_loss
 from pipeline.training.randomness import derive
-from pipeline.training.recipe import OPTIMIZERS, SCHEDULES, advance, make_loss
+from pipeline.training.recipe import OPTIMIZERS, Schedule, l1_penalty
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of history.csv. Losses in nats, accuracies in [0, 1], time in seconds."""
+    """One row of history.csv. Accuracies in [0, 1], time in seconds.
+
+    The training loss is the one that is minimised, without penalties; the validation loss is always
+    the cross entropy in nats. The learning rate is that of the first step.
+    """
 
     epoch: int
     train_loss: float
@@ -46,11 +59,54 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves: its epochs, the best of them, and the weights of that one."""
+    """What a run leaves: its epochs, the best of them, and the weights of that one.
+
+    Attributes:
+        history: all epochs, in order.
+        best: the one that validates best.
+        weights: the network's state dict after that one.
+        stopped_early: whether early stopping ended the run before its last epoch.
+    """
 
     history: tuple[Epoch, ...]
     best: Epoch
     weights: dict[str, Tensor]
+    stopped_early: bool
+
+
+@dataclass
+class _Run:
+    """A training under way: all that the next epoch depends on besides settings and seed."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    history: list[Epoch]
+    weights: dict[str, Tensor]
+
+    def add(self, epoch: Epoch) -> None:
+        """Note an epoch, and keep its weights if it is the best so far."""
+        if epoch.better_than(best_of(self.history)):
+            self.weights = copy.deepcopy(self.model.state_dict())
+        self.history.append(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.weights = state["weights"]
 
 
 def train(
@@ -60,10 +116,15 @@ def train(
     settings: Train,
     seed: int,
     hardware: Hardware,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int, int], None] = lambda _epoch, _images: None,
+    on_resume: Callable[[int], None] = lambda _: None,
 ) -> Trained:
     """Train `model` in place and return its history and best weights.
+
+    An interrupted run that goes on from a checkpoint ends with the same weights as one that was
+    never interrupted: every random draw is made anew from the seed and the epoch.
 
     Args:
         model: freshly initialised, on `hardware.device`.
@@ -72,31 +133,41 @@ def train(
         settings: the recipe.
         seed: of the order, the augmentation and the dropout.
         hardware: what `compute.prepare` chose.
+        checkpoints: where to go on from, and where to keep each epoch; None keeps nothing.
         on_epoch: called after each epoch.
         on_step: called after each step with the epoch and the number of images in it.
+        on_resume: called with the number of epochs that a checkpoint already has.
 
     Raises:
         StageError: if a loss is no longer a finite number.
+        InputError: if the recipe can't be followed: a loss of one's own that isn't found, or a
+            schedule of too few steps.
     """
-    optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
-    scheduler = SCHEDULES[settings.schedule](optimizer, settings)
     loss_function = make_loss(settings)
     augmentation = Augmentation(**settings.augmentation.model_dump())
-    history: list[Epoch] = []
-    best: Epoch | None = None
-    weights: dict[str, Tensor] = {}
+    optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
+    schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))
+    run = _Run(model, optimizer, schedule, [], {})
+    found = checkpoints.latest(hardware.device) if checkpoints else None
+    if found:
+        done, state = found
+        run.load_state_dict(state)
+        on_resume(done)
 
-    for number in range(1, settings.epochs + 1):
+    for number in range(len(run.history) + 1, settings.epochs + 1):
+        if _stops_early(run.history, settings.early_stopping):
+            break
         began = time.perf_counter()
         torch.manual_seed(derive(seed, number, "dropout"))
-        batches = training_batches(training, settings.batch_size, augmentation, seed, number)
         learning_rate = optimizer.param_groups[0]["lr"]
+        batches = training_batches(training, settings.batch_size, augmentation, seed, number)
         train_loss, train_accuracy = _learn(
-            model, batches, loss_function, optimizer, hardware, partial(on_step, number)
+            run, batches, loss_function, settings.l1, hardware, partial(on_step, number)
         )
         validation_loss, validation_accuracy = measure(
             model, plain_batches(validation, max(settings.batch_size, 256)), hardware
         )
+        schedule.after_epoch(number, validation_loss)
         epoch = Epoch(
             epoch=number,
             train_loss=train_loss,
@@ -107,43 +178,67 @@ def train(
             seconds=time.perf_counter() - began,
         )
         _refuse_nonsense(epoch)
-        history.append(epoch)
+        run.add(epoch)
+        on_epoch(epoch)
+        if checkpoints:
+            checkpoints.save(number, run.state_dict())
+
+    best = best_of(run.history)
+    assert best is not None
+    stopped_early = len(run.history) < settings.epochs
+    return Trained(tuple(run.history), best, run.weights, stopped_early)
+
+
+def best_of(history: list[Epoch]) -> Epoch | None:
+    """Return the epoch that validates best, the first of equals; None if there is none yet."""
+    best: Epoch | None = None
+    for epoch in history:
         if epoch.better_than(best):
             best = epoch
-            weights = copy.deepcopy(model.state_dict())
-        on_epoch(epoch)
-        advance(scheduler, validation_loss)
+    return best
 
-    assert best is not None
-    return Trained(tuple(history), best, weights)
+
+def _stops_early(history: list[Epoch], patience: int | None) -> bool:
+    """Tell whether more than `patience` epochs have passed since the least validation loss."""
+    if patience is None or not history:
+        return False
+    losses = [epoch.validation_loss for epoch in history]
+    return len(losses) - 1 - losses.index(min(losses)) > patience
 
 
 def _learn(
-    model: nn.Module,
+    run: _Run,
     batches: Batches,
-    loss_function: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    loss_function: Loss,
+    l1: float,
     hardware: Hardware,
     on_step: Callable[[int], None],
 ) -> tuple[float, float]:
     """Take one step for each batch; return the epoch's mean loss and accuracy."""
-    model.train()
+    run.model.train()
     total_loss = torch.zeros((), device=hardware.device, dtype=torch.float64)
     correct = torch.zeros((), device=hardware.device, dtype=torch.int64)
     count = 0
-    for images, labels in batches:
+    for images, targets in batches:
         with hardware.autocast():
-            logits = model(images)  # (B, K)
+            logits = run.model(images)  # (B, K)
         logits = logits.float()
-        loss = loss_function(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total_loss += loss.detach() * len(labels)
-        correct += (logits.argmax(1) == labels).sum()
-        count += len(labels)
-        on_step(len(labels))
+        loss = loss_function(logits, targets)
+        minimised = loss + l1 * l1_penalty(run.model) if l1 else loss
+        run.optimizer.zero_grad(set_to_none=True)
+        minimised.backward()
+        run.optimizer.step()
+        run.schedule.after_step()
+        total_loss += loss.detach() * len(targets)
+        correct += (logits.argmax(1) == classes_of(targets)).sum()
+        count += len(targets)
+        on_step(len(targets))
     return total_loss.item() / count, correct.item() / count
+
+
+def classes_of(targets: Tensor) -> Tensor:
+    """Return the class of each target, int64 (B,): of mixed labels the one of largest weight."""
+    return targets.argmax(1) if targets.dim() == 2 else targets
 
 
 def measure(model: nn.Module, batches: Batches, hardware: Hardware) -> tuple[float, float]:

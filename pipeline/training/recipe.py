@@ -1,16 +1,27 @@
-"""Optimiser, learning-rate schedule and loss, as params.yaml names them."""
+"""Optimiser, learning-rate schedule and penalty, as params.yaml names them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from torch import nn, optim
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
+from torch import Tensor, nn, optim
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
+from pipeline.errors import InputError
 from pipeline.params import Train
 
 Parameters = Iterable[nn.Parameter]
-Scheduler = LambdaLR | CosineAnnealingLR | ReduceLROnPlateau
+
+WARMUP_START = 0.01  # of the learning rate that the schedule begins with
 
 OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
     "adam": lambda parameters, train: optim.Adam(
@@ -28,23 +39,93 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
     ),
 }
 
-SCHEDULES: dict[str, Callable[[optim.Optimizer, Train], Scheduler]] = {
-    "fixed": lambda optimizer, _: LambdaLR(optimizer, lambda _: 1.0),
-    "plateau": lambda optimizer, train: ReduceLROnPlateau(
-        optimizer, factor=train.plateau.factor, patience=train.plateau.patience
-    ),
-    "cosine": lambda optimizer, train: CosineAnnealingLR(optimizer, T_max=train.epochs),
+
+def _fixed(optimizer: optim.Optimizer, train: Train, steps: int) -> LRScheduler:
+    return ConstantLR(optimizer, factor=1.0)
+
+
+def _cosine(optimizer: optim.Optimizer, train: Train, steps: int) -> LRScheduler:
+    return CosineAnnealingLR(optimizer, T_max=steps)
+
+
+def _one_cycle(optimizer: optim.Optimizer, train: Train, steps: int) -> LRScheduler:
+    pct_start = train.one_cycle.pct_start
+    if pct_start * steps <= 1:
+        raise InputError(
+            f"params.yaml: train.one_cycle.pct_start: {pct_start:g} of {steps} steps leaves none "
+            "in which the learning rate rises; raise it, or train.epochs"
+        )
+    return OneCycleLR(
+        optimizer,
+        max_lr=train.learning_rate,
+        total_steps=steps,
+        pct_start=pct_start,
+        div_factor=train.one_cycle.div_factor,
+        final_div_factor=train.one_cycle.final_div_factor,
+        cycle_momentum=False,
+    )
+
+
+# What happens step by step, given how many steps there are. The plateau looks at epochs instead.
+SCHEDULES: dict[str, Callable[[optim.Optimizer, Train, int], LRScheduler]] = {
+    "fixed": _fixed,
+    "plateau": _fixed,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
 }
 
 
-def make_loss(train: Train) -> nn.Module:
-    """Return the loss that is minimised: cross entropy, (B, K) logits and (B,) classes."""
-    return nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
+class Schedule:
+    """The learning rate: a linear warm-up, then what `train.schedule` names.
+
+    Args:
+        optimizer: whose learning rate is set.
+        train: the recipe.
+        steps_per_epoch: optimiser steps in an epoch.
+    """
+
+    def __init__(self, optimizer: optim.Optimizer, train: Train, steps_per_epoch: int) -> None:
+        self._warmup_epochs = train.warmup_epochs
+        warmup_steps = train.warmup_epochs * steps_per_epoch
+        steps = (train.epochs - train.warmup_epochs) * steps_per_epoch
+        self._by_step = SCHEDULES[train.schedule](optimizer, train, steps)
+        if warmup_steps:
+            rise = LinearLR(optimizer, WARMUP_START, total_iters=warmup_steps)
+            self._by_step = SequentialLR(optimizer, [rise, self._by_step], [warmup_steps])
+        self._plateau = (
+            ReduceLROnPlateau(
+                optimizer, factor=train.plateau.factor, patience=train.plateau.patience
+            )
+            if train.schedule == "plateau"
+            else None
+        )
+
+    def after_step(self) -> None:
+        """Move on by one step of the optimiser."""
+        self._by_step.step()
+
+    def after_epoch(self, epoch: int, validation_loss: float) -> None:
+        """Move on by one epoch, counted from 1."""
+        if self._plateau is not None and epoch > self._warmup_epochs:
+            self._plateau.step(validation_loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold; the learning rate itself is the optimiser's."""
+        plateau = self._plateau.state_dict() if self._plateau else None
+        return {"by_step": self._by_step.state_dict(), "plateau": plateau}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._by_step.load_state_dict(state["by_step"])
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state["plateau"])
 
 
-def advance(scheduler: Scheduler, validation_loss: float) -> None:
-    """Move the schedule on by one epoch."""
-    if isinstance(scheduler, ReduceLROnPlateau):
-        scheduler.step(validation_loss)
-    else:
-        scheduler.step()
+def l1_penalty(model: nn.Module) -> Tensor:
+    """Return the sum of the absolute weights of convolutions and linear layers, a scalar.
+
+    Biases and the scales of normalisation layers are left out: to pull these towards zero switches
+    channels off instead of keeping weights few.
+    """
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    return sum((weight.abs().sum() for weight in weights[1:]), weights[0].abs().sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,22 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.data import arrays
-from pipeline.data.arrays import Division
+from pipeline.data import arrays, writing
 from pipeline.data.collection import Collection, Rejected
+from pipeline.data.splitting import Division
 from pipeline.errors import InputError
 from pipeline.params import Data, Split
 from pipeline.stages import download, split
 
-FILES = ("dataset.json", "images.npy", "index.csv", "labels.npy", "rejected.csv")
+# those that are read come first
+FILES = (
+    "dataset.json",
+    "images.npy",
+    "index.csv",
+    "labels.npy",
+    "duplicates.csv",
+    "rejected.csv",
+)
 
 
 def some_images(count: int = 60, size: int = 8, channels: int = 3) -> Collection:
@@ -42,7 +51,7 @@ def thirds(count: int = 60) -> Division:
 def write(folder: Path, collection: Collection, **settings) -> arrays.Dataset:
     folder.mkdir(exist_ok=True)
     chosen = {"image_size": None, "normalisation": "training"} | settings
-    return arrays.write(folder, "pets", collection, thirds(len(collection.labels)), **chosen)
+    return writing.write(folder, "pets", collection, thirds(len(collection.labels)), **chosen)
 
 
 def sha256s(folder: Path) -> dict[str, str]:
@@ -50,6 +59,26 @@ def sha256s(folder: Path) -> dict[str, str]:
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.iterdir())
     }
+
+
+def digits_data() -> Data:
+    return Data(
+        name="digits",
+        path="unused",
+        image_size=None,
+        normalisation="training",
+        unusable_files="set_aside",
+    )
+
+
+def split_settings(validation_fraction: float) -> Split:
+    return Split(
+        seed=0,
+        validation_fraction=validation_fraction,
+        test_fraction=0.2,
+        folds=None,
+        max_per_class=None,
+    )
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -69,6 +98,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     with (tmp_path / "index.csv").open() as file:
         first = next(csv.DictReader(file))
     assert first == {"id": "100", "split": "train", "class": "cat", "origin": "batch:0"}
+    assert (dataset.folds, dataset.fold) == (None, None)
+    assert dataset.for_run(7) is dataset
 
 
 def test_mean_and_deviation_are_numpys_of_the_training_split(tmp_path: Path) -> None:
@@ -112,7 +143,7 @@ def test_images_are_resized_as_pillow_does(tmp_path: Path, size: int, channels: 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write(tmp_path / name, some_images(), image_size=16)
-    assert tuple(sha256s(tmp_path / "first")) == FILES
+    assert set(sha256s(tmp_path / "first")) == set(FILES)
     assert sha256s(tmp_path / "first") == sha256s(tmp_path / "second")
 
 
@@ -129,9 +160,31 @@ def test_a_missing_or_torn_file_is_named(tmp_path: Path, name: str) -> None:
         arrays.read(tmp_path)
 
 
+def test_a_large_set_is_measured_in_small_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = some_images()
+    whole = write(tmp_path / "whole", images, image_size=4)
+    monkeypatch.setattr(writing, "BYTES_AT_ONCE", 1)  # a piece then is a single image
+    pieces = write(tmp_path / "pieces", images, image_size=4)
+    assert np.array_equal(whole.images, pieces.images)
+    assert whole.fingerprint == pieces.fingerprint
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "a\rb", "a\r\nb", "ä"])
+def test_any_name_survives_in_the_tables(tmp_path: Path, name: str) -> None:
+    images = replace(some_images(), origins=[f"{name}{row}" for row in range(60)])
+    images = replace(images, classes=("cat", name), rejected=(Rejected(name, "torn"),))
+    dataset = write(tmp_path, images)
+    assert dataset.classes == ("cat", name)
+    for file, column, expected in (("index", "origin", f"{name}0"), ("rejected", "path", name)):
+        with (tmp_path / f"{file}.csv").open(encoding="utf-8", newline="") as table:
+            assert next(csv.DictReader(table))[column] == expected
+
+
 def test_both_stages_on_digits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    data = Data(name="digits", path="unused", image_size=None, normalisation="training")
-    settings = Split(seed=0, validation_fraction=0.1, test_fraction=0.2, max_per_class=None)
+    data = digits_data()
+    settings = split_settings(0.1)
     for name in ("first", "second"):
         download.run(data, tmp_path / name / "raw", tmp_path / "downloads")
         split.run(data, settings, tmp_path / name / "raw", tmp_path / name / "splits")
@@ -148,8 +201,8 @@ def test_both_stages_on_digits(tmp_path: Path, capfd: pytest.CaptureFixture[str]
 
 
 def test_a_failed_split_leaves_what_was_there(tmp_path: Path) -> None:
-    data = Data(name="digits", path="unused", image_size=None, normalisation="training")
-    settings = Split(seed=0, validation_fraction=0.001, test_fraction=0.2, max_per_class=None)
+    data = digits_data()
+    settings = split_settings(0.001)
     download.run(data, tmp_path / "raw", tmp_path / "downloads")
     (tmp_path / "splits").mkdir()
     (tmp_path / "splits" / "dataset.json").write_text("earlier")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from pipeline.data.augmentation import Augmentation, Draws, augment, draw, normalise
+from pipeline.data.augmentation import Augmentation, Draws, augment, cutmix, draw, normalise
 
 EVERYTHING = Augmentation(
     crop_padding=4,
@@ -208,3 +208,106 @@ def test_normalised_images_equal_torchvisions() -> None:
     mean, std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
     result = normalise(images, torch.tensor(mean), torch.tensor(std))
     torch.testing.assert_close(result, reference.normalize(images, mean, std))
+
+
+# --- random resized crop --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "channels"), [(32, 3), (31, 1)])
+def test_resized_crop_equals_torchvision(size: int, channels: int) -> None:
+    images = random_images(size=size, channels=channels)
+    draws = drawn(Augmentation(random_resized_crop=0.08))
+    result = augment(images, draws)
+    for position, image in enumerate(images.permute(0, 3, 1, 2).float()):
+        height, width = (
+            max(1, round(float(share[position]) * size))
+            for share in (draws.crop_height, draws.crop_width)
+        )
+        top = int(float(draws.crop_top[position]) * (size - height + 1))
+        left = int(float(draws.crop_left[position]) * (size - width + 1))
+        expected = reference.resized_crop(
+            image, top, left, height, width, [size, size], InterpolationMode.BILINEAR
+        )
+        assert torch.allclose(result[position], expected / 255, atol=1e-5)
+
+
+def test_resized_crops_have_the_area_and_proportions_that_were_asked_for() -> None:
+    draws = drawn(Augmentation(random_resized_crop=0.25), count=20_000)
+    area = draws.crop_height * draws.crop_width
+    ratio = draws.crop_width / draws.crop_height
+    assert 0.25 <= float(area.min()) < 0.26
+    assert 0.99 < float(area.max()) <= 1
+    assert float(ratio.min()) == pytest.approx(3 / 4, abs=0.01)
+    assert float(ratio.max()) == pytest.approx(4 / 3, abs=0.01)
+    # the smallest are never too high or too wide, so their areas stay uniform
+    smallest = area[area < 0.5]
+    assert float(smallest.mean()) == pytest.approx(0.375, abs=0.005)
+
+
+def test_resized_crop_is_flipped_and_turned_after_it_is_cropped() -> None:
+    images = random_images()
+    draws = drawn(Augmentation(random_resized_crop=0.3, horizontal_flip=1.0))
+    flipped = augment(images, draws)
+    plain = augment(images, replace(draws, flip=None))
+    assert torch.equal(flipped, reference.horizontal_flip(plain))
+
+
+# --- CutMix ---------------------------------------------------------------------------------------
+
+
+def numbered(count: int, size: int = 32) -> Tensor:
+    """Images float32 (B, 3, H, W), each filled with its own number."""
+    return torch.arange(count).float().view(-1, 1, 1, 1).expand(-1, 3, size, size).contiguous()
+
+
+def test_cutmix_weights_sum_to_one_and_match_the_pasted_area() -> None:
+    count = 64
+    draws = drawn(Augmentation(cutmix=1.0))
+    mixed, targets = cutmix(numbered(count), torch.arange(count), count, draws)
+    assert torch.allclose(targets.sum(1), torch.ones(count))
+    for position in range(count):
+        shown, pixels = mixed[position, 0].unique(return_counts=True)
+        share = dict(zip(shown.long().tolist(), (pixels / 32**2).tolist(), strict=True))
+        named = targets[position].nonzero()[:, 0].tolist()
+        weights = {k: float(targets[position, k]) for k in named}
+        assert weights == pytest.approx(share)
+        assert set(share) <= {position, position ^ 1}
+
+
+def test_cutmix_patch_is_one_rectangle_in_the_same_place_of_all_channels() -> None:
+    mixed, _ = cutmix(numbered(64), torch.arange(64), 64, drawn(Augmentation(cutmix=1.0)))
+    for position, image in enumerate(mixed):
+        pasted = image[0] != position
+        rows, columns = pasted.any(1), pasted.any(0)
+        assert torch.equal(pasted, rows[:, None] & columns[None, :])
+        for flags in (rows, columns):
+            assert int(flags.int().diff().abs().sum()) <= 2
+        assert all(torch.equal(image[0], channel) for channel in image)
+
+
+def test_cutmix_comes_as_often_as_asked_and_covers_the_area_of_its_definition() -> None:
+    count = 20_000
+    draws = drawn(Augmentation(cutmix=0.3), count)
+    assert float((draws.patch > 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    patched = draws.patch[draws.patch > 0]
+    assert float(patched.mean()) == pytest.approx(0.5, abs=0.01)  # alpha 1: uniform
+    assert float(patched.std()) == pytest.approx(12**-0.5, abs=0.01)
+
+
+def test_odd_image_and_batches_without_patches_stay_as_they_are() -> None:
+    images, labels = numbered(5), torch.tensor([0, 1, 2, 0, 1])
+    mixed, targets = cutmix(images, labels, 3, drawn(Augmentation(cutmix=1.0), count=5))
+    assert torch.equal(mixed[4], images[4])
+    assert torch.equal(targets[4], torch.eye(3)[1])
+    unmixed, one_hot = cutmix(images, labels, 3, drawn(Augmentation(), count=5))
+    assert torch.equal(unmixed, images)
+    assert torch.equal(one_hot, torch.eye(3)[labels])
+
+
+def test_every_new_step_leaves_the_draws_of_the_others_as_they_were() -> None:
+    alone = drawn(Augmentation(cutmix=0.5))
+    together = drawn(replace(EVERYTHING, random_resized_crop=0.1, cutmix=0.5))
+    for name in ("patch", "patch_row", "patch_column"):
+        assert torch.equal(getattr(alone, name), getattr(together, name))
+    assert torch.equal(drawn(EVERYTHING).angle, together.angle)
+    assert torch.equal(drawn(Augmentation(random_resized_crop=0.1)).crop_top, together.crop_top)

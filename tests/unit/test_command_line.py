@@ -192,3 +192,18 @@ def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+# --- what is left over ----------------------------------------------------------------------------
+
+
+def test_unfinished_trainings_are_listed_and_pruned(folder: Path) -> None:
+    begun = folder / ".cache" / "checkpoints" / "cnn-0-0123456789abcdef"
+    begun.mkdir(parents=True)
+    (begun / "epoch-000001.pt").write_bytes(b"")
+    asked = run("prune", cwd=folder)
+    assert ".cache/checkpoints/cnn-0-0123456789abcdef: a training that was not" in asked.stdout
+    assert begun.exists()
+    assert run("prune", "--yes", cwd=folder).returncode == 0
+    assert not begun.exists()
+    assert "nothing is left over" in run("prune", cwd=folder).stdout

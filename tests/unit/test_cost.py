@@ -69,6 +69,40 @@ def test_macs_are_half_of_pytorchs_count_of_floating_point_operations(
     assert cost.macs(model, 40) == counter.get_total_flops() // 2
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"family": "cnn", "attention": "cbam", "pooling": "strided_conv", "groups": 4},
+        {"family": "cnn", "attention": "spatial", "pooling": "dilated_conv", "stride": 2},
+        {"family": "cnn", "normalisation": "group", "head": "global_average", "dilation": 2},
+        {"family": "cnn", "attention": "self_attention"},
+        {"family": "torchvision", "name": "mobilenet_v3_small", "small_inputs": True},
+        {"family": "torchvision", "name": "vit_b_32", "small_inputs": False},
+        {"family": "torchvision", "name": "swin_t", "small_inputs": False},
+        {"family": "timm", "name": "seresnet18", "small_inputs": True},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_macs_of_weights_are_half_of_pytorchs_count(settings: dict[str, object]) -> None:
+    model = build(settings, 7, 32, 3).eval()
+    images = torch.zeros(1, 3, 32, 32)
+    # with gradients: without, PyTorch counts no transformer that it has a fused kernel for
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    operations = counter.get_flop_counts()["Global"]
+    aten = torch.ops.aten
+    weighted = (aten.convolution, aten.mm, aten.addmm)
+    assert cost.macs(model, 32) == sum(operations.get(name, 0) for name in weighted) // 2
+
+
+def test_macs_of_self_attention_are_its_four_linears_at_every_position() -> None:
+    settings = {"family": "cnn", "channels": [8, 16], "hidden": 4}
+    plain = build(settings, 10, 16)
+    attentive = build({**settings, "attention": "self_attention"}, 10, 16)
+    extra = 4 * (8**2 * 16**2 + 16**2 * 8**2)
+    assert cost.macs(attentive, 16) - cost.macs(plain, 16) == extra
+
+
 def test_macs_follow_image_size_and_channels() -> None:
     model = build({"family": "cnn", "channels": [8], "hidden": 4}, 10, 28, in_channels=1)
     assert cost.macs(model, 28, 1) == 9 * 8 * 28**2 + 8 * 14**2 * 4 + 4 * 10

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import InputError
-from pipeline.models import FAMILIES, build
+from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS, ChannelAttention
-from pipeline.models.layers import ACTIVATIONS, Classifier
+from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Classifier
 
 CNN = {"family": "cnn", "channels": [32, 64, 128], "kernel_size": 3, "hidden": 512, "dropout": 0.5}
 DENSENET = {"family": "densenet", "growth_rate": 12, "num_init_features": 24, "compression": 0.5}
@@ -226,7 +226,7 @@ def test_cnn_takes_any_number_of_blocks(channels: list[int], kernel_size: int) -
 
 @pytest.mark.parametrize("attention", list(ATTENTIONS))
 @pytest.mark.parametrize("in_channels", [1, 3])
-@pytest.mark.parametrize("image_size", [8, 16, 28, 32, 33, 64, 224])
+@pytest.mark.parametrize("image_size", [8, 16, 28, 33, 64])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -430,13 +430,26 @@ def trained_state(
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("attention", list(ATTENTIONS))
+@pytest.mark.parametrize(
+    ("attention", "normalisation"),
+    [
+        *((attention, "batch") for attention in ATTENTIONS),
+        *(("none", normalisation) for normalisation in NORMALISATIONS if normalisation != "batch"),
+    ],
+)
 @pytest.mark.parametrize("drop_rate", [0.0, 0.2])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_efficient_mode_changes_nothing_but_memory(
-    precision: torch.dtype, drop_rate: float, attention: str, training: bool
+    precision: torch.dtype, drop_rate: float, attention: str, normalisation: str, training: bool
 ) -> None:
-    settings = {**TINY_DENSENET, "drop_rate": drop_rate, "attention": attention}
+    settings = {
+        **TINY_DENSENET,
+        "drop_rate": drop_rate,
+        "attention": attention,
+        "normalisation": normalisation,
+        "norm_groups": 2,
+        "activation": "mish",
+    }
     torch.manual_seed(6)
     plain = build(settings, 10, 16).train(training)
     efficient = build({**settings, "efficient": True}, 10, 16).train(training)
@@ -447,9 +460,10 @@ def test_efficient_mode_changes_nothing_but_memory(
     assert result.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(result[name], tensor, rtol=0, atol=0, msg=name)
-    steps = 3 if training else 0
-    assert result["block1.layer1.norm1.num_batches_tracked"] == steps
-    assert bool(result["block1.layer1.norm1.running_mean"].any()) is training
+    if normalisation == "batch":
+        steps = 3 if training else 0
+        assert result["block1.layer1.norm1.num_batches_tracked"] == steps
+        assert bool(result["block1.layer1.norm1.running_mean"].any()) is training
     assert all(module.training is training for module in efficient.modules())
 
 
@@ -484,11 +498,6 @@ def test_efficient_mode_survives_a_switch_to_eval_before_the_backward_pass() -> 
     for ours, expected in zip(efficient.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, expected.grad, rtol=0, atol=0)
     assert not any(module.training for module in efficient.modules())
-
-
-def test_every_family_is_a_classifier() -> None:
-    for family in FAMILIES:
-        assert isinstance(build({"family": family}, 10, 32), Classifier)
 
 
 def test_dense_layer_drops_after_attention_and_only_in_training() -> None:

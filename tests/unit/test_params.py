@@ -62,8 +62,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "architectures.cnn.family",
             "densnet",
-            "params.yaml: architectures.cnn.family: 'densnet' is not one of cnn, densenet "
-            "(did you mean 'densenet'?)",
+            "params.yaml: architectures.cnn.family: 'densnet' is not one of cnn, densenet, "
+            "torchvision, timm (did you mean 'densenet'?)",
         ),
         (
             "architectures.ca_cnn.baseline",
@@ -83,6 +83,18 @@ def changed(path: str, value: object) -> dict[str, Any]:
             "cifar-10",
             "params.yaml: data.name: 'cifar-10' is not one of digits, cifar10, cifar100, "
             "fashion_mnist, image_folder (did you mean 'cifar10'?)",
+        ),
+        (
+            "train.loss",
+            "cross_entrpy",
+            "params.yaml: train.loss: 'cross_entrpy' is not one of cross_entropy, mse "
+            "(did you mean 'cross_entropy'?), nor the dotted path of a function, such as "
+            "pipeline.training.losses.focal",
+        ),
+        (
+            "report.ensembles",
+            ["folds"],
+            "params.yaml: report.ensembles.0: 'folds' is not one of seeds, architectures",
         ),
         (
             "seeds",

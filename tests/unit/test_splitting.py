@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.data.arrays import SPLITS, Division
+from pipeline.data.arrays import SPLITS
 from pipeline.data.collection import Collection
-from pipeline.data.splitting import divide
+from pipeline.data.splitting import Division, divide
 from pipeline.errors import InputError
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from pipeline import models
 from pipeline.data.arrays import Dataset
@@ -18,11 +17,17 @@ from pipeline.data.augmentation import Augmentation
 from pipeline.errors import InputError, StageError
 from pipeline.params import Compute, Train, load
 from pipeline.training import compute
-from pipeline.training.batches import Images, plain_batches, to_device, training_batches
+from pipeline.training.batches import (
+    Images,
+    plain_batches,
+    steps_per_epoch,
+    to_device,
+    training_batches,
+)
 from pipeline.training.compute import Hardware
 from pipeline.training.loop import Epoch, measure, train
 from pipeline.training.randomness import derive, generator
-from pipeline.training.recipe import OPTIMIZERS
+from pipeline.training.recipe import OPTIMIZERS, l1_penalty
 from pipeline.training.weights import load_weights, save_weights
 
 SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
@@ -97,7 +102,7 @@ def counted(count: int) -> Images:
     """Images that carry their own number in every pixel and as their label."""
     numbers = torch.arange(count)
     pixels = numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 4, 4, 1).contiguous()
-    return Images(pixels, numbers, torch.zeros(1), torch.ones(1))
+    return Images(pixels, numbers, numbers, torch.zeros(1), torch.ones(1), num_classes=count)
 
 
 def order_of(count: int, epoch: int, seed: int = 0) -> list[int]:
@@ -122,6 +127,32 @@ def test_last_batch_of_a_single_image_is_left_out() -> None:
     # batch norm can't be trained on one image where its maps have one pixel
     assert len(order_of(49, epoch=1)) == 48
     assert len(order_of(50, epoch=1)) == 50
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 18, 49, 50])
+def test_steps_are_counted_as_they_are_taken(count: int) -> None:
+    taken = list(training_batches(counted(count), 16, PLAIN, 0, 1))
+    assert steps_per_epoch(counted(count), 16) == len(taken)
+
+
+def test_images_on_the_cpu_are_mapped_and_not_copied(tmp_path: Path, dataset: Dataset) -> None:
+    np.save(tmp_path / "images.npy", dataset.images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    on_disk = dataclasses.replace(dataset, images=mapped)
+    data = to_device(on_disk, "validation", torch.device("cpu"))
+    assert data.images.data_ptr() == mapped.ctypes.data
+    expected = dataset.images[dataset.rows("validation")]
+    assert np.array_equal(data.pictures(slice(None)).numpy(), expected)
+    part = data.subset(torch.tensor([5, 2]))
+    assert np.array_equal(part.pictures(torch.tensor([1, 0])).numpy(), expected[[2, 5]])
+    assert part.labels.tolist() == dataset.labels[dataset.rows("validation")][[5, 2]].tolist()
+
+
+def test_cutmix_labels_reach_the_loop_as_probabilities() -> None:
+    batches = training_batches(counted(48), 16, Augmentation(cutmix=1.0), 0, 1)
+    for _, targets in batches:
+        assert targets.shape == (16, 48)
+        assert torch.allclose(targets.sum(1), torch.ones(16))
 
 
 def test_plain_batches_are_normalised_and_in_order() -> None:
@@ -182,30 +213,6 @@ def test_training_learns_what_can_be_seen(dataset: Dataset) -> None:
     validation = to_device(dataset, "validation", torch.device("cpu"))
     settings = recipe(epochs=15, learning_rate=0.01, augmentation=without_augmentation())
     assert train(network(), training, validation, settings, 0, CPU).best.validation_accuracy > 0.95
-
-
-def test_learning_rates_are_those_of_pytorchs_schedules(dataset: Dataset) -> None:
-    training = to_device(dataset, "train", torch.device("cpu"))
-    validation = to_device(dataset, "validation", torch.device("cpu"))
-    for schedule in ("plateau", "cosine"):
-        settings = recipe(
-            epochs=8, schedule=schedule, learning_rate=0.1, plateau={"factor": 0.5, "patience": 0}
-        )
-        history = train(network(), training, validation, settings, 0, CPU).history
-        optimizer = torch.optim.Adam(nn.Linear(1, 1).parameters(), lr=0.1)
-        reference = (
-            ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
-            if schedule == "plateau"
-            else CosineAnnealingLR(optimizer, T_max=8)
-        )
-        for epoch in history:
-            assert epoch.learning_rate == optimizer.param_groups[0]["lr"]
-            optimizer.step()
-            if isinstance(reference, ReduceLROnPlateau):
-                reference.step(epoch.validation_loss)
-            else:
-                reference.step()
-        assert history[-1].learning_rate < 0.1
 
 
 def epoch(number: int, accuracy: float, loss: float) -> Epoch:
@@ -273,6 +280,47 @@ def test_validation_loss_is_not_smoothed(dataset: Dataset) -> None:
     kept.load_state_dict(result.weights)
     loss, _ = measure(kept, plain_batches(validation, 256), CPU)
     assert result.best.validation_loss == pytest.approx(loss, rel=1e-6)
+
+
+def test_early_stopping_waits_for_its_patience_and_keeps_the_best(dataset: Dataset) -> None:
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+    # what is learnt is wrong for this validation split, so its loss rises from the start
+    validation = dataclasses.replace(validation, labels=(validation.labels + 1) % 3)
+    settings = recipe(epochs=30, learning_rate=0.01, schedule="fixed", early_stopping=2)
+    result = train(network(), training, validation, settings, 0, CPU)
+    losses = [epoch.validation_loss for epoch in result.history]
+    least = losses.index(min(losses))
+    assert result.stopped_early
+    assert len(losses) == least + 1 + 3 < 30  # the third epoch without a better one is the last
+    whole = train(
+        network(), training, validation, recipe(epochs=len(losses), learning_rate=0.01), 0, CPU
+    )
+    assert not whole.stopped_early
+    assert equal(whole.weights, result.weights)
+
+
+def test_l1_penalty_makes_weights_small_and_is_not_in_the_reported_loss(dataset: Dataset) -> None:
+    training = to_device(dataset, "train", torch.device("cpu"))
+    validation = to_device(dataset, "validation", torch.device("cpu"))
+
+    def size_and_loss(l1: float) -> tuple[float, float]:
+        settings = recipe(l1=l1, epochs=1, batch_size=60, learning_rate=1e-3)
+        model = network()
+        first = train(model, training, validation, settings, 0, CPU).history[0].train_loss
+        return l1_penalty(model).item(), first
+
+    (plain, loss), (penalised, penalised_loss) = size_and_loss(0.0), size_and_loss(1.0)
+    assert penalised < plain
+    assert penalised_loss == loss  # of the one step, before it is taken
+
+
+def test_l1_penalty_is_the_sum_of_absolute_weights_without_biases_and_norms() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(-3.0)
+    assert float(l1_penalty(model)) == 3 * (2 + 2)
 
 
 # --- hardware -------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""What becomes of the files that can't be used."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from pipeline.data.collection import Collection, Rejected
+from pipeline.data.tables import printable
+from pipeline.errors import InputError
+from pipeline.progress import say
+
+
+def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) -> None:
+    """Stop where files can't be used and `unusable_files` says so, or a class has none left.
+
+    Raises:
+        InputError: in these two cases. Each file in question is said first, with its reason.
+    """
+    if collection.rejected and unusable_files == "stop":
+        _say(collection.rejected)
+        raise InputError(
+            f"params.yaml: data.unusable_files: 'stop', and {_files(len(collection.rejected))} "
+            "can't be used (listed above); mend or remove them, or choose 'set_aside'"
+        )
+    counts = np.bincount(collection.labels, minlength=len(collection.classes))
+    for label in np.flatnonzero(counts == 0):
+        name = collection.classes[label]
+        of_class = [file for file in collection.rejected if file.path.startswith(f"{name}/")]
+        _say(of_class)
+        raise InputError(
+            f"params.yaml: data.path: class '{printable(name)}' has no usable image "
+            f"({_files(len(of_class))} can't be used, listed above); add images or remove the "
+            "sub-folder"
+        )
+
+
+def _say(rejected: tuple[Rejected, ...] | list[Rejected]) -> None:
+    for file in rejected:
+        say(f"{printable(file.path)}: {file.reason}")
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

@@ -1,0 +1,244 @@
+"""Writing the divided images as `pipeline.data.arrays` reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data import duplicates
+from pipeline.data.arrays import (
+    DESCRIPTION,
+    DUPLICATES,
+    IMAGES,
+    INDEX,
+    LABELS,
+    REJECTED,
+    SPLITS,
+    Dataset,
+    count,
+    read,
+    run_columns,
+)
+from pipeline.data.collection import Collection
+from pipeline.data.splitting import Division
+from pipeline.data.tables import write_csv
+from pipeline.errors import InputError
+from pipeline.machine import cores
+from pipeline.progress import track
+
+BYTES_AT_ONCE = 1 << 22  # of pixels; what is made of them in between takes several times as much
+DIGITS_OF_STATISTICS = 8
+
+# mean and std of ImageNet's training images, the convention of networks trained on it
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def write(
+    folder: Path,
+    name: str,
+    collection: Collection,
+    division: Division,
+    *,
+    image_size: int | None,
+    normalisation: Literal["training", "imagenet"],
+) -> Dataset:
+    """Write the divided images of a collection; the same input gives the same bytes.
+
+    Args:
+        folder: an existing folder.
+        name: of the source.
+        collection: the source's images.
+        division: which of them are used, and for what.
+        image_size: height and width to resize to, None to keep the collection's.
+        normalisation: whose mean and standard deviation to use.
+
+    Returns:
+        What was written, as `arrays.read` gives it.
+
+    Raises:
+        InputError: if ImageNet's mean and deviation are wanted for images that aren't RGB.
+    """
+    channels = collection.images.shape[-1]
+    if normalisation == "imagenet" and channels != len(IMAGENET[0]):
+        raise InputError(
+            f"params.yaml: data.normalisation: 'imagenet' is for RGB images, but those of {name} "
+            f"have {channels} channel; use 'training'"
+        )
+    labels = collection.labels[division.rows]
+    _write_images(folder / IMAGES, collection.images, division.rows, image_size)
+    np.save(folder / LABELS, labels.astype(np.int64))
+    written = np.load(folder / IMAGES, mmap_mode="r")
+    groups = duplicates.find(written)
+    _write_index(folder / INDEX, collection, division)
+    _write_duplicates(folder / DUPLICATES, groups, collection, division)
+    write_csv(
+        folder / REJECTED,
+        ("path", "reason"),
+        ((rejected.path, rejected.reason) for rejected in collection.rejected),
+    )
+    if normalisation == "imagenet":
+        mean, std = (
+            np.broadcast_to(values, (*division.split.shape[1:], channels)) for values in IMAGENET
+        )
+    else:
+        mean, std = _training_statistics(written, division)
+    description = {
+        "name": name,
+        "classes": list(collection.classes),
+        "image_size": int(written.shape[1]),
+        "channels": int(written.shape[-1]),
+        "normalisation": normalisation,
+        "folds": None if division.fold is None else division.split.shape[1],
+        "mean": _rounded(mean),
+        "std": _rounded(std),
+        "counts": _counts(division, labels, collection.classes),
+        "rejected": len(collection.rejected),
+        "duplicates": asdict(duplicates.summarise(groups, labels, division)),
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+    return read(folder)
+
+
+def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and population standard deviation of each channel, in units of [0, 1].
+
+    Both come from exact integer counts of the 256 values, so neither depends on the order of the
+    images or on how many are read at once.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        rows: the rows to measure.
+
+    Returns:
+        Two float64 (C,). A channel that never varies has a deviation of 1, so that one may divide.
+    """
+    return _moments(_histogram(images, rows))
+
+
+def _training_statistics(images: np.ndarray, division: Division) -> tuple[np.ndarray, np.ndarray]:
+    """Return `channel_statistics` of the training split; with folds (folds, C), of each run's."""
+    training = division.split == SPLITS[0]
+    if division.fold is None:
+        return channel_statistics(images, np.flatnonzero(training))
+    # a run trains on most images: counting all once and then each run's others reads fewer
+    everything = _histogram(images, np.arange(len(images)))
+    runs = [_moments(everything - _histogram(images, np.flatnonzero(~run))) for run in training.T]
+    return np.stack([mean for mean, _ in runs]), np.stack([std for _, std in runs])
+
+
+def _histogram(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Count the pixels of each value in some images, int64 (C, 256)."""
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), np.int64)
+    for piece in _pieces(rows, images[0].nbytes):
+        pixels = images[piece]
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+    return counts
+
+
+def _moments(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of values in [0, 1] that were counted, (C, 256)."""
+    values = np.arange(256) / 255.0
+    weights = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = weights @ values
+    std = np.sqrt((weights * (values - mean[:, np.newaxis]) ** 2).sum(axis=1))
+    return mean, np.where(std > 0, std, 1.0)
+
+
+def _rounded(values: np.ndarray) -> list[float] | list[list[float]]:
+    rounded = [round(float(value), DIGITS_OF_STATISTICS) for value in values.ravel()]
+    return np.reshape(rounded, values.shape).tolist()
+
+
+def _counts(
+    division: Division, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    if division.fold is None:
+        return count(division.split, labels, SPLITS, classes)
+    names = [f"fold {run}" for run in range(division.split.shape[1])]
+    return count(np.array(names)[division.fold], labels, names, classes)
+
+
+def _write_index(path: Path, collection: Collection, division: Division) -> None:
+    if division.fold is None:
+        columns, values = ["split"], division.split[:, np.newaxis]
+    else:
+        columns = ["fold", *run_columns(division.split.shape[1])]
+        values = np.column_stack([division.fold.astype(str), division.split])
+    write_csv(
+        path,
+        ("id", *columns, "class", "origin"),
+        (
+            (int(collection.ids[row]), *given, *_class_and_origin(collection, row))
+            for row, given in zip(division.rows, values, strict=True)
+        ),
+    )
+
+
+def _write_duplicates(
+    path: Path, groups: Sequence[np.ndarray], collection: Collection, division: Division
+) -> None:
+    places = division.places
+    write_csv(
+        path,
+        ("group", "id", "split", "class", "origin"),
+        (
+            (
+                number,
+                int(collection.ids[row]),
+                places[position],
+                *_class_and_origin(collection, row),
+            )
+            for number, group in enumerate(groups, start=1)
+            for position, row in zip(group, division.rows[group], strict=True)
+        ),
+    )
+
+
+def _class_and_origin(collection: Collection, row: int) -> tuple[str, str]:
+    return collection.classes[collection.labels[row]], collection.origins[row]
+
+
+def _write_images(path: Path, images: np.ndarray, rows: np.ndarray, image_size: int | None) -> None:
+    """Copy the rows to a file, resized where `image_size` is another size, a piece at a time."""
+    _, height, width, channels = images.shape
+    size = (height, width) if image_size is None else (image_size, image_size)
+    resizes = size != (height, width)
+    target = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(len(rows), *size, channels)
+    )
+    start = 0
+    pieces = list(_pieces(rows, max(images[0].nbytes, target[0].nbytes)))
+    with ThreadPoolExecutor(max_workers=cores()) as threads:
+        for piece in track(pieces, "writing images"):
+            pixels = images[piece]
+            if resizes:
+                pixels = np.stack(list(threads.map(_resized, pixels, [size] * len(pixels))))
+            target[start : start + len(pixels)] = pixels
+            start += len(pixels)
+    target.flush()
+
+
+def _pieces(rows: np.ndarray, bytes_per_row: int) -> Iterator[np.ndarray]:
+    """Yield the rows in pieces of at most `BYTES_AT_ONCE` of pixels, but at least one row."""
+    length = max(1, BYTES_AT_ONCE // bytes_per_row)
+    for start in range(0, len(rows), length):
+        yield rows[start : start + length]
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 (H, W, C) bilinearly, averaging where it shrinks."""
+    height, width = size
+    grey = image.shape[-1] == 1
+    picture = Image.fromarray(image[..., 0] if grey else image)
+    resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return resized[..., np.newaxis] if grey else resized

@@ -1,0 +1,393 @@
+"""Any classifier of torchvision or timm by its name, with random weights.
+
+Both libraries' networks are made for photographs of some 224 pixels. `small_inputs` adapts the stem
+of a convolutional network to small images, as He et al., "Deep Residual Learning for Image
+Recognition", https://arxiv.org/abs/1512.03385, section 4.2, do for CIFAR-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError, suggestion
+from pipeline.models.attention import ChannelAttention
+from pipeline.models.layers import Classifier
+
+MOST_FEATURE_LAYERS = 6
+MOST_STEM_CONVOLUTIONS = 3  # before the stem's pool: some stems are three 3x3 instead of one 7x7
+SIZES = range(32, 513, 32)  # in pixels: what to propose where images are too small
+
+Constructor = Callable[[int], nn.Module]  # takes the images' size in pixels
+
+
+class LibraryClassifier(Classifier):
+    """A library's network behind this project's interface.
+
+    Args:
+        network: maps (B, C, H, W) to logits (B, K).
+        layers: the names of its modules that are worth looking at, shallow to deep.
+    """
+
+    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = tuple(layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, K)."""
+        return self.network(images)
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """Return the first convolution, then the last module of each map size; six at most.
+
+        They have the library's names, such as conv1, layer1, ..., layer4 of a ResNet.
+        """
+        return {name: self.network.get_submodule(name) for name in self.layers}
+
+    def attention_layers(self) -> dict[str, ChannelAttention]:
+        """Return nothing: the library's attention modules don't tell their weights."""
+        return {}
+
+
+def torchvision_classifier(
+    num_classes: int,
+    image_size: int,
+    in_channels: int = 3,
+    *,
+    name: str,
+    small_inputs: bool = False,
+) -> LibraryClassifier:
+    """Return a classifier of torchvision with random weights.
+
+    Args:
+        num_classes: number of classes K.
+        image_size: height and width of the images in pixels.
+        in_channels: channels of the images.
+        name: one of ``torchvision.models.list_models(module=torchvision.models)``.
+        small_inputs: make the first convolution 3x3 with stride 1, without the pool after it.
+
+    Raises:
+        InputError: if there is no such network, it doesn't take images of this size, or it has no
+            stem to adapt.
+    """
+    from torchvision import models  # takes seconds, and most runs don't need it
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise _unknown(name, names, "torchvision", "list_models(module=torchvision.models)")
+
+    def make(size: int) -> nn.Module:
+        arguments = _torchvision_arguments(name, size)
+        network = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+        if in_channels != 3:
+            _replace_stem(network, in_channels)
+        return network
+
+    return _classifier(make, name, num_classes, image_size, in_channels, small_inputs)
+
+
+def timm_classifier(
+    num_classes: int,
+    image_size: int,
+    in_channels: int = 3,
+    *,
+    name: str,
+    small_inputs: bool = False,
+) -> LibraryClassifier:
+    """Return a classifier of timm with random weights.
+
+    Args:
+        num_classes: number of classes K.
+        image_size: height and width of the images in pixels.
+        in_channels: channels of the images.
+        name: one of ``timm.list_models()``.
+        small_inputs: make the first convolution 3x3 with stride 1, without the pool after it.
+
+    Raises:
+        InputError: if timm is not installed, there is no such network, it doesn't take images of
+            this size, or it has no stem to adapt.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise InputError(
+            "architectures: family: 'timm' needs a package that is not installed here: "
+            "pip install timm"
+        ) from None
+
+    names = timm.list_models()
+    if name not in names:
+        raise _unknown(name, names, "timm", "list_models()")
+    configuration = timm.get_pretrained_cfg(name)
+    sized = configuration is not None and configuration.fixed_input_size
+
+    def make(size: int) -> nn.Module:
+        arguments: dict[str, Any] = {"img_size": size} if sized else {}
+        return timm.create_model(
+            name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **arguments
+        )
+
+    return _classifier(make, name, num_classes, image_size, in_channels, small_inputs)
+
+
+def _unknown(name: str, names: Sequence[str], library: str, listing: str) -> InputError:
+    module = "torchvision.models" if library == "torchvision" else library
+    return InputError(
+        f"architectures: name: '{name}' is not one of {library}'s {len(names)} classifiers"
+        f"{suggestion(name, names)}; {module}.{listing} lists them"
+    )
+
+
+def _torchvision_arguments(name: str, size: int) -> dict[str, Any]:
+    """Return what torchvision's constructor of this network takes besides the usual."""
+    if name in ("googlenet", "inception_v3"):
+        return {"aux_logits": False, "init_weights": True}
+    if name.startswith("vit_"):
+        return {"image_size": size}
+    if name.startswith("maxvit_"):
+        return {"input_size": (size, size)}
+    return {}
+
+
+def _classifier(
+    make: Constructor,
+    name: str,
+    num_classes: int,
+    image_size: int,
+    in_channels: int,
+    small_inputs: bool,
+) -> LibraryClassifier:
+    """Make the network and find its feature layers by running it once."""
+
+    def adapted(size: int) -> nn.Module:
+        network = make(size)
+        if small_inputs:
+            _adapt_stem(network, in_channels)
+        _make_exact(network)
+        return network
+
+    try:
+        network = adapted(image_size)
+        layers = _feature_layers(network, num_classes, image_size, in_channels)
+    except Exception as error:  # of any kind: it is the library's
+        larger = _larger_size(adapted, num_classes, image_size, in_channels)
+        raise InputError(_refusal(name, image_size, small_inputs, larger, error)) from None
+    return LibraryClassifier(network, layers)
+
+
+def _refusal(
+    name: str, image_size: int, small_inputs: bool, larger: int | None, error: Exception
+) -> str:
+    """Say in one line why `name` can't be had for these images, and what to change."""
+    size = f"{image_size}x{image_size}"
+    if larger is not None:
+        return (
+            f"architectures: name: '{name}' with small_inputs {str(small_inputs).lower()} does not "
+            f"take images of {size} pixels; set data.image_size to {larger}, which it takes"
+        )
+    if small_inputs:
+        return (
+            f"architectures: small_inputs: true, but name '{name}' has no convolutional stem that "
+            "can be adapted; set small_inputs to false"
+        )
+    reason = str(error).strip().partition("\n")[0]
+    return (
+        f"architectures: name: '{name}' does not take images of {size} pixels ({reason}); "
+        "take another network or another data.image_size"
+    )
+
+
+def _larger_size(
+    make: Constructor, num_classes: int, image_size: int, in_channels: int
+) -> int | None:
+    """Return a size in pixels above `image_size` that the network takes; None if none is found."""
+    for size in SIZES:
+        if size > image_size:
+            try:
+                with torch.device("meta"):  # shapes alone, nothing is computed
+                    _feature_layers(make(size), num_classes, size, in_channels)
+            except Exception:  # of any kind: it is the library's
+                continue
+            return size
+    return None
+
+
+def _stem(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    """Return the first convolution and its name."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name, module
+    raise ValueError("it has no convolution")
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
+
+
+def _replace_stem(network: nn.Module, in_channels: int, **changes: Any) -> None:
+    """Put a new first convolution in the place of the old one.
+
+    Its weights are drawn as those of a ResNet: He et al., https://arxiv.org/abs/1502.01852.
+    """
+    name, old = _stem(network)
+    geometry = {
+        "kernel_size": old.kernel_size,
+        "stride": old.stride,
+        "padding": old.padding,
+        "bias": old.bias is not None,
+    }
+    conv = nn.Conv2d(in_channels, old.out_channels, **(geometry | changes))
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    _replace(network, name, conv)
+
+
+def _adapt_stem(network: nn.Module, in_channels: int) -> None:
+    """Let the stem keep the size of the images; one whose convolution does so is left alone."""
+    if _stem(network)[1].stride == (1, 1):
+        return
+    _replace_stem(network, in_channels, kernel_size=3, stride=1, padding=1)
+    convolutions = 0
+    for name, module in network.named_modules():
+        convolutions += isinstance(module, nn.Conv2d)
+        if convolutions > MOST_STEM_CONVOLUTIONS:
+            return
+        if isinstance(module, nn.MaxPool2d):
+            _replace(network, name, nn.Identity())
+            return
+
+
+class _AveragePool(nn.Module):
+    """Adaptive average pooling by matrix products: PyTorch's is not deterministic on a GPU."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height = height
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, height, width)."""
+        down = _averaging(self.height, x.shape[2]).to(x)  # (height, H)
+        across = _averaging(self.width, x.shape[3]).to(x)  # (width, W)
+        return down @ x @ across.T  # (B, C, height, width)
+
+
+def _averaging(outputs: int, inputs: int) -> Tensor:
+    """Return the matrix (outputs, inputs) that averages the inputs of each output."""
+    matrix = torch.zeros(outputs, inputs)
+    for row in range(outputs):
+        first, end = row * inputs // outputs, -(-(row + 1) * inputs // outputs)
+        matrix[row, first:end] = 1 / (end - first)
+    return matrix
+
+
+def _make_exact(network: nn.Module) -> None:
+    """Let nothing be computed in place, which hooks would see, nor in an order left to chance."""
+    for name, module in list(network.named_modules()):
+        if getattr(module, "inplace", False):
+            module.inplace = False
+        size: Any = getattr(module, "output_size", None)  # a number or a pair
+        if isinstance(module, nn.AdaptiveAvgPool2d) and size not in (1, (1, 1)):
+            height, width = size if isinstance(size, tuple) else (size, size)
+            _replace(network, name, _AveragePool(height, width))
+
+
+def _feature_layers(
+    network: nn.Module, num_classes: int, image_size: int, in_channels: int
+) -> list[str]:
+    """Run the network and return the names of its layers that are worth looking at.
+
+    They are the first convolution, and of the modules beside and after it the last of each map
+    size; of more than `MOST_FEATURE_LAYERS` the first and the deepest.
+    """
+    images = torch.zeros(2, in_channels, image_size, image_size)
+    sizes = _map_sizes(network, images, num_classes)
+    stem = _stem(network)[0]
+    chosen: list[str] = []
+    for name in sorted(_trunk(network, stem, sizes), key=list(sizes).index):
+        if not chosen or sizes[name] != sizes[chosen[-1]]:
+            chosen.append(name)
+        elif _convolves(network, name) or not _convolves(network, chosen[-1]):
+            chosen[-1] = name
+    deeper = [name for name in chosen if name != stem]
+    return [stem, *deeper[1 - MOST_FEATURE_LAYERS :]]
+
+
+def _map_sizes(network: nn.Module, images: Tensor, num_classes: int) -> dict[str, int]:
+    """Return the height of the maps that modules put out, in the order in which they finish.
+
+    Left out are modules without weights, unless they make maps of what was none before, such as
+    tokens, and the module that gives the logits.
+
+    Raises:
+        ValueError: if the network doesn't give one logit for each image and class.
+    """
+    sizes: dict[str, int] = {}
+    perhaps_logits: dict[str, Tensor] = {}
+
+    def record(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            weighs = next(module.parameters(), None) is not None
+            if _is_map(output) and (weighs or not _is_map(inputs[0])):
+                sizes[name] = output.shape[2]
+                if output[0].numel() == num_classes:
+                    perhaps_logits[name] = output
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(record(name))
+        for name, module in network.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            logits = network.eval()(images)
+    finally:
+        for handle in hooks:
+            handle.remove()
+        network.train()
+    if not isinstance(logits, Tensor) or logits.shape != (len(images), num_classes):
+        raise ValueError("it does not give one logit for each class")
+    for name, output in perhaps_logits.items():
+        if output.untyped_storage()._cdata == logits.untyped_storage()._cdata:
+            del sizes[name]
+    return sizes
+
+
+def _is_map(value: Any) -> bool:
+    """Tell maps (B, C, H, W) of square images from tokens, vectors and (B, H, W, C)."""
+    return isinstance(value, Tensor) and value.ndim == 4 and value.shape[2] == value.shape[3]
+
+
+def _convolves(network: nn.Module, name: str) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in network.get_submodule(name).modules())
+
+
+def _trunk(network: nn.Module, stem: str, sizes: dict[str, int]) -> Iterator[str]:
+    """Yield the stem, and the modules that stand beside it or beside a module that holds it."""
+    yield stem
+    holder = ""
+    for part in stem.split("."):
+        for child, _ in network.get_submodule(holder).named_children():
+            if child != part:
+                yield from _stages(network, f"{holder}.{child}".lstrip("."), sizes)
+        holder = f"{holder}.{part}".lstrip(".")
+
+
+def _stages(network: nn.Module, name: str, sizes: dict[str, int]) -> Iterator[str]:
+    """Yield a module that gives maps; in the place of a sequence of stages, the stages."""
+    module = network.get_submodule(name)
+    children = [f"{name}.{child}" for child, _ in module.named_children()]
+    passed = {sizes[child] for child in children if child in sizes}
+    if isinstance(module, nn.Sequential) and len(passed) > 2:
+        for child in children:
+            yield from _stages(network, child, sizes)
+    elif name in sizes:
+        yield name

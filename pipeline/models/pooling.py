@@ -1,0 +1,65 @@
+"""What makes feature maps smaller between two blocks, or lets the network see further.
+
+Strided convolutions instead of pools: Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for
+Simplicity: The All Convolutional Net", https://arxiv.org/abs/1412.6806
+Dilated convolutions instead of pools: Yu and Koltun, "Multi-Scale Context Aggregation by Dilated
+Convolutions", https://arxiv.org/abs/1511.07122
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from pipeline.models.layers import make_activation
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A way of pooling, and what it does to the height and width of a map.
+
+    Attributes:
+        make: takes channels, groups and the name of an activation; returns a new module.
+        size: takes the size of a map, in pixels; returns the size after pooling.
+        needed: takes a size; returns the smallest size that leaves this much.
+    """
+
+    make: Callable[[int, int, str], nn.Module]
+    size: Callable[[int], int]
+    needed: Callable[[int], int]
+
+
+def _strided_convolution(channels: int, groups: int, activation: str) -> nn.Module:
+    conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=groups)
+    return nn.Sequential(OrderedDict(conv=conv, activation=make_activation(activation)))
+
+
+def _dilated_convolution(channels: int, groups: int, activation: str) -> nn.Module:
+    conv = nn.Conv2d(channels, channels, 3, dilation=2, padding=2, groups=groups)
+    return nn.Sequential(OrderedDict(conv=conv, activation=make_activation(activation)))
+
+
+def _half(size: int) -> int:
+    return size // 2
+
+
+def _double(size: int) -> int:
+    return 2 * size
+
+
+def _same(size: int) -> int:
+    return size
+
+
+POOLINGS: dict[str, Pooling] = {
+    "max": Pooling(lambda channels, groups, activation: nn.MaxPool2d(2), _half, _double),
+    "average": Pooling(lambda channels, groups, activation: nn.AvgPool2d(2), _half, _double),
+    "strided_conv": Pooling(
+        _strided_convolution, lambda size: (size + 1) // 2, lambda size: 2 * size - 1
+    ),
+    "dilated_conv": Pooling(_dilated_convolution, _same, _same),
+    "none": Pooling(lambda channels, groups, activation: nn.Identity(), _same, _same),
+}

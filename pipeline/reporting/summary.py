@@ -1,0 +1,111 @@
+"""What several runs of the same thing come to: accuracy, likelihood and costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.evaluation import ensembles
+from pipeline.evaluation.statistics import Bootstrap, Estimate, accuracy_estimate
+from pipeline.reporting.results import Run
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a network, or of several networks that answer together.
+
+    Attributes:
+        correct: bool (N,), which test images it got right.
+        nll: mean negative log-likelihood of the test images, nats.
+        parameters: number of parameters.
+        macs: multiply-accumulates for one image.
+        latency_ms: time for one image.
+        throughput: images per second.
+        training_seconds: time of all epochs.
+    """
+
+    correct: np.ndarray
+    nll: float
+    parameters: int
+    macs: int
+    latency_ms: float
+    throughput: float
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Several trials together.
+
+    Attributes:
+        accuracies: float (R,), test accuracy of each trial in percent.
+        accuracy: that of all images of all trials, with its interval, in percent.
+        accuracy_sd: sample standard deviation of `accuracies`; NaN for a single trial.
+        nll: mean negative log-likelihood of all images of all trials, nats.
+        parameters: number of parameters.
+        macs: multiply-accumulates for one image.
+        latency_ms: median over trials of the time for one image.
+        throughput: median over trials, images per second.
+        training_seconds: time of all epochs, mean over trials.
+    """
+
+    accuracies: np.ndarray
+    accuracy: Estimate
+    accuracy_sd: float
+    nll: float
+    parameters: int
+    macs: int
+    latency_ms: float
+    throughput: float
+    training_seconds: float
+
+
+def of_run(run: Run) -> Trial:
+    """Return a run as a trial."""
+    return Trial(
+        correct=run.logits.argmax(axis=1) == run.labels,
+        nll=run.metrics["nll"],
+        parameters=run.metrics["parameters"],
+        macs=run.metrics["macs"],
+        latency_ms=run.timings["latency_ms"],
+        throughput=run.timings["throughput"],
+        training_seconds=float(run.history["seconds"].sum()),
+    )
+
+
+def of_ensemble(members: Sequence[Run]) -> Trial:
+    """Return the ensemble of `members`, tested on the same images, as a trial.
+
+    Its costs are those of asking one member after the other.
+    """
+    logits, labels = [run.logits for run in members], members[0].labels
+    alone = [of_run(run) for run in members]
+    return Trial(
+        correct=ensembles.mean_probabilities(logits).argmax(axis=1) == labels,
+        nll=ensembles.negative_log_likelihood(logits, labels),
+        parameters=sum(trial.parameters for trial in alone),
+        macs=sum(trial.macs for trial in alone),
+        latency_ms=math.fsum(trial.latency_ms for trial in alone),
+        throughput=1 / math.fsum(1 / trial.throughput for trial in alone),
+        training_seconds=math.fsum(trial.training_seconds for trial in alone),
+    )
+
+
+def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
+    """Return what trials of the same thing come to together."""
+    accuracies = np.array([100 * trial.correct.mean() for trial in trials])
+    images = [len(trial.correct) for trial in trials]
+    return Summary(
+        accuracies=accuracies,
+        accuracy=accuracy_estimate([trial.correct for trial in trials], bootstrap),
+        accuracy_sd=float(accuracies.std(ddof=1)) if len(trials) > 1 else math.nan,
+        nll=float(np.average([trial.nll for trial in trials], weights=images)),
+        parameters=trials[0].parameters,
+        macs=trials[0].macs,
+        latency_ms=float(np.median([trial.latency_ms for trial in trials])),
+        throughput=float(np.median([trial.throughput for trial in trials])),
+        training_seconds=float(np.mean([trial.training_seconds for trial in trials])),
+    )

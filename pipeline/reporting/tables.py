@@ -1,0 +1,164 @@
+"""The comparison as tables: what stands in the CSV files and in metrics.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.reporting import wording
+from pipeline.reporting.comparison import Comparison, Entry
+from pipeline.reporting.design import MEASURES, Design
+from pipeline.reporting.results import Run
+from pipeline.reporting.summary import Summary
+
+
+def comparison_table(comparison: Comparison) -> pd.DataFrame:
+    """Return one row for each architecture, then for each ensemble.
+
+    Accuracies are in percent, differences and gains in percentage points; `runs` is how many
+    accuracies the mean and its standard deviation are of. `kind` is architecture or ensemble.
+    """
+    architectures = [
+        {"model": entry.model, "kind": "architecture", "members": None}
+        | _summary_cells(entry.summary)
+        | _pair_cells(entry)
+        for entry in comparison.entries.values()
+    ]
+    ensembles = [
+        {
+            "model": wording.ensemble(ensemble).replace("`", ""),
+            "kind": "ensemble",
+            "members": " ".join(ensemble.members),
+            "gain": ensemble.gain,
+        }
+        | _summary_cells(ensemble.summary)
+        for ensemble in comparison.ensembles
+    ]
+    columns = dict.fromkeys([*architectures[0], "gain"])
+    return pd.DataFrame([*architectures, *ensembles], columns=list(columns))
+
+
+def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Return one row for each run: its results, its best epoch and where it ran."""
+    return pd.DataFrame(
+        {
+            "model": run.model,
+            "seed": run.seed,
+            "test_images": len(run.labels),
+            "test_accuracy": 100 * run.metrics["accuracy"],
+            "nll": run.metrics["nll"],
+            "macro_f1": run.metrics["macro_f1"],
+            "validation_accuracy": 100 * run.training["validation_accuracy"],
+            "best_epoch": run.training["best_epoch"],
+            "epochs": run.training["epochs"],
+            "stopped_early": run.stopped_early,
+            "training_seconds": run.history["seconds"].sum(),
+            "latency_ms": run.timings["latency_ms"],
+            "throughput": run.timings["throughput"],
+            "precision": run.training["precision"],
+            "device": run.training["device_name"],
+        }
+        for of_model in runs.values()
+        for run in of_model
+    )
+
+
+def per_class_table(
+    runs: Mapping[str, Sequence[Run]], classes: Sequence[str], design: Design
+) -> pd.DataFrame:
+    """Return one row for each architecture and class, scores in [0, 1]."""
+    return pd.DataFrame(
+        {
+            "model": model,
+            "class": name,
+            "support": scores["support"],
+            **{measure: scores[measure] for measure in MEASURES},
+        }
+        for model, of_model in runs.items()
+        for name, scores in design.class_scores(of_model, classes).items()
+    )
+
+
+def headline_metrics(entry: Entry) -> dict[str, float | int]:
+    """Return the candidate's numbers for DVC: accuracies in percent, differences in points.
+
+    What does not exist is left out: the standard deviation of a single run, the difference of an
+    architecture without a baseline.
+    """
+    summary = entry.summary
+    metrics: dict[str, float | int] = {"accuracy": round(summary.accuracy.mean, 4)}
+    if not math.isnan(summary.accuracy_sd):
+        metrics["accuracy_sd"] = round(summary.accuracy_sd, 4)
+    if entry.pair:
+        difference = entry.pair.difference
+        metrics["difference"] = round(difference.mean, 4)
+        metrics["difference_low"] = round(difference.low, 4)
+        metrics["difference_high"] = round(difference.high, 4)
+    metrics["nll"] = round(summary.nll, 6)
+    metrics["parameters"] = summary.parameters
+    metrics["macs"] = summary.macs
+    return metrics
+
+
+def confusion_counts(runs: Sequence[Run]) -> np.ndarray:
+    """Return the confusion matrix int64 (K, K), rows true, pooled over runs."""
+    return np.sum([run.metrics["confusion"] for run in runs], axis=0)
+
+
+def mean_validation_accuracy(runs: Sequence[Run]) -> pd.Series:
+    """Return the validation accuracy of each epoch that every run reached, in [0, 1], the mean."""
+    curves = [run.history.set_index("epoch")["validation_accuracy"] for run in runs]
+    return pd.concat(curves, axis=1, join="inner").mean(axis=1)
+
+
+def learning_curves_table(candidate: Sequence[Run], baseline: Sequence[Run]) -> pd.DataFrame:
+    """Return epoch, candidate and baseline: mean validation accuracies in [0, 1], for DVC.
+
+    It ends with the first run that ended: DVC would draw a missing value as 0.
+    """
+    curves = {
+        "candidate": mean_validation_accuracy(candidate),
+        "baseline": mean_validation_accuracy(baseline),
+    }
+    return pd.concat(curves, axis=1, join="inner").rename_axis("epoch").reset_index()
+
+
+def predictions_table(runs: Sequence[Run], classes: Sequence[str]) -> pd.DataFrame:
+    """Return actual and predicted class of every test image of every run, for DVC."""
+    names = np.array(classes, dtype=object)
+    actual = np.concatenate([run.labels for run in runs])
+    predicted = np.concatenate([run.logits.argmax(axis=1) for run in runs])
+    return pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
+
+
+def _summary_cells(summary: Summary) -> dict[str, Any]:
+    return {
+        "runs": len(summary.accuracies),
+        "accuracy": summary.accuracy.mean,
+        "accuracy_sd": summary.accuracy_sd,
+        "accuracy_low": summary.accuracy.low,
+        "accuracy_high": summary.accuracy.high,
+        "confidence": summary.accuracy.confidence,
+        "nll": summary.nll,
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+        "latency_ms": summary.latency_ms,
+        "throughput": summary.throughput,
+        "training_seconds": summary.training_seconds,
+    }
+
+
+def _pair_cells(entry: Entry) -> dict[str, Any]:
+    pair = entry.pair
+    return {
+        "baseline": pair.baseline if pair else None,
+        "difference": pair.difference.mean if pair else None,
+        "difference_low": pair.difference.low if pair else None,
+        "difference_high": pair.difference.high if pair else None,
+        "verdict": pair.verdict if pair else None,
+        "confounders": " ".join(pair.confounders) if pair else None,
+    }

@@ -1,0 +1,110 @@
+"""Checkpoints of an unfinished training, from which it goes on after an interruption.
+
+They lie outside the stage's outputs, since DVC deletes these before it runs a stage. Each is
+written to a temporary file in the same folder, synced to the disk and renamed, so that a killed run
+leaves a whole checkpoint or none; two generations are kept, should the disk tear the newest. A
+checksum tells a torn file, a key one of another run: both are passed over with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+from pipeline.progress import say
+
+GENERATIONS = 2
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class Checkpoints:
+    """The checkpoints of one training run.
+
+    Args:
+        folder: of this run alone; it is made when the first one is saved.
+        key: a hash of all that decides the run's result. A checkpoint with another is not used.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._key = key
+
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Keep what is needed to go on after `epoch`.
+
+        Args:
+            epoch: how many epochs are done.
+            state: tensors and plain values, in dictionaries, lists and tuples.
+        """
+        content = _packed({"key": self._key, "epoch": epoch, "state": state})
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self._folder / f".incomplete-{uuid4().hex[:12]}"
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self._folder / f"epoch-{epoch:06d}.pt")
+        finally:
+            unfinished.unlink(missing_ok=True)
+        for old in self._newest_first()[GENERATIONS:]:
+            old.unlink(missing_ok=True)
+
+    def latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
+        """Return the newest usable epoch and its state, on `device`, or None.
+
+        What can't be used is passed over, with a warning that says why.
+        """
+        for path in self._newest_first():
+            try:
+                content = _unpacked(path.read_bytes(), device)
+                if content["key"] != self._key:
+                    raise ValueError("it is of another run: other settings, data or code")
+                return content["epoch"], content["state"]
+            except Exception as error:  # whatever a torn file makes its reader stumble over
+                say(f"warning: checkpoint {path} is not used: {str(error).splitlines()[0]}")
+        return None
+
+    def remove(self) -> None:
+        """Remove them: the run is finished."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._folder.glob("epoch-*.pt"), reverse=True)
+
+
+def key_of(parts: dict[str, Any], code: list[Path]) -> str:
+    """Return a hash of settings and source files.
+
+    Args:
+        parts: all else that decides a result; its values are known by their `repr`.
+        code: files and folders of Python source.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        digest.update(f"{name}={parts[name]!r}\n".encode())
+    for given in code:
+        for path in sorted(given.rglob("*.py")) if given.is_dir() else [given]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _packed(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getvalue()
+    return hashlib.sha256(payload).digest() + payload
+
+
+def _unpacked(content: bytes, device: torch.device) -> dict[str, Any]:
+    digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError("it is torn: its checksum is wrong")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)

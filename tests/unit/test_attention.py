@@ -1,0 +1,197 @@
+"""The attention modules against the papers' formulas, and what they cost in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import InputError
+from pipeline.models import build
+from pipeline.models.attention import (
+    ATTENTIONS,
+    Cbam,
+    ChannelAttention,
+    SelfAttention,
+    SpatialAttention,
+    make_attention,
+)
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_spatial_attention_is_cbams_formula() -> None:
+    torch.manual_seed(0)
+    attention = SpatialAttention()
+    x = torch.randn(3, 5, 9, 11)
+    assert [tuple(parameter.shape) for parameter in attention.parameters()] == [(1, 2, 7, 7)]
+    described = torch.stack([x.sum(1) / 5, x.max(1).values], 1)  # (B, 2, H, W): mean, then maximum
+    patches = F.unfold(described, 7, padding=3)  # (B, 2 * 49, H * W)
+    scores = torch.einsum("bpn,p->bn", patches, attention.conv.weight.detach().flatten())
+    expected = (1 / (1 + torch.exp(-scores))).view(3, 1, 9, 11)
+    torch.testing.assert_close(attention.weights(x), expected)
+    torch.testing.assert_close(attention(x), x * expected)
+
+
+def test_cbam_is_channel_attention_from_means_and_maxima_then_spatial_attention() -> None:
+    torch.manual_seed(1)
+    attention = Cbam(32, reduction=8)
+    squeeze, excite = (parameter.detach() for parameter in attention.channel.parameters())
+    assert squeeze.shape == (4, 32)
+    x = torch.randn(2, 32, 6, 7)
+
+    def shared_layers(descriptor: Tensor) -> Tensor:
+        return (descriptor @ squeeze.T).clamp(min=0) @ excite.T
+
+    maxima = x.flatten(2).max(2).values
+    weights = torch.sigmoid(shared_layers(x.flatten(2).sum(2) / 42) + shared_layers(maxima))
+    torch.testing.assert_close(attention.channel.weights(x), weights)
+    scaled = x * weights[:, :, None, None]
+    expected = scaled * attention.spatial.weights(scaled)
+    torch.testing.assert_close(attention(x), expected)
+
+
+@pytest.mark.parametrize(("channels", "reduction", "hidden"), [(12, 16, 1), (64, 16, 4)])
+def test_cbam_has_one_shared_mlp_and_one_convolution(
+    channels: int, reduction: int, hidden: int
+) -> None:
+    assert parameter_count(Cbam(channels, reduction)) == 2 * channels * hidden + 2 * 49
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_self_attention_adds_pytorchs_multi_head_attention_over_positions(heads: int) -> None:
+    torch.manual_seed(2)
+    ours = SelfAttention(16, heads)
+    theirs = nn.MultiheadAttention(16, heads, batch_first=True)
+    norm = nn.LayerNorm(16)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.projection.weight,
+            "out_proj.bias": ours.projection.bias,
+        }
+    )
+    with torch.no_grad():
+        for parameter in ours.norm.parameters():
+            parameter.uniform_(0.5, 1.5)
+    norm.load_state_dict(ours.norm.state_dict())
+    x = torch.randn(2, 16, 5, 6)
+    tokens = norm(x.permute(0, 2, 3, 1).reshape(2, 30, 16))
+    attended = theirs(tokens, tokens, tokens)[0]
+    expected = x + attended.view(2, 5, 6, 16).permute(0, 3, 1, 2)
+    torch.testing.assert_close(ours(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_self_attention_does_not_know_positions_but_the_padding_around_it_does() -> None:
+    torch.manual_seed(3)
+    attention = SelfAttention(8, 2)
+    x = torch.randn(1, 8, 4, 4)
+    order = torch.randperm(16)
+    shuffled = x.flatten(2)[..., order].view(1, 8, 4, 4)
+    expected = attention(x).flatten(2)[..., order]
+    torch.testing.assert_close(attention(shuffled).flatten(2), expected)
+    even = F.conv2d(torch.ones(1, 8, 4, 4), torch.rand(8, 8, 3, 3), padding=1)
+    assert attention(even)[0, 0].unique().numel() > 1
+
+
+def test_self_attention_keeps_no_weights_between_positions() -> None:
+    attention = SelfAttention(32, 4)
+    x = torch.randn(16, 32, 32, 32, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = attention(x)
+    one_map = x.numel() * x.element_size()
+    weights = 16 * 4 * 1024**2 * x.element_size()  # what a stored softmax takes: 128 maps
+    assert weights == 128 * one_map
+    assert sum(kept.values()) < 10 * one_map
+    output.sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("name", list(ATTENTIONS))
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_attention_keeps_shape_and_layout_and_leaves_its_input_alone(
+    name: str, precision: torch.dtype
+) -> None:
+    torch.manual_seed(4)
+    attention = make_attention(name, 16, 4, 2)
+    x = torch.randn(2, 16, 6, 6).contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+        output = attention(x)
+    assert output.shape == x.shape
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x, before)
+    torch.testing.assert_close(output, attention(x.contiguous()), rtol=0.05, atol=0.05)
+    assert bool(torch.equal(output, x)) is (name == "none")
+
+
+@pytest.mark.parametrize("name", list(ATTENTIONS))
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    torch.manual_seed(5)
+    attention = make_attention(name, 4, 2, 2).double()
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(attention, (x,))
+
+
+def test_gradient_of_tied_maxima_is_shared_evenly() -> None:
+    x = torch.ones(1, 1, 2, 2, requires_grad=True)
+    attention = Cbam(1, 1).channel
+    nn.init.ones_(attention.squeeze.weight)
+    nn.init.ones_(attention.excite.weight)
+    attention.weights(x).sum().backward()
+    slope = torch.sigmoid(torch.tensor(2.0)) * (1 - torch.sigmoid(torch.tensor(2.0)))
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full((1, 1, 2, 2), 2 * slope.item() / 4))
+
+
+@pytest.mark.parametrize("name", list(ATTENTIONS))
+@pytest.mark.parametrize(
+    ("settings", "weighting"),
+    [
+        ({"family": "cnn", "channels": [4, 8]}, ["attention1", "attention2"]),
+        (
+            {"family": "densenet", "block_config": [1, 2], "growth_rate": 4},
+            ["block1.layer1", "block2.layer1", "block2.layer2"],
+        ),
+    ],
+    ids=["cnn", "densenet"],
+)
+def test_attention_layers_are_those_that_weight_channels(
+    settings: dict[str, Any], weighting: list[str], name: str
+) -> None:
+    model = build({**settings, "attention": name, "heads": 2}, 10, 16)
+    layers = model.attention_layers()
+    assert list(layers) == (weighting if name in ("channel", "cbam") else [])
+    for module in layers.values():
+        channels = module.excite.out_features
+        assert module.weights(torch.randn(3, channels, 2, 2)).shape == (3, channels)
+
+
+def test_mean_and_maximum_go_through_the_same_weights() -> None:
+    torch.manual_seed(6)
+    squeezed = ChannelAttention(8, 2)
+    both = Cbam(8, 2).channel
+    both.load_state_dict(squeezed.state_dict())
+    flat = torch.randn(2, 8, 1, 1)  # mean and maximum are the same
+    logit = torch.logit(squeezed.weights(flat).double())
+    torch.testing.assert_close(
+        torch.logit(both.weights(flat).double()), 2 * logit, rtol=1e-4, atol=1e-5
+    )
+    assert parameter_count(both) == parameter_count(squeezed)
+
+
+def test_unknown_attention_is_named_with_the_closest() -> None:
+    with pytest.raises(InputError, match=r"attention: 'self_atention'.*mean 'self_attention'"):
+        make_attention("self_atention", 8, 2, 2)

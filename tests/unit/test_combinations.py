@@ -1,0 +1,160 @@
+"""Senseless combinations of settings are refused with a message that names both."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.params import check, read
+
+CIFAR10 = read(Path(__file__).parents[2] / "presets" / "cifar10.yaml")
+
+
+def changed(changes: dict[str, object]) -> dict[str, Any]:
+    """The CIFAR-10 preset with the settings at these paths changed."""
+    content = copy.deepcopy(CIFAR10)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return content
+
+
+SENSELESS: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
+    "smoothed labels without cross entropy": (
+        {"train.loss": "mse", "train.label_smoothing": 0.1},
+        ("train.label_smoothing: 0.1", "train.loss"),
+    ),
+    "a warm-up as long as the run": (
+        {"train.epochs": 5, "train.warmup_epochs": 5},
+        ("train.warmup_epochs: 5", "train.epochs 5"),
+    ),
+    "a run that stops before the plateau acts": (
+        {"train.early_stopping": 5, "train.plateau.patience": 5},
+        ("train.early_stopping: 5", "train.plateau.patience 5"),
+    ),
+    "two kinds of random crop": (
+        {"train.augmentation.random_resized_crop": 0.5},
+        ("train.augmentation.crop_padding: 4", "train.augmentation.random_resized_crop 0.5"),
+    ),
+    "a crop that misses the image": (
+        {"data.image_size": 16, "train.augmentation.crop_padding": 16},
+        ("train.augmentation.crop_padding: 16", "data.image_size 16"),
+    ),
+    "saturation of grey images": (
+        {"data.name": "digits", "train.augmentation.hue": 0},
+        ("train.augmentation.saturation: 0.2", "data.name 'digits'"),
+    ),
+    "hue of grey images": (
+        {"data.name": "fashion_mnist", "train.augmentation.saturation": 0},
+        ("train.augmentation.hue: 0.1", "data.name 'fashion_mnist'"),
+    ),
+    "ImageNet's colours for grey images": (
+        {
+            "data.name": "digits",
+            "data.normalisation": "imagenet",
+            "train.augmentation.hue": 0,
+            "train.augmentation.saturation": 0,
+        },
+        ("data.normalisation: 'imagenet'", "data.name 'digits'"),
+    ),
+    "folds without a run": (
+        {"split.folds": 4},
+        ("seeds: [0, 1, 2]", "split.folds 4"),
+    ),
+    "runs without a fold": (
+        {"split.folds": 2},
+        ("seeds: [0, 1, 2]", "split.folds 2"),
+    ),
+    "a stride over what the kernel sees": (
+        {"architectures.cnn.stride": 4},
+        ("architectures.cnn.stride: 4", "architectures.cnn.kernel_size of 3"),
+    ),
+    "more padding than kernel": (
+        {"architectures.cnn.padding": 3},
+        ("architectures.cnn.padding: 3", "architectures.cnn.kernel_size of 3"),
+    ),
+    "groups that don't divide the channels": (
+        {"architectures.cnn.groups": 5},
+        ("architectures.cnn.groups: 5", "32 channels (from channels)"),
+    ),
+    "norm groups that don't divide the channels": (
+        {"architectures.cnn.normalisation": "group", "architectures.cnn.norm_groups": 12},
+        ("architectures.cnn.norm_groups: 12", "32 channels (from channels)"),
+    ),
+    "norm groups that don't divide a dense layer": (
+        {"architectures.densenet.normalisation": "group", "architectures.densenet.norm_groups": 8},
+        ("architectures.densenet.norm_groups: 8", "(from growth_rate, num_init_features,"),
+    ),
+    "heads that don't divide the channels": (
+        {"architectures.cnn.attention": "self_attention", "architectures.cnn.heads": 6},
+        ("architectures.cnn.heads: 6", "32 channels (from channels)"),
+    ),
+    "heads that don't divide the growth rate": (
+        {"architectures.densenet.attention": "self_attention", "architectures.densenet.heads": 5},
+        ("architectures.densenet.heads: 5", "12 channels (from growth_rate)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SENSELESS)
+def test_senseless_combination_is_refused_by_both_names(name: str) -> None:
+    changes, (one, other) = SENSELESS[name]
+    with pytest.raises(InputError) as error:
+        check(changed(changes))
+    message = str(error.value)
+    assert message.startswith("params.yaml: ")
+    assert one in message
+    assert other in message
+    assert "\n" not in message
+
+
+MENDED: dict[str, dict[str, object]] = {
+    "smoothed labels with cross entropy": {"train.label_smoothing": 0.1},
+    "a warm-up shorter than the run": {"train.epochs": 5, "train.warmup_epochs": 4},
+    "patience after the plateau's": {"train.early_stopping": 6, "train.plateau.patience": 5},
+    "early stopping without a plateau": {"train.early_stopping": 1, "train.schedule": "cosine"},
+    "a resized crop alone": {
+        "train.augmentation.random_resized_crop": 0.5,
+        "train.augmentation.crop_padding": 0,
+    },
+    "a run for each fold": {"split.folds": 3},
+    "a stride of what the kernel sees": {"architectures.cnn.stride": 3},
+    "a wide stride with a dilated kernel": {
+        "architectures.cnn.stride": 4,
+        "architectures.cnn.dilation": 2,
+    },
+    "groups that divide": {"architectures.cnn.groups": 16},
+    "norm groups that divide": {"architectures.cnn.normalisation": "group"},
+    "norm groups of a DenseNet": {"architectures.densenet.normalisation": "group"},
+    "heads that divide": {"architectures.cnn.attention": "self_attention"},
+}
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_sensible_neighbour_is_accepted(name: str) -> None:
+    check(changed(MENDED[name]))
+
+
+def test_divisors_that_would_do_are_told() -> None:
+    changes = {
+        "architectures.densenet.normalisation": "group",
+        "architectures.densenet.norm_groups": 4,
+        "architectures.densenet.block_config": [3, 3, 3],
+    }
+    # channels 24, 36, 48, 60; 30, 42, 54, 66; 33, 45, 57, 69; and 48 in the bottlenecks
+    with pytest.raises(InputError, match="1, 3 would do"):
+        check(changed(changes))
+
+
+def test_all_contradictions_are_told_at_once() -> None:
+    changes = {"train.warmup_epochs": 50, "architectures.cnn.groups": 5}
+    with pytest.raises(InputError) as error:
+        check(changed(changes))
+    assert str(error.value).count("params.yaml: ") == 2

@@ -1,0 +1,577 @@
+"""One's own images: what is odd comes out right, what can't be used is named with the reason."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import os
+import socket
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data import arrays, sources
+from pipeline.data.sources import image_folder
+from pipeline.data.sources.listing import Found, examine
+from pipeline.errors import InputError
+from pipeline.params import Data, Split
+from pipeline.stages import download, split
+
+SIZE = 8
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+LOSSY = 3  # of 255: what JPEG may change in an area of one colour
+
+
+class Folder:
+    """A folder of images and what the first two stages make of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.local = root / "local"
+        self.raw = root / "raw"
+        self.splits = root / "splits"
+
+    def fetch(self) -> None:
+        download.run(self.data(), self.raw, self.root / "downloads")
+
+    def split(self, unusable_files: str = "set_aside", folds: int | None = None) -> arrays.Dataset:
+        settings = Split(
+            seed=0, validation_fraction=0.3, test_fraction=0.3, folds=folds, max_per_class=None
+        )
+        split.run(self.data(unusable_files), settings, self.raw, self.splits)
+        return arrays.read(self.splits)
+
+    def data(self, unusable_files: str = "set_aside") -> Data:
+        return Data(
+            name="image_folder",
+            path=str(self.local),
+            image_size=SIZE,
+            normalisation="training",
+            unusable_files=unusable_files,
+        )
+
+    def rejected(self) -> dict[str, str]:
+        return {row["path"]: row["reason"] for row in table(self.splits / "rejected.csv")}
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Each image that was kept, uint8 (8, 8, 3), by its path."""
+        origins = [row["origin"] for row in table(self.splits / "index.csv")]
+        return dict(zip(origins, arrays.read(self.splits).images, strict=True))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Folder:
+    """Give a folder of two classes with five images each."""
+    folder = Folder(tmp_path)
+    for number, class_name in enumerate(("cat", "dog")):
+        (folder.local / class_name).mkdir(parents=True)
+        for shade in range(5):
+            colour = (shade, number, 0)
+            Image.new("RGB", (SIZE, SIZE), colour).save(folder.local / class_name / f"{shade}.png")
+    return folder
+
+
+def halves(mode: str, left: object, right: object) -> Image.Image:
+    """Draw an image of two colours, the left half in one and the right half in the other."""
+    image = Image.new(mode, (SIZE, SIZE), left)
+    image.paste(right, (SIZE // 2, 0, SIZE, SIZE))
+    return image
+
+
+def assert_halves(
+    image: np.ndarray, left: tuple[int, ...], right: tuple[int, ...], within: int = 0
+) -> None:
+    for half, colour in ((image[:, : SIZE // 2], left), (image[:, SIZE // 2 :], right)):
+        assert np.abs(half.astype(int) - colour).max() <= within
+
+
+def palette(**transparency: object) -> Image.Image:
+    image = Image.new("P", (SIZE, SIZE), 1)
+    image.putpalette([0, 0, 0, *RED, *BLUE])
+    image.paste(2, (SIZE // 2, 0, SIZE, SIZE))
+    image.info |= transparency
+    return image
+
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> bytes:
+    """Encode a PNG by hand (PNG specification, 5), in depths that Pillow doesn't write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    header = struct.pack(">2I5B", width, height, depth, colour_type, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, content) for kind, content in parts)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def sixteen_bit_rgb() -> bytes:
+    line = b"\0" + struct.pack(">3H", 0xFFFF, 0, 0) * 4 + struct.pack(">3H", 0, 0, 0xFFFF) * 4
+    return png(SIZE, SIZE, 16, 2, line * SIZE)
+
+
+def sixteen_bit_grey(byte_order: str) -> bytes:
+    values = np.full((SIZE, SIZE), 0x4000, np.uint16)
+    values[:, SIZE // 2 :] = 0xC000
+    if byte_order == "png":
+        return encoded(Image.fromarray(values), "PNG")
+    directory = {256: SIZE, 257: SIZE, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: SIZE, 279: 128}
+    head = struct.pack(f"{byte_order}2sHI", b"II" if byte_order == "<" else b"MM", 42, 8 + 128)
+    pixels = values.astype(f"{byte_order}u2").tobytes()
+    entries = b""
+    for tag, value in directory.items():  # of type LONG (4), one value each
+        entries += struct.pack(f"{byte_order}HHII", tag, 4, 1, value)
+    return head + pixels + struct.pack(f"{byte_order}H", len(directory)) + entries + bytes(4)
+
+
+DEEP_HALVES = ((0x40,) * 3, (0xC0,) * 3)
+HALF_RED = (255, 127, 127)  # over white, by alpha 128 of 255
+FRAMES = [halves("RGB", BLUE, RED)]
+
+# file name: its bytes, what it should look like left and right, how exactly
+ODD: dict[str, tuple[bytes, tuple[int, ...], tuple[int, ...], int]] = {
+    "grey.png": (encoded(halves("L", 40, 200), "PNG"), (40,) * 3, (200,) * 3, 0),
+    "rgba.png": (
+        encoded(halves("RGBA", (255, 0, 0, 128), (0, 0, 0, 0)), "PNG"),
+        HALF_RED,
+        WHITE,
+        1,
+    ),
+    "la.png": (encoded(halves("LA", (40, 255), (0, 0)), "PNG"), (40,) * 3, WHITE, 0),
+    "rgb transparent.png": (
+        encoded(halves("RGB", RED, BLUE), "PNG", transparency=BLUE),
+        RED,
+        WHITE,
+        0,
+    ),
+    "palette.png": (encoded(palette(), "PNG"), RED, BLUE, 0),
+    "palette transparent.png": (encoded(palette(), "PNG", transparency=2), RED, WHITE, 0),
+    "palette alpha.png": (
+        encoded(palette(), "PNG", transparency=bytes([255, 128, 255])),
+        HALF_RED,
+        BLUE,
+        1,
+    ),
+    "transparent.gif": (encoded(palette(), "GIF", transparency=2), RED, WHITE, 0),
+    "cmyk adobe.jpg": (
+        encoded(halves("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), "JPEG", quality=100),
+        RED,
+        BLUE,
+        LOSSY,
+    ),
+    "cmyk.tiff": (
+        encoded(halves("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), "TIFF"),
+        RED,
+        BLUE,
+        0,
+    ),
+    "one bit.png": (encoded(halves("1", 0, 1), "PNG"), (0,) * 3, WHITE, 0),
+    "deep.png": (sixteen_bit_grey("png"), *DEEP_HALVES, 0),
+    "deep little.tiff": (sixteen_bit_grey("<"), *DEEP_HALVES, 0),
+    "deep big.tiff": (sixteen_bit_grey(">"), *DEEP_HALVES, 0),
+    "deep rgb.png": (sixteen_bit_rgb(), RED, BLUE, 0),
+    "animated.gif": (
+        encoded(halves("RGB", RED, BLUE), "GIF", save_all=True, append_images=FRAMES),
+        RED,
+        BLUE,
+        0,
+    ),
+    "animated.png": (
+        encoded(halves("RGB", RED, BLUE), "PNG", save_all=True, append_images=FRAMES),
+        RED,
+        BLUE,
+        0,
+    ),
+    "pages.tiff": (
+        encoded(halves("RGB", RED, BLUE), "TIFF", save_all=True, append_images=FRAMES),
+        RED,
+        BLUE,
+        0,
+    ),
+    "UPPER.PNG": (encoded(halves("RGB", RED, BLUE), "PNG"), RED, BLUE, 0),
+    "png called.jpg": (encoded(halves("RGB", RED, BLUE), "PNG"), RED, BLUE, 0),
+    "no ending": (encoded(halves("RGB", RED, BLUE), "PNG"), RED, BLUE, 0),
+}
+
+PHOTO = Image.fromarray(
+    np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8), "RGB"
+)
+FLOATS = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
+INTEGERS = Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8))
+
+# file name: its bytes, and how the reason has to begin or what it has to contain
+BAD: dict[str, tuple[bytes, str]] = {
+    "truncated.jpg": (encoded(PHOTO, "JPEG")[:-1000], "image file is truncated"),
+    "truncated progressive.jpg": (
+        encoded(PHOTO, "JPEG", progressive=True)[:-1000],
+        "image file is truncated",
+    ),
+    "truncated.png": (encoded(PHOTO, "PNG")[:-3000], "truncated"),
+    "truncated.gif": (encoded(PHOTO, "GIF")[:-1000], "truncated"),
+    "truncated.tiff": (encoded(PHOTO, "TIFF")[:-1000], "image file is truncated"),
+    "header.jpg": (encoded(PHOTO, "JPEG")[:20], "not an image that can be read"),
+    "notes.jpg": (b"not an image", "not an image that can be read"),
+    "page.html": (b"<html></html>", "not an image that can be read"),
+    "empty.png": (b"", "empty: 0 bytes"),
+    "bomb.png": (png(60_000, 60_000, 1, 0, bytes(9)), "could be decompression bomb"),
+    "floats.tiff": (encoded(FLOATS, "TIFF"), "mode F have no known range; save it as 8 or 16"),
+    "integers.tiff": (encoded(INTEGERS, "TIFF"), "mode I have no known range; save it as 8 or 16"),
+}
+
+
+def test_odd_kinds_of_images_come_out_as_they_were_drawn(pets: Folder) -> None:
+    for name, (content, *_) in ODD.items():
+        (pets.local / "cat" / name).write_bytes(content)
+    pets.fetch()
+    pets.split()
+    assert pets.rejected() == {}
+    images = pets.images()
+    for name, (_, left, right, within) in ODD.items():
+        assert_halves(images[f"cat/{name}"], left, right, within)
+
+
+def test_images_whose_byte_order_or_encoding_matters_are_what_their_names_say() -> None:
+    modes = {}
+    for name in ("deep.png", "deep little.tiff", "deep big.tiff", "deep rgb.png", "cmyk adobe.jpg"):
+        with Image.open(io.BytesIO(ODD[name][0])) as image:
+            modes[name] = image.mode
+    assert modes["deep little.tiff"] == "I;16"
+    assert modes["deep big.tiff"] == "I;16B"
+    assert (modes["deep rgb.png"], modes["cmyk adobe.jpg"]) == ("RGB", "CMYK")
+    adobe_marker = b"\xff\xee\x00\x0eAdobe"
+    assert adobe_marker in ODD["cmyk adobe.jpg"][0]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored_as"),
+    [
+        (1, None),
+        (2, Image.Transpose.FLIP_LEFT_RIGHT),
+        (3, Image.Transpose.ROTATE_180),
+        (4, Image.Transpose.FLIP_TOP_BOTTOM),
+        (5, Image.Transpose.TRANSPOSE),
+        (6, Image.Transpose.ROTATE_90),  # is shown turned by 90 degrees clockwise
+        (7, Image.Transpose.TRANSVERSE),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_images_are_turned_upright(
+    pets: Folder, orientation: int, stored_as: Image.Transpose | None, kind: str
+) -> None:
+    upright = halves("RGB", RED, WHITE)
+    upright.paste(BLUE, (0, 0, SIZE, SIZE // 2))
+    upright.paste((0, 255, 0), (0, 0, SIZE // 2, SIZE // 2))  # four different quarters
+    stored = upright if stored_as is None else upright.transpose(stored_as)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    (pets.local / "cat" / "turned").write_bytes(encoded(stored, kind, exif=exif, **options))
+    pets.fetch()
+    pets.split()
+    difference = pets.images()["cat/turned"].astype(int) - np.asarray(upright)
+    assert np.abs(difference).max() <= (LOSSY if kind == "JPEG" else 0)
+
+
+def make_special_files(folder: Path) -> dict[str, str]:
+    """Make what is no file, and files that can't be opened or named; return name and reason."""
+    (folder / "dangling.png").symlink_to("nowhere.png")
+    (folder / "round.png").symlink_to("about.png")
+    (folder / "about.png").symlink_to("round.png")
+    os.mkfifo(folder / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(folder / "socket.png"))
+    (folder / "zero.png").symlink_to("/dev/zero")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(encoded(PHOTO, "PNG"))
+    return {
+        "dangling.png": "a link to what does not exist (nowhere.png)",
+        "round.png": "can't be read: Too many levels of symbolic links",
+        "about.png": "can't be read: Too many levels of symbolic links",
+        "pipe.png": "can't be read: it is a named pipe, not a file",
+        "socket.png": "can't be read: it is a socket, not a file",
+        "zero.png": "can't be read: it is a device, not a file",
+        "caf\\xe9.png": "its name isn't UTF-8; rename it",
+    }
+
+
+def test_every_kind_of_unusable_file_is_set_aside_with_its_reason(
+    pets: Folder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(pets.root)  # the path of a socket must be short
+    for name, (content, _) in BAD.items():
+        (pets.local / "cat" / name).write_bytes(content)
+    special = make_special_files(pets.local / "cat")
+    (pets.local / "lost.png").write_bytes(encoded(PHOTO, "PNG"))
+    pets.fetch()
+    dataset = pets.split()
+    rejected = pets.rejected()
+    for name, (_, reason) in BAD.items():
+        assert reason in rejected.pop(f"cat/{name}"), name
+    assert rejected.pop("lost.png") == "lies in no class: move it into a sub-folder"
+    assert rejected == {f"cat/{name}": reason for name, reason in special.items()}
+    count = len(BAD) + len(special) + 1
+    assert dataset.rejected == count
+    said = capfd.readouterr().err
+    assert f"; {count} set aside, see {pets.splits / 'rejected.csv'}" in said
+    images = pets.images()
+    assert len(images) == 10
+    for shade in range(5):
+        assert_halves(images[f"cat/{shade}.png"], (shade, 0, 0), (shade, 0, 0))
+        assert_halves(images[f"dog/{shade}.png"], (shade, 1, 0), (shade, 1, 0))
+
+
+def test_a_truncated_jpeg_has_a_header_that_pillow_takes_for_good() -> None:
+    with Image.open(io.BytesIO(BAD["truncated.jpg"][0])) as image:
+        image.verify()
+        assert (image.format, image.size) == ("JPEG", (64, 64))
+
+
+def test_a_run_that_shall_stop_says_every_unusable_file_and_then_stops(
+    pets: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (pets.local / "cat" / "one\ntwo.png").write_bytes(b"not an image")
+    (pets.local / "dog" / "empty.png").write_bytes(b"")
+    pets.fetch()
+    capfd.readouterr()
+    with pytest.raises(InputError) as error:
+        pets.split("stop")
+    assert str(error.value) == (
+        "params.yaml: data.unusable_files: 'stop', and 2 files can't be used (listed above); "
+        "mend or remove them, or choose 'set_aside'"
+    )
+    assert capfd.readouterr().err.splitlines() == [
+        r"cat/one\ntwo.png: not an image that can be read",
+        "dog/empty.png: empty: 0 bytes",
+    ]
+    assert not pets.splits.exists()
+
+
+def test_a_run_that_shall_stop_goes_on_where_all_files_are_good(pets: Folder) -> None:
+    pets.fetch()
+    assert pets.split("stop").rejected == 0
+
+
+def test_a_class_left_without_a_usable_image_is_named_with_its_files(
+    pets: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (pets.local / "emu").mkdir()
+    (pets.local / "emu" / "a.png").write_bytes(b"")
+    (pets.local / "emu" / "b.png").symlink_to("nowhere")
+    (pets.local / "cat" / "empty.png").write_bytes(b"")
+    pets.fetch()
+    capfd.readouterr()
+    with pytest.raises(InputError, match=r"data\.path: class 'emu' has no usable image \(2 files"):
+        pets.split()
+    assert capfd.readouterr().err.splitlines() == [
+        "emu/a.png: empty: 0 bytes",
+        "emu/b.png: a link to what does not exist (nowhere)",
+    ]
+
+
+def test_each_file_is_decoded_once_and_in_the_split_stage(
+    pets: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+
+    def counting(file: io.BufferedReader, image_size: int) -> np.ndarray:
+        decoded.append(Path(file.name).relative_to(pets.local).as_posix())
+        return original(file, image_size)
+
+    original: Callable[..., np.ndarray] = image_folder.decode
+    monkeypatch.setattr(image_folder, "decode", counting)
+    (pets.local / "cat" / "notes.jpg").write_bytes(b"not an image")
+    pets.fetch()
+    assert decoded == []
+    pets.split()
+    assert sorted(decoded) == sorted([*pets.images(), "cat/notes.jpg"])
+
+
+def test_decoded_images_lie_in_a_file_and_not_in_memory(pets: Folder) -> None:
+    (pets.local / "cat" / "00.png").write_bytes(b"not an image")
+    pets.fetch()
+    scratch = pets.root / "scratch"
+    scratch.mkdir()
+    source = sources.SOURCES["image_folder"]
+    collection = source.read(pets.raw, pets.local, SIZE, scratch)
+    assert isinstance(collection.images, np.memmap)
+    assert collection.images.filename == scratch / "decoded.npy"
+    assert len(collection.images) == 10
+
+
+NAMES = (
+    "blank space.png",
+    "größe 猫.png",
+    "comma, quote\" and 'another.png",
+    "new\nline.png",
+    "carriage\rreturn.png",
+    "both\r\n.png",
+    "=formula().png",
+    "back\\slash.png",
+    "nested, deep/er/x.png",
+)
+
+
+def test_names_of_all_kinds_reach_the_index_as_they_are(pets: Folder) -> None:
+    for position, name in enumerate(NAMES):
+        path = pets.local / "cat" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (SIZE, SIZE), (0, 0, 100 + position)).save(path, "PNG")
+        path.with_name(f"{path.name}.txt").write_bytes(b"no image")
+    pets.fetch()
+    pets.split()
+    images = pets.images()
+    for position, name in enumerate(NAMES):
+        assert_halves(images[f"cat/{name}"], (0, 0, 100 + position), (0, 0, 100 + position))
+    assert set(pets.rejected()) == {f"cat/{name}.txt" for name in NAMES}
+
+
+def test_hidden_files_and_readmes_are_no_images_and_no_errors(pets: Folder) -> None:
+    for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini", "README.txt"):
+        (pets.local / "cat" / name).write_bytes(b"no image")
+    (pets.local / ".git").mkdir()
+    (pets.local / "cat" / ".cache").mkdir()
+    (pets.local / "cat" / ".cache" / "x.png").write_bytes(b"no image")
+    (pets.local / "README.md").write_bytes(b"no image")
+    (pets.local / "cat" / "readme").mkdir()
+    Image.new("RGB", (SIZE, SIZE), RED).save(pets.local / "cat" / "readme" / "x.png")
+    pets.fetch()
+    assert pets.split("stop").rejected == 0
+    assert len(pets.images()) == 11
+    assert_halves(pets.images()["cat/readme/x.png"], RED, RED)
+
+
+def test_links_to_files_and_folders_are_followed_and_a_loop_is_not(pets: Folder) -> None:
+    elsewhere = pets.root / "elsewhere"
+    (elsewhere / "deeper").mkdir(parents=True)
+    Image.new("RGB", (SIZE, SIZE), RED).save(elsewhere / "red.png")
+    Image.new("RGB", (SIZE, SIZE), BLUE).save(elsewhere / "deeper" / "blue.png")
+    (elsewhere / "deeper" / "back").symlink_to(elsewhere)
+    (pets.local / "cat" / "file link.png").symlink_to(elsewhere / "red.png")
+    (pets.local / "cat" / "folder link").symlink_to(elsewhere)
+    (pets.local / "cat" / "self").symlink_to(".")
+    (pets.local / "dog" / "up").symlink_to("..")
+    (pets.local / "emu").symlink_to(pets.local / "dog")
+    pets.fetch()
+    pets.split()
+    images = pets.images()
+    assert_halves(images["cat/file link.png"], RED, RED)
+    assert_halves(images["cat/folder link/red.png"], RED, RED)
+    assert_halves(images["cat/folder link/deeper/blue.png"], BLUE, BLUE)
+    assert len(images) == 5 + 3 + 5 + 5
+    assert pets.rejected() == {}
+
+
+def test_a_file_that_vanished_or_is_forbidden_is_listed_with_the_reason(
+    pets: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = examine(pets.local, Found(pets.local / "cat" / "gone.png", "cat"))
+    assert (gone.path, gone.size, gone.sha256) == ("cat/gone.png", 0, "")
+    assert gone.unusable == "can't be read: No such file or directory"
+    replaced = examine(pets.local, Found(pets.local / "cat", "cat"))
+    assert replaced.unusable == "can't be read: it is a folder, not a file"
+
+    original = Path.open
+
+    def forbidden(path: Path, *arguments: object, **keywords: object) -> object:
+        if path.name == "3.png":  # root may read what others may not
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return original(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    pets.fetch()
+    rows = {row["path"]: row for row in table(pets.raw / "manifest.csv")}
+    assert rows["cat/3.png"]["unusable"] == "can't be read: Permission denied"
+    assert (rows["cat/3.png"]["bytes"], rows["cat/3.png"]["sha256"]) == ("0", "")
+    monkeypatch.undo()
+    pets.split()
+    assert pets.rejected() == dict.fromkeys(
+        ("cat/3.png", "dog/3.png"), "can't be read: Permission denied"
+    )
+
+
+def test_a_file_that_can_no_longer_be_read_when_it_is_decoded_is_set_aside(
+    pets: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pets.fetch()
+    original = Path.open
+
+    def broken_disk(path: Path, *arguments: object, **keywords: object) -> object:
+        if path == pets.local / "cat" / "2.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return original(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", broken_disk)
+    assert pets.split().rejected == 1
+    assert pets.rejected() == {"cat/2.png": "can't be read: Input/output error"}
+
+
+@pytest.mark.parametrize("unreadable", ["cat", "cat/deep"])
+def test_a_folder_that_cant_be_read_is_named(
+    pets: Folder, unreadable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pets.local / "cat" / "deep").mkdir()
+    original = Path.iterdir
+
+    def forbidden(path: Path) -> object:
+        if path == pets.local / unreadable:  # root may read what others may not
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return original(path)
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    message = rf"data\.path: .*{unreadable}' can't be read \(Permission denied\); change its"
+    with pytest.raises(InputError, match=message) as error:
+        pets.fetch()
+    assert "\n" not in str(error.value)
+    assert not pets.raw.exists()
+
+
+def test_a_class_whose_name_isnt_utf8_is_named_in_print(pets: Folder) -> None:
+    Path(os.fsdecode(os.fsencode(pets.local) + b"/\xe9mu")).mkdir()
+    with pytest.raises(InputError, match=r"sub-folder '\\xe9mu' has a name that isn't UTF-8"):
+        pets.fetch()
+
+
+def test_the_same_folder_gives_the_same_bytes(pets: Folder) -> None:
+    for name, (content, _) in BAD.items():
+        (pets.local / "cat" / name).write_bytes(content)
+    written = []
+    for _ in range(2):
+        pets.fetch()
+        pets.split()
+        files = [path for folder in (pets.raw, pets.splits) for path in folder.iterdir()]
+        written.append({path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    assert len(written[0]) == 2 + 6
+    assert written[0] == written[1]
+
+
+def test_the_threads_dont_hold_all_of_the_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "WAITING", 10)
+    taken: list[int] = []
+
+    def arguments() -> object:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = image_folder._in_parallel(str, arguments())
+    assert next(results) == "0"
+    assert len(taken) == 10
+    assert list(results) == [str(number) for number in range(1, 100)]

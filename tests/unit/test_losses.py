@@ -1,0 +1,108 @@
+"""Losses against scikit-learn and closed forms, and a person's own by dotted path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss, mean_squared_error
+
+from pipeline.errors import InputError
+from pipeline.params import Train, load
+from pipeline.training.losses import focal, make_loss, source_of
+
+SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
+LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+CLASSES = torch.tensor([0, 1, 2, 3, 0, 1, 2])
+ONE_HOT = torch.eye(4)[CLASSES]
+PROBABILITIES = LOGITS.detach().double().softmax(1).numpy()
+
+
+def recipe(loss: str, label_smoothing: float = 0.0) -> Train:
+    changes = {"loss": loss, "label_smoothing": label_smoothing}
+    return Train.model_validate(SETTINGS.train.model_dump() | changes)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module `own_losses` that can be imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+    return tmp_path / "own_losses.py"
+
+
+def test_cross_entropy_is_scikit_learns_log_loss() -> None:
+    loss = make_loss(recipe("cross_entropy"))(LOGITS, CLASSES)
+    assert loss.item() == pytest.approx(log_loss(CLASSES, PROBABILITIES, labels=range(4)))
+
+
+def test_smoothed_cross_entropy_mixes_the_label_with_all_classes() -> None:
+    loss = make_loss(recipe("cross_entropy", 0.2))(LOGITS, CLASSES)
+    every_class = -np.log(PROBABILITIES).mean(1).mean()
+    own_class = log_loss(CLASSES, PROBABILITIES, labels=range(4))
+    assert loss.item() == pytest.approx(0.8 * own_class + 0.2 * every_class)
+
+
+def test_mse_is_scikit_learns_of_probabilities_and_one_hot_targets() -> None:
+    loss = make_loss(recipe("mse"))(LOGITS, CLASSES)
+    assert loss.item() == pytest.approx(mean_squared_error(ONE_HOT.numpy(), PROBABILITIES))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse", "pipeline.training.losses.focal"])
+def test_one_hot_targets_are_the_same_as_classes(name: str) -> None:
+    loss = make_loss(recipe(name))
+    assert loss(LOGITS, ONE_HOT).item() == pytest.approx(loss(LOGITS, CLASSES).item())
+
+
+def test_focal_loss_without_focus_is_cross_entropy_and_with_it_the_papers_formula() -> None:
+    expected = log_loss(CLASSES, PROBABILITIES, labels=range(4))
+    assert focal(LOGITS, ONE_HOT, gamma=0.0).item() == pytest.approx(expected)
+    of_true_class = PROBABILITIES[np.arange(7), CLASSES]
+    formula = -((1 - of_true_class) ** 2 * np.log(of_true_class)).mean()
+    assert focal(LOGITS, ONE_HOT).item() == pytest.approx(formula)
+
+
+def test_own_loss_gets_logits_and_probabilities(own: Path) -> None:
+    own.write_text("def distance(logits, targets):\n    return (logits - targets).abs().mean()\n")
+    train = recipe("own_losses.distance")
+    expected = (LOGITS - ONE_HOT).abs().mean().item()
+    assert make_loss(train)(LOGITS, CLASSES).item() == pytest.approx(expected)
+    assert source_of(train) == [own]
+    assert source_of(recipe("mse")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no_such_module.loss", r"train\.loss: 'no_such_module\.loss' can't be imported"),
+        ("own_losses.missing", r"there is no function missing in"),
+        ("own_losses.NUMBER", r"there is no function NUMBER in"),
+    ],
+)
+def test_path_to_no_function_is_told(own: Path, path: str, message: str) -> None:
+    own.write_text("NUMBER = 3\n")
+    with pytest.raises(InputError, match=message):
+        make_loss(recipe(path))
+
+
+def test_module_that_fails_is_told_in_one_line(own: Path) -> None:
+    own.write_text("raise RuntimeError('not today')\n")
+    with pytest.raises(InputError, match="importing own_losses failed: RuntimeError: not today"):
+        make_loss(recipe("own_losses.distance"))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("logits.abs()", r"returned a tensor of shape \(7, 4\)"),
+        ("3.0", "returned a float"),
+        ("targets.mean()", "without a gradient"),
+    ],
+)
+def test_function_that_is_no_loss_is_told(own: Path, returned: str, message: str) -> None:
+    own.write_text(f"def bad(logits, targets):\n    return {returned}\n")
+    with pytest.raises(InputError, match=message):
+        make_loss(recipe("own_losses.bad"))(LOGITS, CLASSES)

@@ -1,0 +1,376 @@
+"""The parts of the networks: geometry, norms, pools, heads; and what stayed as it was."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import InputError
+from pipeline.models import build
+from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Parts
+from pipeline.models.pooling import POOLINGS
+
+CNN: dict[str, Any] = {"family": "cnn", "channels": [4, 8], "hidden": 6, "norm_groups": 2}
+DENSENET: dict[str, Any] = {
+    "family": "densenet",
+    "growth_rate": 4,
+    "block_config": [2, 2],
+    "num_init_features": 8,
+    "norm_groups": 2,
+}
+
+
+class Squeezed(nn.Module):
+    """Squeeze and excitation as it was first written here."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden, bias=False)
+        self.excite = nn.Linear(hidden, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(self.squeeze(x.mean((2, 3))))
+        return x * torch.sigmoid(self.excite(hidden))[:, :, None, None]
+
+
+class OldCnn(nn.Module):
+    """The CNN of the first version: batch norm, max pool, flattened head."""
+
+    def __init__(self, channels: list[int], kernel_size: int, attention: str) -> None:
+        super().__init__()
+        for number, (before, after) in enumerate(itertools.pairwise([3, *channels]), start=1):
+            layers = OrderedDict[str, nn.Module](
+                conv=nn.Conv2d(before, after, kernel_size, padding=kernel_size // 2),
+                norm=nn.BatchNorm2d(after),
+                activation=nn.ReLU(),
+                attention=Squeezed(after, 2) if attention == "channel" else nn.Identity(),
+                pool=nn.MaxPool2d(2),
+            )
+            self.add_module(f"block{number}", nn.Sequential(layers))
+        self.hidden = nn.Linear(channels[-1] * (16 // 2 ** len(channels)) ** 2, 6)
+        self.dropout = nn.Dropout(0.5)
+        self.classifier = nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, block in self.named_children():
+            if name.startswith("block"):
+                x = block(x)
+        return self.classifier(self.dropout(F.relu(self.hidden(x.flatten(1)))))
+
+
+class OldDenseLayer(nn.Module):
+    def __init__(self, channels: int, attention: str) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, 16, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 4, 3, padding=1, bias=False)
+        self.attention = Squeezed(4, 2) if attention == "channel" else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        new = self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
+        return torch.cat([x, self.attention(new)], 1)
+
+
+class OldDenseNet(nn.Module):
+    """The DenseNet of the first version, with the settings of `DENSENET`."""
+
+    def __init__(self, small_inputs: bool, attention: str) -> None:
+        super().__init__()
+        if small_inputs:
+            stem = OrderedDict[str, nn.Module](conv=nn.Conv2d(3, 8, 3, padding=1, bias=False))
+        else:
+            stem = OrderedDict[str, nn.Module](
+                conv=nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False),
+                norm=nn.BatchNorm2d(8),
+                relu=nn.ReLU(),
+                pool=nn.MaxPool2d(3, stride=2, padding=1),
+            )
+        self.stem = nn.Sequential(stem)
+        self.block1 = self.block(8, attention)
+        self.transition1 = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                norm=nn.BatchNorm2d(16),
+                relu=nn.ReLU(),
+                conv=nn.Conv2d(16, 8, 1, bias=False),
+                pool=nn.AvgPool2d(2),
+            )
+        )
+        self.block2 = self.block(8, attention)
+        self.norm = nn.BatchNorm2d(16)
+        self.classifier = nn.Linear(16, 10)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    @staticmethod
+    def block(channels: int, attention: str) -> nn.Module:
+        layers = OrderedDict[str, nn.Module](
+            layer1=OldDenseLayer(channels, attention), layer2=OldDenseLayer(channels + 4, attention)
+        )
+        return nn.Sequential(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block2(self.transition1(self.block1(self.stem(x))))
+        return self.classifier(F.relu(self.norm(x)).mean((2, 3)))
+
+
+def trained(model: nn.Module) -> dict[str, Tensor]:
+    """Train for two steps of one seed and return everything that is left."""
+    torch.manual_seed(1)
+    images, labels = torch.randn(6, 3, 16, 16), torch.arange(6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return {**model.state_dict(), "logits": model.eval()(images)}
+
+
+def assert_identical(ours: nn.Module, old: nn.Module) -> None:
+    assert list(ours.state_dict()) == list(old.state_dict())
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor), name
+    expected = trained(old)
+    for name, tensor in trained(ours).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("attention", ["none", "channel"])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_cnn_of_the_first_version_is_unchanged_to_the_bit(kernel_size: int, attention: str) -> None:
+    settings = {**CNN, "kernel_size": kernel_size, "attention": attention, "reduction": 2}
+    torch.manual_seed(0)
+    ours = build(settings, 10, 16)
+    torch.manual_seed(0)
+    assert_identical(ours, OldCnn([4, 8], kernel_size, attention))
+
+
+@pytest.mark.parametrize("attention", ["none", "channel"])
+@pytest.mark.parametrize("small_inputs", [True, False])
+def test_densenet_of_the_first_version_is_unchanged_to_the_bit(
+    small_inputs: bool, attention: str
+) -> None:
+    settings = {**DENSENET, "small_inputs": small_inputs, "attention": attention, "reduction": 2}
+    torch.manual_seed(0)
+    ours = build(settings, 10, 16)
+    torch.manual_seed(0)
+    assert_identical(ours, OldDenseNet(small_inputs, attention))
+
+
+@pytest.mark.parametrize("name", list(NORMALISATIONS))
+def test_norms_are_the_papers_formulas(name: str) -> None:
+    torch.manual_seed(2)
+    norm = Parts("relu", name, 2, "none", 1, 1).make_norm(6)
+    x = 3 * torch.randn(4, 6, 5, 5) + 1
+    groups = {  # what each mean and variance is taken over: the last axis
+        "batch": x.transpose(0, 1).reshape(6, -1),
+        "layer": x.reshape(4, -1),
+        "instance": x.reshape(24, -1),
+        "group": x.reshape(8, -1),
+    }
+    values = groups[name].double()
+    values = values - values.mean(1, keepdim=True)
+    values = values / (values.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    expected = values.view(6, 4, 5, 5).transpose(0, 1) if name == "batch" else values.view_as(x)
+    torch.testing.assert_close(norm(x), expected.float(), rtol=1e-4, atol=1e-4)
+    assert {parameter.shape for parameter in norm.parameters()} == {torch.Size([6])}
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("pooling", list(POOLINGS))
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups"),
+    [(1, None, 1, 1), (2, None, 1, 4), (1, 0, 1, 1), (3, 2, 2, 2), (1, None, 3, 1), (2, 1, 1, 1)],
+)
+def test_every_geometry_gives_logits_down_to_its_smallest_image_and_no_further(
+    kernel_size: int, pooling: str, stride: int, padding: int | None, dilation: int, groups: int
+) -> None:
+    settings = {
+        **CNN,
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "pooling": pooling,
+    }
+
+    def runs_in_pytorch(size: int) -> bool:
+        model = build({**settings, "head": "global_average"}, 3, 128)
+        try:
+            model(torch.randn(2, 3, size, size))
+        except RuntimeError:
+            return False
+        return True
+
+    smallest = next(size for size in range(1, 129) if runs_in_pytorch(size))
+    for size in (smallest, smallest + 1, smallest + 10):
+        assert build(settings, 3, size)(torch.randn(2, 3, size, size)).shape == (2, 3)
+    if smallest > 1:
+        with pytest.raises(InputError, match=f"at least {smallest}x{smallest} pixels"):
+            build(settings, 3, smallest - 1)
+
+
+def test_too_small_images_name_the_settings_responsible() -> None:
+    settings = {**CNN, "stride": 2, "padding": 0, "normalisation": "instance"}
+    with pytest.raises(InputError) as error:
+        build(settings, 3, 8)
+    for cause in ("channels [4, 8]", "stride 2", "padding 0", "normalisation instance", "max"):
+        assert cause in str(error.value)
+    with pytest.raises(InputError) as error:
+        build(CNN, 3, 3)
+    for blameless in ("stride", "padding", "normalisation", "dilation"):
+        assert blameless not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "smallest"),
+    [
+        pytest.param({**CNN, "normalisation": "instance"}, 4, id="cnn"),
+        pytest.param({**CNN, "normalisation": "instance", "pooling": "none"}, 2, id="no pool"),
+        pytest.param(
+            {**CNN, "normalisation": "instance", "stride": 2, "pooling": "none"}, 5, id="strided"
+        ),
+        pytest.param(
+            {**CNN, "normalisation": "group", "norm_groups": 4, "stride": 2, "pooling": "none"},
+            3,
+            id="a channel a group in the first block alone",
+        ),
+        pytest.param({**DENSENET, "normalisation": "instance"}, 4, id="densenet"),
+        pytest.param(
+            {**DENSENET, "normalisation": "instance", "small_inputs": False}, 13, id="imagenet"
+        ),
+        pytest.param(
+            {**DENSENET, "normalisation": "group", "norm_groups": 4, "bn_size": 1},
+            4,
+            id="a channel a group in the bottleneck",
+        ),
+    ],
+)
+def test_no_norm_is_left_with_single_values(settings: dict[str, Any], smallest: int) -> None:
+    model = build(settings, 3, smallest)
+    sizes: list[int] = []
+    for module in model.modules():
+        if isinstance(module, nn.InstanceNorm2d | nn.GroupNorm):
+            module.register_forward_hook(
+                lambda module, inputs, output: sizes.append(
+                    inputs[0][0].numel() // getattr(module, "num_groups", inputs[0].shape[1])
+                )
+            )
+    model(torch.randn(2, 3, smallest, smallest)).sum().backward()
+    assert min(sizes) > 1
+    with pytest.raises(InputError, match=r"normalisation (instance|group) .*at least"):
+        build(settings, 3, smallest - 1)
+
+
+@pytest.mark.parametrize("pooling", list(POOLINGS))
+def test_pools_do_what_their_papers_say(pooling: str) -> None:
+    torch.manual_seed(3)
+    pool = POOLINGS[pooling].make(4, 2, "tanh")
+    x = torch.randn(2, 4, 7, 7)
+    if pooling in ("strided_conv", "dilated_conv"):
+        weight, bias = pool.get_parameter("conv.weight"), pool.get_parameter("conv.bias")
+        spread = {"stride": 2, "padding": 1} if pooling == "strided_conv" else {"padding": 2}
+        dilation = 2 if pooling == "dilated_conv" else 1
+        expected = torch.tanh(F.conv2d(x, weight, bias, groups=2, dilation=dilation, **spread))
+    elif pooling == "none":
+        expected = x
+    else:
+        windows = x[:, :, :6, :6].unflatten(3, (3, 2)).unflatten(2, (3, 2))
+        expected = windows.mean((3, 5)) if pooling == "average" else windows.amax((3, 5))
+    torch.testing.assert_close(pool(x), expected)
+    assert POOLINGS[pooling].size(7) == expected.shape[2]
+
+
+@pytest.mark.parametrize("pooling", list(POOLINGS))
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 10])
+def test_needed_size_is_the_smallest_that_leaves_enough(pooling: str, size: int) -> None:
+    pool = POOLINGS[pooling]
+    assert pool.size(pool.needed(size)) == size
+    assert pool.size(pool.needed(size) - 1) < size
+
+
+def test_groups_are_those_of_all_convolutions_but_the_first() -> None:
+    model = build({**CNN, "groups": 4, "pooling": "strided_conv"}, 3, 16)
+    groups = [module.groups for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert groups == [1, 4, 4, 4]
+
+
+def test_null_padding_keeps_the_size_at_stride_1() -> None:
+    for kernel_size, dilation in itertools.product((3, 5), (1, 2, 3)):
+        settings = {**CNN, "kernel_size": kernel_size, "dilation": dilation, "pooling": "none"}
+        model = build(settings, 3, 11)
+        assert model.get_parameter("hidden.weight").shape == (6, 8 * 11**2)
+        assert model(torch.randn(2, 3, 11, 11)).shape == (2, 3)
+
+
+def test_global_average_head_gives_the_means_of_the_last_maps() -> None:
+    model = build({**CNN, "head": "global_average"}, 3, 16).eval()
+    caught: list[Tensor] = []
+    model.get_submodule("block2").register_forward_hook(lambda m, i, output: caught.append(output))
+    with torch.no_grad():
+        logits = model(torch.randn(2, 3, 16, 16))
+        means = caught[0].flatten(2).sum(2) / 16
+        expected = model.classifier(F.relu(model.hidden(means)))  # type: ignore[operator]
+    torch.testing.assert_close(logits, expected)
+    assert model.get_parameter("hidden.weight").shape == (6, 8)
+
+
+def test_flattened_head_of_a_hundred_million_weights_is_refused() -> None:
+    settings = {**CNN, "channels": [8], "hidden": 512, "pooling": "none"}
+    width = (100_000_000 // (8 * 512)) ** 0.5  # of the largest map that is still allowed
+    assert 156 < width < 157
+    with pytest.raises(InputError, match=r"head: 'flatten' after pooling 'none'.*global_average"):
+        build(settings, 3, 157)
+    assert build({**settings, "head": "global_average"}, 3, 157)(torch.randn(1, 3, 157, 157)).shape
+    assert build(settings, 3, 40).get_parameter("hidden.weight").shape == (512, 8 * 1600)
+
+
+@pytest.mark.parametrize("normalisation", list(NORMALISATIONS))
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("settings", [CNN, DENSENET], ids=["cnn", "densenet"])
+def test_every_activation_and_norm_is_in_every_place(
+    settings: dict[str, Any], activation: str, normalisation: str
+) -> None:
+    torch.manual_seed(4)
+    chosen = {"activation": activation, "normalisation": normalisation, "small_inputs": False}
+    if settings is CNN:
+        del chosen["small_inputs"]
+    model = build({**settings, **chosen}, 10, 16)
+    activations = [m for m in model.modules() if isinstance(m, tuple(ACTIVATIONS.values()))]
+    kind = type(Parts("relu", normalisation, 2, "none", 1, 1).make_norm(4))
+    norms = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d)
+    ]
+    assert {type(module) for module in activations} == {ACTIVATIONS[activation]}
+    assert {type(module) for module in norms} == {kind}
+    # the stem's, two in each of four layers, the transition's and the last; or one a block
+    assert len(norms) == (2 if settings is CNN else 11)
+    assert len(activations) == (3 if settings is CNN else 11)
+    loss = F.cross_entropy(model(torch.randn(2, 3, 16, 16)), torch.tensor([0, 1]))
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())  # type: ignore[union-attr]
+
+
+def test_unknown_parts_are_named_with_the_closest() -> None:
+    for settings, message in [
+        ({**CNN, "pooling": "avrage"}, "pooling: 'avrage'.*mean 'average'"),
+        ({**CNN, "normalisation": "bach"}, "normalisation: 'bach'.*mean 'batch'"),
+        ({**CNN, "head": "flat"}, "head: 'flat'.*mean 'flatten'"),
+        ({**DENSENET, "normalisation": "grup"}, "normalisation: 'grup'.*mean 'group'"),
+        ({**DENSENET, "activation": "mich"}, "activation: 'mich'.*mean 'mish'"),
+    ]:
+        with pytest.raises(InputError, match=f"architectures: {message}"):
+            build(settings, 3, 16)
