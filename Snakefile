@@ -13,13 +13,13 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from snakemake.exceptions import WorkflowError
 
-from pipeline import params
+from pipeline import data_path, params
 from pipeline.__main__ import OUTPUTS
 from pipeline.errors import InputError
 
 # settings: a mistake in them ends here, before the first job
 try:
-    params.check_data_path(params.load(Path("params.yaml")), Path(), OUTPUTS)
+    data_path.check(params.load(Path("params.yaml")), Path(), OUTPUTS)
     dvc = Repo()
 except (InputError, DvcException) as error:
     raise WorkflowError(str(error)) from None

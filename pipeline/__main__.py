@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline import data_path
 from pipeline.errors import InputError, StageError, choose
-from pipeline.params import Settings, check_data_path, load
+from pipeline.params import Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,7 +165,7 @@ def report(
 def check(params: ParamsFile = PARAMS) -> None:
     """Tell whether the settings are right, before anything runs."""
     settings = load(params)
-    check_data_path(settings, Path(), OUTPUTS)
+    data_path.check(settings, Path(), OUTPUTS)
     runs = len(settings.architectures) * len(settings.seeds)
     typer.echo(
         f"{params} is right: {', '.join(settings.architectures)}; {len(settings.seeds)} seeds, "

@@ -297,29 +297,6 @@ def load(path: Path) -> Settings:
     return check(read(path), path.name)
 
 
-def check_data_path(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
-    """Check that `data.path` is a folder, and none that the pipeline writes.
-
-    Args:
-        settings: all of params.yaml.
-        root: the folder that `data.path` is relative to.
-        outputs: the folders that stages write.
-
-    Raises:
-        InputError: if it isn't there, or overlaps with an output.
-    """
-    path = root / settings.data.path
-    where = f"params.yaml: data.path: '{settings.data.path}'"
-    if not path.is_dir():
-        raise InputError(
-            f"{where} does not exist; make it, with a sub-folder for each class, or change it"
-        )
-    for output in outputs:
-        one, other = path.resolve(), (root / output).resolve()
-        if one.is_relative_to(other) or other.is_relative_to(one):
-            raise InputError(f"{where}: the pipeline writes {output} itself; take another folder")
-
-
 def read(path: Path) -> dict[str, Any]:
     """Return the plain contents of a YAML 1.2 settings file, anchors and merge keys resolved.
 

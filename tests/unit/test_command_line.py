@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -192,6 +193,23 @@ def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
+    image_folder(folder, "cat", "dog")
+    (folder / "pets" / "cat" / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "pets" / "dog" / "pipe")
+    with contextlib.suppress(OSError):  # not every file system takes it
+        (folder / "pets" / "dog" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    done = run("check", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "'cat/gone.png' is a link to nothing" in done.stderr
+    assert "'dog/pipe' is no file" in done.stderr
+    for path in [*folder.glob("pets/cat/gone.png"), *folder.glob("pets/dog/[!0-9]*")]:
+        path.unlink()
+    (folder / "pets" / "cat" / "gone.png").unlink(missing_ok=True)
+    assert run("check", cwd=folder).returncode == 0
 
 
 # --- what is left over ----------------------------------------------------------------------------

@@ -159,11 +159,10 @@ def test_attention_table_has_a_row_for_each_layer_channel_and_class():
 
 def settings(tmp: Path) -> params.Settings:
     content = params.read(ROOT / "presets" / "digits.yaml")
-    base = {"family": "cnn", "channels": [4, 6, 8], "kernel_size": 3, "activation": "relu"}
-    base |= {"hidden": 8, "dropout": 0.0, "attention": "none", "reduction": 4}
-    dense = {"family": "densenet", "growth_rate": 4, "block_config": [3, 3, 3], "compression": 0.5}
-    dense |= {"num_init_features": 4, "bn_size": 2, "drop_rate": 0.0, "small_inputs": True}
-    dense |= {"efficient": False, "attention": "channel", "reduction": 4}
+    shipped = content["architectures"]
+    base = shipped["cnn"] | {"channels": [4, 6, 8], "hidden": 8, "reduction": 4}
+    dense = shipped["densenet"] | {"growth_rate": 4, "block_config": [3, 3, 3], "bn_size": 2}
+    dense |= {"num_init_features": 4, "attention": "channel", "reduction": 4}
     content["model"] = "plain"
     content["architectures"] = {
         "plain": base,
@@ -197,6 +196,10 @@ def splits(tmp_path: Path) -> Path:
         "std": [0.25],
         "counts": {s: {k: int(counts[s, k]) for k in CLASSES} for s in set(split)},
         "rejected": 0,
+        "folds": None,
+        "duplicates": dict.fromkeys(
+            ("groups", "images", "across_splits", "across_classes", "test_images"), 0
+        ),
     }
     (folder / "dataset.json").write_text(json.dumps(description))
     (folder / "rejected.csv").write_text("path,reason\n")

@@ -320,7 +320,7 @@ def test_l1_penalty_is_the_sum_of_absolute_weights_without_biases_and_norms() ->
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(-3.0)
-    assert float(l1_penalty(model)) == 3 * (2 + 2)
+    assert l1_penalty(model).item() == 3 * (2 + 2)
 
 
 # --- hardware -------------------------------------------------------------------------------------
