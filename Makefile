@@ -47,6 +47,7 @@ format: setup  ## Mend what the linters can mend
 
 bench: setup  ## Measure what a run costs
 	python -m benchmarks
+	python -m benchmarks.efficient
 
 clean:  ## Remove outputs and the engines' state; DVC's cache and .venv stay
 	rm -rf data/raw data/splits data/trained data/evaluated reports logs .snakemake .cache

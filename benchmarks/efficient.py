@@ -10,11 +10,14 @@ from __future__ import annotations
 import argparse
 import time
 from statistics import median
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import models
 from pipeline.machine import cpu_name
@@ -60,19 +63,41 @@ def main() -> None:
 
 
 def bytes_kept(network: nn.Module, images: Tensor, precision: torch.dtype) -> int:
-    """Return how many bytes a forward pass keeps for the backward pass, parameters left out."""
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    kept: dict[int, int] = {}
+    """Return how many bytes a forward pass keeps for the backward pass.
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    That is what it made and what is still alive at its end. Tensors that autograd saves are not
+    all: what is to be recomputed keeps its inputs.
+    """
+    with _Made() as made:
         logits = _forward(network, images, precision)
-    assert logits.requires_grad  # and alive: an address that is free again would count once
-    return sum(count for address, count in kept.items() if address not in parameters)
+    return made.bytes_alive() - logits.untyped_storage().nbytes()
+
+
+class _Made(TorchDispatchMode):
+    """Knows every storage that was made while it was active, without keeping it alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run `func` and note what it made."""
+        output = func(*args, **(kwargs or {}))
+        for made in output if isinstance(output, (tuple, list)) else (output,):
+            if isinstance(made, Tensor):
+                storage = made.untyped_storage()
+                self._made[StorageWeakRef(storage)] = storage.nbytes()
+        return output
+
+    def bytes_alive(self) -> int:
+        """Return the size of all that is still alive."""
+        return sum(size for storage, size in self._made.items() if not storage.expired())
 
 
 def step_seconds(
