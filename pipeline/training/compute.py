@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StageError
 from pipeline.machine import cpu_name
 from pipeline.params import Compute
 from pipeline.progress import say
@@ -51,16 +51,34 @@ def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware
 
     Raises:
         InputError: if a GPU is asked for and there is none.
+        StageError: if the block runs out of memory.
     """
     torch.set_num_threads(compute.threads)
     chosen = precision or compute.precision
-    with _device(compute.device) as device:
+    with _device(compute.device) as device, _memory_shortage_told(device):
         yield Hardware(
             device=device,
             precision=_best_precision(device) if chosen == "auto" else chosen,
             threads=compute.threads,
             name=_name(device),
         )
+
+
+@contextlib.contextmanager
+def _memory_shortage_told(device: torch.device) -> Iterator[None]:
+    """Say what to change where PyTorch only says what it couldn't allocate."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        is_shortage = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not is_shortage and "can't allocate memory" not in str(error):
+            raise
+        where = "the GPU" if device.type == "cuda" else "this machine"
+        raise StageError(
+            f"out of memory on {where}: {str(error).splitlines()[0]}; lower train.batch_size, "
+            "evaluate.batch_size or data.image_size in params.yaml, or set efficient: true for "
+            "the DenseNets"
+        ) from None
 
 
 @contextlib.contextmanager

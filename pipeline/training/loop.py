@@ -30,6 +30,9 @@ from pipeline.training.losses import Loss, make_loss
 from pipeline.training.randomness import derive
 from pipeline.training.recipe import OPTIMIZERS, Schedule, l1_penalty
 
+VALIDATED_IMAGES = 256
+VALIDATED_PIXELS = VALIDATED_IMAGES * 32 * 32
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -165,7 +168,7 @@ def train(
             run, batches, loss_function, settings.l1, hardware, partial(on_step, number)
         )
         validation_loss, validation_accuracy = measure(
-            model, plain_batches(validation, max(settings.batch_size, 256)), hardware
+            model, plain_batches(validation, _many_at_once(validation, settings)), hardware
         )
         schedule.after_epoch(number, validation_loss)
         epoch = Epoch(
@@ -187,6 +190,12 @@ def train(
     assert best is not None
     stopped_early = len(run.history) < settings.epochs
     return Trained(tuple(run.history), best, run.weights, stopped_early)
+
+
+def _many_at_once(data: Images, settings: Train) -> int:
+    """Return how many images to validate at once: more than in a step where they are small."""
+    _, height, width, _ = data.images.shape
+    return max(settings.batch_size, min(VALIDATED_IMAGES, VALIDATED_PIXELS // (height * width)))
 
 
 def best_of(history: list[Epoch]) -> Epoch | None:

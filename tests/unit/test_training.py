@@ -371,3 +371,27 @@ def test_torn_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InputError, match="can't be read as safetensors"):
         load_weights(network(), path, "mine")
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        MemoryError("no more"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore lines"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_shortage_is_told_with_what_to_change(shortage: Exception) -> None:
+    wanted = Compute(device="cpu", precision="fp32", threads=1)
+    with (
+        pytest.raises(StageError, match=r"out of memory on this machine.*train\.batch_size"),
+        compute.prepare(wanted),
+    ):
+        raise shortage
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    wanted = Compute(device="cpu", precision="fp32", threads=1)
+    with pytest.raises(RuntimeError, match="a defect"), compute.prepare(wanted):
+        raise RuntimeError("a defect")
