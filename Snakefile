@@ -19,7 +19,9 @@ from pipeline.errors import InputError
 
 # settings: a mistake in them ends here, before the first job
 try:
-    data_path.check(params.load(Path("params.yaml")), Path(), OUTPUTS)
+    settings = params.load(Path("params.yaml"))
+    params.check_loss(settings)
+    data_path.check(settings, Path(), OUTPUTS)
     dvc = Repo()
 except (InputError, DvcException) as error:
     raise WorkflowError(str(error)) from None

@@ -10,7 +10,7 @@ import typer
 
 from pipeline import data_path
 from pipeline.errors import InputError, StageError, choose
-from pipeline.params import Settings, load
+from pipeline.params import Settings, check_loss, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,6 +165,7 @@ def report(
 def check(params: ParamsFile = PARAMS) -> None:
     """Tell whether the settings are right, before anything runs."""
     settings = load(params)
+    check_loss(settings)
     data_path.check(settings, Path(), OUTPUTS)
     runs = len(settings.architectures) * len(settings.seeds)
     typer.echo(

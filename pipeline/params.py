@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -31,6 +31,14 @@ from pipeline.errors import InputError, suggestion
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+# Larger ones are slips of the pen, and would fill the memory before they are found out.
+Width = Annotated[int, Field(ge=1, le=65_536)]  # channels, units, groups
+Layers = Annotated[int, Field(ge=1, le=1000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
+Penalty = Annotated[float, Field(ge=0, le=1_000_000)]
 
 # Names become folders, stage addresses and rule names, and reach a shell. (`dvc repro` puts them
 # into its commands before it asks here: a stranger's settings are code, as dvc.yaml is.)
@@ -55,22 +63,22 @@ class Cnn(Section):
     """The plain network of convolution, norm, activation, attention and pool (family ``cnn``)."""
 
     family: Literal["cnn"]
-    channels: Annotated[list[PositiveInt], Field(min_length=1)]
+    channels: Annotated[list[Width], Field(min_length=1, max_length=100)]
     kernel_size: Literal[3, 5]
-    stride: PositiveInt
-    padding: NonNegativeInt | None
-    dilation: PositiveInt
-    groups: PositiveInt
+    stride: Pixels
+    padding: Annotated[int, Field(ge=0, le=1024)] | None
+    dilation: Pixels
+    groups: Width
     activation: Activation
     normalisation: Normalisation
-    norm_groups: PositiveInt
+    norm_groups: Width
     pooling: Literal["max", "average", "strided_conv", "dilated_conv", "none"]
     head: Literal["flatten", "global_average"]
-    hidden: PositiveInt
+    hidden: Width
     dropout: Probability
     attention: Attention
-    reduction: PositiveInt
-    heads: PositiveInt
+    reduction: Width
+    heads: Width
     baseline: str | None = None
 
 
@@ -78,20 +86,20 @@ class DenseNet(Section):
     """DenseNet-BC (family ``densenet``), https://arxiv.org/abs/1608.06993."""
 
     family: Literal["densenet"]
-    growth_rate: PositiveInt
-    block_config: Annotated[list[PositiveInt], Field(min_length=1)]
+    growth_rate: Width
+    block_config: Annotated[list[Layers], Field(min_length=1, max_length=100)]
     compression: Annotated[float, Field(gt=0, le=1)]
-    num_init_features: PositiveInt
-    bn_size: PositiveInt
+    num_init_features: Width
+    bn_size: Width
     drop_rate: Probability
     small_inputs: bool
     efficient: bool
     activation: Activation
     normalisation: Normalisation
-    norm_groups: PositiveInt
+    norm_groups: Width
     attention: Attention
-    reduction: PositiveInt
-    heads: PositiveInt
+    reduction: Width
+    heads: Width
     baseline: str | None = None
 
 
@@ -131,7 +139,7 @@ class Split(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     validation_fraction: Fraction
     test_fraction: Fraction
-    folds: Annotated[int, Field(ge=2)] | None
+    folds: Annotated[int, Field(ge=2, le=1000)] | None
     max_per_class: PositiveInt | None
 
 
@@ -153,7 +161,7 @@ class OneCycle(Section):
 class Augmentation(Section):
     """What is drawn anew for every training image in every epoch."""
 
-    random_resized_crop: Annotated[float, Field(ge=0, le=1)]
+    random_resized_crop: Annotated[float, Field(ge=0, lt=1)]
     crop_padding: Annotated[int, Field(ge=0, le=512)]
     horizontal_flip: Annotated[float, Field(ge=0, le=1)]
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -167,15 +175,15 @@ class Augmentation(Section):
 class Train(Section):
     """The one recipe under which every architecture is trained."""
 
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
     loss: str
     label_smoothing: Probability
     optimizer: Literal["adam", "adamw", "sgd"]
-    learning_rate: PositiveFloat
+    learning_rate: Rate
     momentum: Probability
-    weight_decay: NonNegativeFloat
-    l1: NonNegativeFloat
+    weight_decay: Penalty
+    l1: Penalty
     schedule: Literal["fixed", "plateau", "cosine", "one_cycle"]
     plateau: Plateau
     one_cycle: OneCycle
@@ -205,8 +213,8 @@ class Compute(Section):
 class Evaluate(Section):
     """How the trained networks are measured."""
 
-    batch_size: PositiveInt
-    latency_repeats: Annotated[int, Field(ge=3)]
+    batch_size: Count
+    latency_repeats: Annotated[int, Field(ge=3, le=1_000_000)]
 
 
 class Explain(Section):
@@ -295,6 +303,24 @@ def load(path: Path) -> Settings:
             mistakes each is named, on one line.
     """
     return check(read(path), path.name)
+
+
+def check_loss(settings: Settings) -> None:
+    """Check that a loss of one's own is in a module that exists; nothing of it is run.
+
+    Raises:
+        InputError: if there is no such module.
+    """
+    loss = settings.train.loss
+    if loss in LOSSES:
+        return
+    module, _, _ = loss.rpartition(".")
+    try:
+        found = find_spec(module)
+    except Exception:  # a parent of it is a person's own code: whatever it raises
+        found = None
+    if found is None:
+        raise InputError(f"params.yaml: train.loss: '{loss}': there is no module {module}")
 
 
 def read(path: Path) -> dict[str, Any]:

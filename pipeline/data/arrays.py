@@ -138,16 +138,31 @@ class Dataset:
         return np.flatnonzero(self.split == split)
 
 
-def read(folder: Path, name: str | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Wanted:
+    """What params.yaml says of the images; splits of other settings are stale.
+
+    Attributes:
+        name: of the source.
+        image_size: in pixels, None for the source's own.
+        folds: of the cross-validation, None for none.
+    """
+
+    name: str
+    image_size: int | None
+    folds: int | None
+
+
+def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
     """Open the divided images.
 
     Args:
         folder: as the split stage left it, usually ``data/splits``.
-        name: the source that they must be of, if it matters.
+        wanted: what they must be, if it matters.
 
     Raises:
-        InputError: if a file is missing, torn, or does not fit the others, or all are of another
-            source.
+        InputError: if a file is missing, torn, or does not fit the others, or they are not what is
+            wanted.
     """
     try:
         path = folder / DESCRIPTION
@@ -183,13 +198,25 @@ def read(folder: Path, name: str | None = None) -> Dataset:
         raise InputError(f"{path}: does not exist; {_again()}") from None
     except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
         raise InputError(f"{path}: is torn ({error}); {_again()}") from None
-    if name is not None and dataset.name != name:
-        raise InputError(
-            f"{folder}: holds '{dataset.name}', but params.yaml: data.name is '{name}'; "
-            "run the split stage (python -m pipeline split)"
-        )
     _check_fit(folder, dataset, class_names)
+    if wanted is not None:
+        _check_wanted(folder, dataset, wanted)
     return dataset
+
+
+def _check_wanted(folder: Path, dataset: Dataset, wanted: Wanted) -> None:
+    compared = {
+        "data.name": (dataset.name, wanted.name),
+        "data.image_size": (dataset.image_size, wanted.image_size or dataset.image_size),
+        "split.folds": (dataset.folds, wanted.folds),
+    }
+    for setting, (held, asked) in compared.items():
+        if held != asked:
+            held, asked = ("null" if value is None else repr(value) for value in (held, asked))
+            raise InputError(
+                f"{folder}: holds images of {setting} {held}, but params.yaml says {asked}; run "
+                "the split stage (python -m pipeline split)"
+            )
 
 
 def run_columns(folds: int) -> list[str]:

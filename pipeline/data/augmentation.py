@@ -66,10 +66,10 @@ class Draws:
         contrast: factor, float32.
         saturation: factor, float32.
         hue: shift in turns, float32.
-        crop_height: of a random resized crop, as a share of the image's, float32 in (0, 1].
+        crop_height: of a random resized crop, pixels, float32 whole numbers.
         crop_width: the same for its width.
-        crop_top: where it lies between the topmost and the lowest place, float32 in [0, 1).
-        crop_left: the same from left to right.
+        crop_top: row of the source image that is its first, float32 whole numbers.
+        crop_left: column that is its first.
         patch: share of the image's area that a CutMix patch has before it is cut off at the
             borders, float32 in [0, 1]; 0 for no patch.
         patch_row: middle of the patch as a share of the height, float32 in [0, 1).
@@ -106,7 +106,7 @@ class Draws:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> Draws:
+def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Generator) -> Draws:
     """Draw the parameters of `count` images.
 
     Every step has its own random numbers whether it is on or off, so that switching one off leaves
@@ -115,6 +115,7 @@ def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> 
     Args:
         augmentation: the range of each step.
         count: number of images, usually a whole epoch's.
+        size: height and width of the images, in pixels.
         generator: a CPU generator; the same state gives the same draws.
 
     Returns:
@@ -133,7 +134,7 @@ def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> 
         contrast=_factors(uniform[5], augmentation.contrast),
         saturation=_factors(uniform[6], augmentation.saturation),
         hue=_symmetric(uniform[7], augmentation.hue) if augmentation.hue else None,
-        **_resized_crops(augmentation.random_resized_crop, for_crops),
+        **_resized_crops(augmentation.random_resized_crop, size, for_crops),
         **_patches(augmentation.cutmix, for_patches),
     )
 
@@ -230,23 +231,25 @@ def _factors(uniform: Tensor, strength: float) -> Tensor | None:
     return lowest + uniform * (1.0 + strength - lowest)
 
 
-def _resized_crops(smallest_area: float, uniform: Tensor) -> dict[str, Tensor]:
+def _resized_crops(smallest_area: float, size: int, uniform: Tensor) -> dict[str, Tensor]:
     """Choose crops as torchvision does: of ten attempts the first that lies within the image."""
     if not smallest_area:
         return {}
     area = smallest_area + uniform[:ATTEMPTS] * (1 - smallest_area)
     low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
     ratio = (low + uniform[ATTEMPTS : 2 * ATTEMPTS] * (high - low)).exp()
-    heights, widths = (area / ratio).sqrt(), (area * ratio).sqrt()
-    within = (heights <= 1) & (widths <= 1)  # (ATTEMPTS, count)
-    first = within.int().argmax(0, keepdim=True)
+    heights, widths = (size * (area / ratio).sqrt()).round(), (size * (area * ratio).sqrt()).round()
+    within = (heights.clamp(1, size) == heights) & (widths.clamp(1, size) == widths)
+    first = within.int().argmax(0, keepdim=True)  # (1, count)
     found = within.any(0)
-    whole = torch.ones(uniform.shape[1])
+    whole = torch.full((uniform.shape[1],), float(size))
+    height = torch.where(found, heights.gather(0, first)[0], whole)
+    width = torch.where(found, widths.gather(0, first)[0], whole)
     return {
-        "crop_height": torch.where(found, heights.gather(0, first)[0], whole),
-        "crop_width": torch.where(found, widths.gather(0, first)[0], whole),
-        "crop_top": uniform[-2],
-        "crop_left": uniform[-1],
+        "crop_height": height,
+        "crop_width": width,
+        "crop_top": (uniform[-2] * (size - height + 1)).floor(),
+        "crop_left": (uniform[-1] * (size - width + 1)).floor(),
     }
 
 
@@ -291,11 +294,10 @@ def _crop_and_resize(images: Tensor, draws: Draws) -> Tensor:
     return F.grid_sample(planes, grid, align_corners=True).permute(0, 2, 3, 1)
 
 
-def _sampled(share: Tensor, place: Tensor, size: int) -> Tensor:
+def _sampled(length: Tensor, first: Tensor, size: int) -> Tensor:
     """Return (B, size): where the pixels of an enlarged crop lie, -1 and 1 being the outermost."""
-    length = (share * size).round().clamp(min=1).unsqueeze(1)
-    first = (place.unsqueeze(1) * (size - length + 1)).floor()
-    within = (torch.arange(size, device=share.device) + 0.5) * length / size - 0.5
+    length, first = length.unsqueeze(1), first.unsqueeze(1)
+    within = (torch.arange(size, device=length.device) + 0.5) * length / size - 0.5
     within = within.clamp(min=0).minimum(length - 1)  # nothing from outside the crop
     return 2 * (first + within) / max(size - 1, 1) - 1
 

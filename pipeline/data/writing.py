@@ -27,6 +27,7 @@ from pipeline.data.arrays import (
     run_columns,
 )
 from pipeline.data.collection import Collection
+from pipeline.data.sources.checksums import checksum
 from pipeline.data.splitting import Division
 from pipeline.data.tables import write_csv
 from pipeline.errors import InputError
@@ -101,6 +102,7 @@ def write(
         "counts": _counts(division, labels, collection.classes),
         "rejected": len(collection.rejected),
         "duplicates": asdict(duplicates.summarise(groups, labels, division)),
+        "sha256": {name: checksum(folder / name) for name in (IMAGES, LABELS)},
     }
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")

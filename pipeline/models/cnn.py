@@ -38,8 +38,9 @@ class Geometry:
         return (size + 2 * self.padding - self.seen) // self.stride + 1
 
     def needed(self, size: int) -> int:
-        """Return the smallest size of which this much is left."""
-        return max(1, (size - 1) * self.stride + self.seen - 2 * self.padding)
+        """Return the smallest size of which this much is left, and more than one pixel is seen."""
+        next_pixel = 1 if self.dilation == 1 else 1 + self.dilation
+        return max(next_pixel, (size - 1) * self.stride + self.seen - 2 * self.padding)
 
     def make(self, in_channels: int, out_channels: int, groups: int) -> nn.Conv2d:
         """Return a new convolution."""
@@ -173,7 +174,8 @@ class Cnn(Classifier):
             )
             before, size = after, pool.size(geometry.size(size))
         inputs = channels[-1] * (size**2 if head == "flatten" else 1)
-        _check_weights(inputs, hidden, pooling, size)
+        if head == "flatten":
+            _check_weights(inputs, hidden, pooling, size)
         self.hidden = nn.Linear(inputs, hidden)
         self.activation = make_activation(activation)
         self.dropout = nn.Dropout(dropout)
@@ -218,6 +220,8 @@ def _check_image_size(
             f"padding {geometry.padding} (kernel_size {geometry.kernel_size}, "
             f"dilation {geometry.dilation})"
         )
+    elif geometry.dilation > 1:
+        settings.append(f"dilation {geometry.dilation}")
     if alone:
         settings.append(f"normalisation {parts.normalisation}")
     what = f"cnn with {', '.join(settings)} and pooling {pooling}"

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipeline import models
 from pipeline.data import arrays
+from pipeline.data.arrays import Wanted
 from pipeline.data.sources import SOURCES, Shape
 from pipeline.errors import InputError
 from pipeline.evaluation import cost
@@ -58,7 +59,9 @@ def image_shape(settings: Settings, splits: Path) -> Shape:
             shape.num_classes, settings.data.image_size or shape.image_size, shape.channels
         )
     try:
-        dataset = arrays.read(splits, settings.data.name)
+        dataset = arrays.read(
+            splits, Wanted(settings.data.name, settings.data.image_size, settings.split.folds)
+        )
     except InputError as error:
         raise InputError(f"{error}; until then the number of classes is not known") from None
     size = settings.data.image_size or dataset.image_size

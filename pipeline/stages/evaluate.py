@@ -16,6 +16,7 @@ from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import say, track
 from pipeline.stages.network import trained
+from pipeline.stages.splits import wanted
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
 
@@ -39,7 +40,7 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, settings.data.name).for_run(seed)
+    dataset = arrays.read(splits, wanted(settings)).for_run(seed)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)

@@ -27,6 +27,7 @@ from pipeline.params import Settings
 from pipeline.progress import say, track
 from pipeline.reporting.style import save
 from pipeline.stages.network import trained
+from pipeline.stages.splits import wanted
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
 
@@ -52,7 +53,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, settings.data.name).for_run(settings.seeds[0])
+    dataset = arrays.read(splits, wanted(settings)).for_run(settings.seeds[0])
     rows = dataset.rows("test")
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,

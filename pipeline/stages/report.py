@@ -23,6 +23,7 @@ from pipeline.reporting.design import CROSS_VALIDATED, REPEATED
 from pipeline.reporting.render import Links, Provenance, render
 from pipeline.reporting.results import read_runs
 from pipeline.reporting.style import save
+from pipeline.stages.splits import wanted
 
 
 def run(
@@ -48,7 +49,7 @@ def run(
     Raises:
         InputError: if a stage's output is missing, torn, or not of these splits.
     """
-    dataset = arrays.read(splits, settings.data.name)
+    dataset = arrays.read(splits, wanted(settings))
     runs = read_runs(
         trained,
         evaluated,

@@ -20,6 +20,7 @@ from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import Steps, say
 from pipeline.stages.network import fresh
+from pipeline.stages.splits import wanted
 from pipeline.training import compute
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoints import Checkpoints, key_of
@@ -36,6 +37,7 @@ CODE = [
     PACKAGE / "evaluation" / "prediction.py",
     PACKAGE / "models",
     PACKAGE / "stages" / "network.py",
+    PACKAGE / "stages" / "train.py",
     PACKAGE / "training",
 ]
 
@@ -59,7 +61,7 @@ def run(
         InputError: if the network doesn't fit the images, or the splits can't be read.
         StageError: if the loss becomes NaN.
     """
-    dataset = arrays.read(splits, settings.data.name).for_run(seed)
+    dataset = arrays.read(splits, wanted(settings)).for_run(seed)
     with compute.prepare(settings.compute) as hardware:
         torch.manual_seed(derive(seed, 0, "initial weights"))
         network = fresh(settings, model, dataset, hardware)
@@ -119,7 +121,8 @@ def _checkpoints(
         "train": settings.train.model_dump(),
         "seed": seed,
         "splits": splits,
-        "device": hardware.device.type,
+        "device": (hardware.device.type, hardware.name),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "precision": hardware.precision,
         "threads": hardware.threads,
         "versions": versions(),

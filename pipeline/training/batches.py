@@ -92,7 +92,8 @@ def training_batches(
     count = len(data)
     device = data.labels.device
     order = torch.randperm(count, generator=generator(seed, epoch, "order"))
-    draws = draw(augmentation, count, generator(seed, epoch, "augmentation")).to(device)
+    size = data.images.shape[1]
+    draws = draw(augmentation, count, size, generator(seed, epoch, "augmentation")).to(device)
     for start in range(0, count, batch_size):
         positions = order[start : start + batch_size]
         if len(positions) == 1 and count > 1:

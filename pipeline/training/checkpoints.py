@@ -8,6 +8,7 @@ checksum tells a torn file, a key one of another run: both are passed over with 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -35,46 +36,70 @@ class Checkpoints:
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
         self._key = key
+        self._passed_over: set[Path] = set()
+        self._warned = False
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
         """Keep what is needed to go on after `epoch`.
+
+        Where it can't be written, the training goes on without, and a warning says so once.
 
         Args:
             epoch: how many epochs are done.
             state: tensors and plain values, in dictionaries, lists and tuples.
         """
         content = _packed({"key": self._key, "epoch": epoch, "state": state})
-        self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = self._folder / f".incomplete-{uuid4().hex[:12]}"
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(self._folder / f"epoch-{epoch:06d}.pt")
-        finally:
-            unfinished.unlink(missing_ok=True)
-        for old in self._newest_first()[GENERATIONS:]:
-            old.unlink(missing_ok=True)
+            whole = self._folder / f"epoch-{epoch:06d}.pt"
+            unfinished.replace(whole)
+            self._passed_over.discard(whole)
+            self._remove_old()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            if not self._warned:
+                say(
+                    f"warning: {self._folder}: no checkpoint can be written ({error.strerror}); "
+                    "the training goes on, but what is interrupted now is lost"
+                )
+                self._warned = True
 
     def latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
         """Return the newest usable epoch and its state, on `device`, or None.
 
         What can't be used is passed over, with a warning that says why.
         """
+        for unfinished in self._folder.glob(".incomplete-*"):  # what a kill left
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
         for path in self._newest_first():
             try:
                 content = _unpacked(path.read_bytes(), device)
                 if content["key"] != self._key:
-                    raise ValueError("it is of another run: other settings, data or code")
+                    raise ValueError("it is of another run: other settings, data, code or machine")
                 return content["epoch"], content["state"]
             except Exception as error:  # whatever a torn file makes its reader stumble over
-                say(f"warning: checkpoint {path} is not used: {str(error).splitlines()[0]}")
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                say(f"warning: checkpoint {path} is not used: {reason}")
+                self._passed_over.add(path)
         return None
 
     def remove(self) -> None:
         """Remove them: the run is finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _remove_old(self) -> None:
+        """Remove all but the newest generations; what couldn't be used counts for none."""
+        usable = [path for path in self._newest_first() if path not in self._passed_over]
+        for path in [*usable[GENERATIONS:], *self._passed_over]:
+            path.unlink(missing_ok=True)
+        self._passed_over.clear()
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*.pt"), reverse=True)

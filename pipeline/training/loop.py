@@ -18,6 +18,7 @@ from pipeline.data.augmentation import Augmentation
 from pipeline.errors import StageError
 from pipeline.evaluation.prediction import Batches, predict
 from pipeline.params import Train
+from pipeline.training import dead_weights
 from pipeline.training.batches import (
     Images,
     plain_batches,
@@ -147,6 +148,9 @@ def train(
             schedule of too few steps.
     """
     loss_function = make_loss(settings)
+    if hardware.precision == "bf16" and hardware.device.type == "cpu":
+        image, _ = next(plain_batches(training, 1))
+        dead_weights.keep_still(model, image)
     augmentation = Augmentation(**settings.augmentation.model_dump())
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
     schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))

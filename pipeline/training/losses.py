@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, suggestion
 from pipeline.params import LOSSES, Train
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -32,15 +35,28 @@ def make_loss(train: Train) -> Loss:
         case "mse":
             return mean_squared_error
         case dotted_path:
-            return _of_probabilities(_imported(dotted_path))
+            return _of_probabilities(_imported(dotted_path)[0], dotted_path)
 
 
 def source_of(train: Train) -> list[Path]:
-    """Return the files of code that `train.loss` needs besides this project's: one's own loss's."""
+    """Return the files of code that a loss of one's own is made of.
+
+    They are those of the module that `train.loss` names, and of all modules in the same folder or
+    under it that are loaded: what it imports from there. Installed packages are left out.
+    """
     if train.loss in LOSSES:
         return []
-    source = inspect.getsourcefile(_imported(train.loss))
-    return [Path(source)] if source else []
+    _, module = _imported(train.loss)
+    if module.__file__ is None:
+        return []
+    folder = Path(module.__file__).parent
+    loaded = [getattr(other, "__file__", None) for other in list(sys.modules.values())]
+    beside = {
+        Path(file)
+        for file in loaded
+        if file and Path(file).is_relative_to(folder) and "site-packages" not in Path(file).parts
+    }
+    return sorted({Path(module.__file__), *beside})
 
 
 def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
@@ -75,40 +91,57 @@ def as_probabilities(targets: Tensor, num_classes: int) -> Tensor:
     return F.one_hot(targets, num_classes).float()
 
 
-def _of_probabilities(loss: Loss) -> Loss:
+def _of_probabilities(loss: Callable[..., Any], name: str) -> Loss:
     """Let a person's own loss always have targets (B, K), and refuse what is no loss."""
 
     def checked(logits: Tensor, targets: Tensor) -> Tensor:
-        value = loss(logits, as_probabilities(targets, logits.shape[1]))
-        if not isinstance(value, Tensor) or value.dim() != 0 or not value.requires_grad:
-            raise InputError(
-                f"params.yaml: train.loss: {loss.__name__} returned {_kind(value)}; it has to "
-                "return a tensor without dimensions that depends on the logits, such as a mean"
-            )
+        where = f"params.yaml: train.loss: '{name}'"
+        try:
+            value = loss(logits, as_probabilities(targets, logits.shape[1]))
+        except Exception as error:  # it is a person's own code: whatever it raises
+            raise InputError(f"{where}: calling it failed: {_in_one_line(error)}") from None
+        if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
+            raise InputError(f"{where} returned {_kind(value)}; it has to return a single number")
+        if not seen and not _depends_on(value, logits):
+            raise InputError(f"{where} returned a number that doesn't depend on the logits")
+        seen.append(True)
         return value
 
+    seen: list[bool] = []  # once is enough: it takes a backward pass
     return checked
+
+
+def _depends_on(value: Tensor, logits: Tensor) -> bool:
+    if value.grad_fn is None:
+        return False
+    (gradient,) = torch.autograd.grad(value, logits, retain_graph=True, allow_unused=True)
+    return gradient is not None
 
 
 def _kind(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
-    return f"a tensor of shape {tuple(value.shape)}" + (
-        "" if value.requires_grad else " without a gradient"
-    )
+    return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
 
 
-def _imported(dotted_path: str) -> Loss:
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _imported(dotted_path: str) -> tuple[Callable[..., Any], ModuleType]:
+    """Return the function that a dotted path names, and the module that it names it in."""
     module_name, _, name = dotted_path.rpartition(".")
     where = f"params.yaml: train.loss: '{dotted_path}'"
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"{where} can't be imported: {error}") from None
-    except Exception as error:  # it is a person's own code: whatever it raises
-        kind = type(error).__name__
-        raise InputError(f"{where}: importing {module_name} failed: {kind}: {error}") from None
+    except (Exception, SystemExit) as error:  # it is a person's own code: whatever it raises
+        raise InputError(f"{where} can't be imported: {_in_one_line(error)}") from None
     loss = getattr(module, name, None)
-    if not callable(loss):
-        raise InputError(f"{where}: there is no function {name} in {module.__file__}")
-    return loss
+    if loss is None:
+        known = [known for known in vars(module) if not known.startswith("_")]
+        raise InputError(f"{where}: no {name} in {module_name}{suggestion(name, known)}")
+    if inspect.isclass(loss) or not callable(loss):
+        raise InputError(
+            f"{where} is a {type(loss).__name__}; name a function of logits and targets"
+        )
+    return loss, module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 from dataclasses import replace
@@ -210,3 +211,14 @@ def test_a_failed_split_leaves_what_was_there(tmp_path: Path) -> None:
         split.run(data, settings, tmp_path / "raw", tmp_path / "splits")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "splits"]
     assert (tmp_path / "splits" / "dataset.json").read_text() == "earlier"
+
+
+def test_fingerprint_knows_the_pixels(tmp_path: Path) -> None:
+    images = some_images()
+    darker = dataclasses.replace(images, images=images.images // 2)
+    settings = {"normalisation": "imagenet"}  # the same mean and deviation whatever they are
+    one, same, other = (
+        write(tmp_path / name, given, **settings).fingerprint
+        for name, given in (("one", images), ("same", images), ("other", darker))
+    )
+    assert one == same != other

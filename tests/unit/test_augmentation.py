@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from pipeline.data.augmentation import Augmentation, Draws, augment, cutmix, draw, normalise
@@ -35,8 +35,8 @@ def random_images(
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
 
-def drawn(augmentation: Augmentation, count: int = 64, seed: int = 0) -> Draws:
-    return draw(augmentation, count, torch.Generator().manual_seed(seed))
+def drawn(augmentation: Augmentation, count: int = 64, seed: int = 0, size: int = 32) -> Draws:
+    return draw(augmentation, count, size, torch.Generator().manual_seed(seed))
 
 
 def cropped(image: Tensor, down: Tensor, right: Tensor, padding: int) -> Tensor:
@@ -216,32 +216,40 @@ def test_normalised_images_equal_torchvisions() -> None:
 @pytest.mark.parametrize(("size", "channels"), [(32, 3), (31, 1)])
 def test_resized_crop_equals_torchvision(size: int, channels: int) -> None:
     images = random_images(size=size, channels=channels)
-    draws = drawn(Augmentation(random_resized_crop=0.08))
+    draws = drawn(Augmentation(random_resized_crop=0.08), size=size)
     result = augment(images, draws)
     for position, image in enumerate(images.permute(0, 3, 1, 2).float()):
-        height, width = (
-            max(1, round(float(share[position]) * size))
-            for share in (draws.crop_height, draws.crop_width)
+        height, width, top, left = (
+            int(getattr(draws, f"crop_{name}")[position])
+            for name in ("height", "width", "top", "left")
         )
-        top = int(float(draws.crop_top[position]) * (size - height + 1))
-        left = int(float(draws.crop_left[position]) * (size - width + 1))
         expected = reference.resized_crop(
             image, top, left, height, width, [size, size], InterpolationMode.BILINEAR
         )
         assert torch.allclose(result[position], expected / 255, atol=1e-5)
 
 
-def test_resized_crops_have_the_area_and_proportions_that_were_asked_for() -> None:
-    draws = drawn(Augmentation(random_resized_crop=0.25), count=20_000)
-    area = draws.crop_height * draws.crop_width
-    ratio = draws.crop_width / draws.crop_height
-    assert 0.25 <= float(area.min()) < 0.26
-    assert 0.99 < float(area.max()) <= 1
-    assert float(ratio.min()) == pytest.approx(3 / 4, abs=0.01)
-    assert float(ratio.max()) == pytest.approx(4 / 3, abs=0.01)
-    # the smallest are never too high or too wide, so their areas stay uniform
-    smallest = area[area < 0.5]
-    assert float(smallest.mean()) == pytest.approx(0.375, abs=0.005)
+@pytest.mark.parametrize("smallest", [0.08, 0.9])
+@pytest.mark.parametrize("size", [8, 32])
+def test_resized_crops_are_drawn_as_torchvision_draws_them(smallest: float, size: int) -> None:
+    count = 10_000
+    draws = drawn(Augmentation(random_resized_crop=smallest), count, size=size)
+    torch.manual_seed(0)
+    image = torch.zeros(1, size, size)
+    theirs = torch.tensor(
+        [
+            RandomResizedCrop.get_params(image, [smallest, 1.0], [3 / 4, 4 / 3])
+            for _ in range(count)
+        ],
+        dtype=torch.float,
+    )  # (count, 4): top, left, height, width
+    for column, name in enumerate(("top", "left", "height", "width")):
+        ours = getattr(draws, f"crop_{name}")
+        # equal distributions: five standard errors of a difference of means, and of a share
+        error = 5 * theirs[:, column].std() * (2 / count) ** 0.5
+        assert abs(ours.mean() - theirs[:, column].mean()) <= error
+        whole = [(values == size).float().mean() for values in (ours, theirs[:, column])]
+        assert abs(whole[0] - whole[1]) <= 5 * (0.5 / count) ** 0.5
 
 
 def test_resized_crop_is_flipped_and_turned_after_it_is_cropped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -193,6 +194,12 @@ def test_both_generations_torn_begin_anew(
         path.write_bytes(path.read_bytes()[:-1])
     assert checkpoints.latest(DEVICE) is None
     assert capsys.readouterr().err.count("it is torn") == 2
+    # what the run that began anew saves is not taken for older than what is torn
+    with pytest.raises(KilledError):
+        run(dataset, checkpoints, killed_after=5)
+    found = checkpoints.latest(DEVICE)
+    assert found is not None
+    assert found[0] == 1
     assert same_bits(run(dataset, checkpoints), run(dataset))
 
 
@@ -209,11 +216,31 @@ def test_checkpoint_of_another_run_is_refused_with_a_warning(
     assert same_bits(run(dataset, mine), run(dataset))
 
 
-def test_what_a_killed_save_left_is_no_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
+def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run", "key")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".incomplete-0123456789ab").write_bytes(b"half")
     assert checkpoints.latest(DEVICE) is None
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_checkpoint_that_can_not_be_written_is_told_once_and_stops_nothing(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in the way").touch()
+    checkpoints = Checkpoints(tmp_path / "in the way" / "run", "key")
+    assert same_bits(run(dataset, checkpoints), run(dataset))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"warning: {tmp_path / 'in the way' / 'run'}: no checkpoint can be written" in told
+
+
+def test_error_without_words_is_told_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "epoch-000001.pt").write_bytes(hashlib.sha256(b"").digest())
+    assert Checkpoints(tmp_path, "key").latest(DEVICE) is None
+    assert "EOFError" in capsys.readouterr().err
 
 
 def test_key_knows_settings_and_code(tmp_path: Path) -> None:

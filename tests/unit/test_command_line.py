@@ -112,6 +112,28 @@ def test_gpu_that_is_not_there_is_told(folder: Path) -> None:
     assert "compute.device: 'cuda'" in refused(folder, "train", "--model", "cnn", "--seed", "0")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "setting"),
+    [
+        ("image_size: 8 ", "image_size: 16 ", "data.image_size 8, but params.yaml says 16"),
+        ("folds: null ", "folds: 2 ", "split.folds null, but params.yaml says 2"),
+    ],
+)
+def test_splits_of_other_settings_are_refused(
+    folder: Path, old: str, new: str, setting: str
+) -> None:
+    assert run("download", cwd=folder).returncode == 0
+    assert run("split", cwd=folder).returncode == 0
+    edit(folder, old, new)
+    assert setting in refused(folder, "train", "--model", "cnn", "--seed", "0")
+
+
+def test_loss_in_no_module_is_refused_before_anything_runs(folder: Path) -> None:
+    edit(folder, "loss: cross_entropy", "loss: my_losses.mine")
+    message = refused(folder, "check")
+    assert "train.loss: 'my_losses.mine': there is no module my_losses" in message
+
+
 # --- data that can't be used ----------------------------------------------------------------------
 
 

@@ -164,6 +164,7 @@ def settings(tmp: Path) -> params.Settings:
     dense = shipped["densenet"] | {"growth_rate": 4, "block_config": [3, 3, 3], "bn_size": 2}
     dense |= {"num_init_features": 4, "attention": "channel", "reduction": 4}
     content["model"] = "plain"
+    content["data"]["image_size"] = 8
     content["architectures"] = {
         "plain": base,
         "attentive": base | {"attention": "channel", "baseline": "plain"},

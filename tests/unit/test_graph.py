@@ -23,6 +23,7 @@ LEFT_OUT = {
     "pipeline.params",
     "pipeline.progress",
     "pipeline.stages",
+    "pipeline.stages.splits",
     "pipeline.training",
 }
 

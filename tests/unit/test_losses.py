@@ -75,23 +75,63 @@ def test_own_loss_gets_logits_and_probabilities(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    "written",
     [
-        ("no_such_module.loss", r"train\.loss: 'no_such_module\.loss' can't be imported"),
-        ("own_losses.missing", r"there is no function missing in"),
-        ("own_losses.NUMBER", r"there is no function NUMBER in"),
+        "def distance(logits, targets):\n    return (logits - targets).abs().mean()\n",
+        "import torch\ndistance = torch.nn.L1Loss()\n",
+        "import functools, torch\n"
+        "distance = functools.partial(torch.nn.functional.l1_loss, reduction='mean')\n",
+        "import torch\n@torch.autocast('cpu', enabled=False)\n"
+        "def distance(logits, targets):\n    return (logits - targets).abs().mean()\n",
     ],
+    ids=["function", "module", "partial", "decorated"],
 )
-def test_path_to_no_function_is_told(own: Path, path: str, message: str) -> None:
-    own.write_text("NUMBER = 3\n")
-    with pytest.raises(InputError, match=message):
+def test_whatever_can_be_called_is_a_loss(own: Path, written: str) -> None:
+    own.write_text(written)
+    train = recipe("own_losses.distance")
+    expected = (LOGITS - ONE_HOT).abs().mean().item()
+    assert make_loss(train)(LOGITS, CLASSES).item() == pytest.approx(expected)
+    assert source_of(train) == [own]
+
+
+def test_what_an_own_loss_imports_beside_it_is_its_source_too(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = own.with_name("loss_parts.py")
+    monkeypatch.delitem(sys.modules, "loss_parts", raising=False)
+    helper.write_text("def inner(logits, targets):\n    return (logits * targets).mean()\n")
+    own.write_text("from loss_parts import inner as mine\n")
+    assert source_of(recipe("own_losses.mine")) == [helper, own]
+
+
+WRONG = {
+    "no_such_module.loss": "can't be imported: ModuleNotFoundError",
+    "own_losses.missng": r"no missng in own_losses \(did you mean 'missing'\?\)",
+    "own_losses.NUMBER": "is a int; name a function",
+    "torch.nn.CrossEntropyLoss": "is a type; name a function",
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_path_to_no_function_is_told(own: Path, path: str) -> None:
+    own.write_text("NUMBER = 3\nmissing = print\n")
+    with pytest.raises(InputError, match=rf"train\.loss: '{path}'.* {WRONG[path]}"):
         make_loss(recipe(path))
 
 
-def test_module_that_fails_is_told_in_one_line(own: Path) -> None:
-    own.write_text("raise RuntimeError('not today')\n")
-    with pytest.raises(InputError, match="importing own_losses failed: RuntimeError: not today"):
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("raise RuntimeError('not\\ntoday')", "RuntimeError: not today"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_module_that_fails_is_told_in_one_line(own: Path, written: str, told: str) -> None:
+    own.write_text(written)
+    with pytest.raises(InputError, match=f"can't be imported: {told}") as error:
         make_loss(recipe("own_losses.distance"))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +139,13 @@ def test_module_that_fails_is_told_in_one_line(own: Path) -> None:
     [
         ("logits.abs()", r"returned a tensor of shape \(7, 4\)"),
         ("3.0", "returned a float"),
-        ("targets.mean()", "without a gradient"),
+        ("logits.to(torch.complex64).mean()", "torch.complex64"),
+        ("targets.mean()", "doesn't depend on the logits"),
+        ("targets.clone().requires_grad_().mean()", "doesn't depend on the logits"),
+        ("logits.mean(5)", "calling it failed: IndexError"),
     ],
 )
 def test_function_that_is_no_loss_is_told(own: Path, returned: str, message: str) -> None:
-    own.write_text(f"def bad(logits, targets):\n    return {returned}\n")
+    own.write_text(f"import torch\ndef bad(logits, targets):\n    return {returned}\n")
     with pytest.raises(InputError, match=message):
         make_loss(recipe("own_losses.bad"))(LOGITS, CLASSES)

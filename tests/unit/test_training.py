@@ -257,7 +257,7 @@ def test_measured_loss_and_accuracy_are_scikit_learns(dataset: Dataset) -> None:
 
 def test_loss_that_is_no_number_ends_the_run_with_what_to_change(dataset: Dataset) -> None:
     with pytest.raises(StageError, match=r"no longer a number.*train\.learning_rate"):
-        trained_weights(dataset, optimizer="sgd", learning_rate=1e30)
+        trained_weights(dataset, optimizer="sgd", learning_rate=1e6)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +270,23 @@ def test_optimizer_is_pytorchs_with_the_given_values(name: str, kind: type) -> N
     assert type(optimizer) is kind
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.3, 0.02)
     assert optimizer.defaults.get("momentum", 0.7) == 0.7
+
+
+def test_maps_of_one_pixel_give_the_same_bits_in_bf16(dataset: Dataset) -> None:
+    device = torch.device("cpu")
+    training, validation = (to_device(dataset, name, device) for name in ("train", "validation"))
+    settings = SETTINGS.architectures["cnn"].model_dump()
+    settings |= {"pooling": "strided_conv", "channels": [8, 16, 16, 32]}
+
+    def weights() -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = models.build(settings, 3, 8, 1)
+        hardware = dataclasses.replace(CPU, precision="bf16")
+        return train(model, training, validation, recipe(epochs=3), 0, hardware).weights
+
+    first = weights()
+    assert all(tensor.isfinite().all() for tensor in first.values())
+    assert all(equal(first, weights()) for _ in range(3))
 
 
 def test_validation_loss_is_not_smoothed(dataset: Dataset) -> None:
