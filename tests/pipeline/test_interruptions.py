@@ -115,17 +115,3 @@ def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
     assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed
     assert project.is_clean()
     assert not list((project.root / ".cache" / "checkpoints").iterdir())
-
-
-def test_checkpoint_of_other_settings_is_left_alone(undisturbed: str, tmp_path: Path) -> None:
-    project = checkout(tmp_path / "changed")
-    one_long_training(project)
-    killed(project, ["dvc", "repro"], ": loss ", after=LONGEST_SECONDS)
-    (begun,) = (project.root / ".cache" / "checkpoints").iterdir()
-    project.edit(f"  epochs: {EPOCHS} ", "  epochs: 2 ")
-    assert "goes on" not in project.dvc("repro", "train").stderr
-    assert begun.exists()
-    project.edit("  epochs: 2 ", f"  epochs: {EPOCHS} ")
-    assert "goes on after epoch" in project.dvc("repro", "train").stderr
-    assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed
-    assert not begun.exists()

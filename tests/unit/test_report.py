@@ -40,6 +40,7 @@ TEST_IMAGES, CHANNELS = 40, 3
 
 def settings(**changes: Any) -> params.Settings:
     content = params.read(ROOT / "presets" / "digits.yaml") | {"model": "ca_cnn", "seeds": [0, 1]}
+    content["data"]["image_size"] = 8
     content["report"] = {"confidence": 0.95, "resamples": 200, "margin": 0.5, "seed": 0}
     content["report"]["ensembles"] = ["seeds", "architectures"]
     return params.check(content | changes)

@@ -17,7 +17,7 @@ import shutil
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -193,7 +193,17 @@ def _extract(archive: Path, members: Sequence[str], folder: Path) -> None:
         missing = wanted - {member.name for member in chosen}
         if missing:
             raise InputError(f"{archive}: holds no {', '.join(sorted(missing))}")
-        tar.extractall(folder, members=chosen, filter="data")
+        for member in chosen:
+            path = folder / member.name  # one of those that were asked for, so it lies within
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _opened(tar, member) as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    opened = tar.extractfile(member)
+    assert opened is not None  # it is a regular file
+    return opened
 
 
 def _read_batches(dataset: Any, raw: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
