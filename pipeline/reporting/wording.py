@@ -96,8 +96,8 @@ def interval(estimate: Estimate, signed: bool = False) -> str:
 
 
 def spread(mean: float, sd: float) -> str:
-    """Return such as ``97.31 ± 0.24``; a dash for the spread of a single seed."""
-    return f"{mean:.2f} ± {ABSENT if math.isnan(sd) else format(sd, '.2f')}"
+    """Return such as ``97.31 ± 0.24``; for a single seed the mean alone."""
+    return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
 def relative(value: float, reference: float, less: str = "less") -> str:
