@@ -91,13 +91,14 @@ def verdict(difference: Estimate, margin: float) -> Verdict:
 
     It pays if the whole interval lies above 0. Otherwise it does not pay if the whole interval
     lies below `margin`: an improvement as large as that is then excluded. Otherwise the data
-    leave it undecided. A single run decides nothing: it doesn't show how much runs differ.
+    leave it undecided. A single run decides nothing: it doesn't show how much runs differ. Nor do
+    networks that never disagree: their interval has no width, however few the images.
 
     Args:
         difference: in percentage points.
         margin: the smallest improvement, in percentage points, that would matter.
     """
-    if difference.runs < 2:
+    if difference.runs < 2 or difference.low == difference.high:
         return "undecided"
     if difference.low > 0:
         return "pays"
