@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.data.tables import printable
 from pipeline.errors import InputError
 from pipeline.params import Settings
 
@@ -51,8 +52,7 @@ def _unreadable(folder: Path) -> Iterator[str]:
             path = Path(parent, name)
             reason = _obstacle(path)
             if reason:
-                shown = str(path.relative_to(folder)).encode(errors="backslashreplace").decode()
-                yield f"{shown!r} {reason}"
+                yield f"'{printable(str(path.relative_to(folder)))}' {reason}"
 
 
 def _refuse(error: OSError) -> None:

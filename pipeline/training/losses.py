@@ -102,12 +102,13 @@ def _of_probabilities(loss: Callable[..., Any], name: str) -> Loss:
             raise InputError(f"{where}: calling it failed: {_in_one_line(error)}") from None
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
             raise InputError(f"{where} returned {_kind(value)}; it has to return a single number")
-        if not seen and not _depends_on(value, logits):
+        nonlocal is_checked
+        if not is_checked and not _depends_on(value, logits):
             raise InputError(f"{where} returned a number that doesn't depend on the logits")
-        seen.append(True)
+        is_checked = True
         return value
 
-    seen: list[bool] = []  # once is enough: it takes a backward pass
+    is_checked = False  # once is enough: it takes a backward pass
     return checked
 
 
