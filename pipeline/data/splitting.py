@@ -178,7 +178,7 @@ def _smallest(collection: Collection) -> str:
 def _too_few(collection: Collection) -> str:
     return (
         f"params.yaml: split: {_smallest(collection)} for at least one each in training, "
-        "validation and test at these fractions; add images of it, or raise "
+        "validation and test at these fractions; add images of it, or change "
         "split.validation_fraction or split.test_fraction"
     )
 

@@ -93,6 +93,7 @@ def as_probabilities(targets: Tensor, num_classes: int) -> Tensor:
 
 def _of_probabilities(loss: Callable[..., Any], name: str) -> Loss:
     """Let a person's own loss always have targets (B, K), and refuse what is no loss."""
+    is_checked = False  # once is enough: it takes a backward pass
 
     def checked(logits: Tensor, targets: Tensor) -> Tensor:
         where = f"params.yaml: train.loss: '{name}'"
@@ -108,7 +109,6 @@ def _of_probabilities(loss: Callable[..., Any], name: str) -> Loss:
         is_checked = True
         return value
 
-    is_checked = False  # once is enough: it takes a backward pass
     return checked
 
 
