@@ -92,5 +92,5 @@ def test_a_class_with_too_few_images_is_named(count: int) -> None:
 
 
 def test_fractions_too_small_for_one_image_per_class_are_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"raise split\.validation_fraction"):
+    with pytest.raises(InputError, match=r"change split\.validation_fraction"):
         divided(collection([10, 10, 10]), fraction=0.05)
