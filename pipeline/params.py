@@ -218,10 +218,12 @@ class Evaluate(Section):
 
 
 class Explain(Section):
-    """What the figures of feature maps and heatmaps show."""
+    """What the figures of feature maps and heatmaps show, and how heatmaps are put to the test."""
 
     images: Annotated[int, Field(ge=1, le=10)]
     channels: Annotated[int, Field(ge=1, le=64)]
+    faithfulness_images: Annotated[int, Field(ge=2, le=1_000_000)]
+    faithfulness_steps: Annotated[int, Field(ge=2, le=1000)]
     seed: NonNegativeInt
 
 
