@@ -17,6 +17,9 @@ from pipeline import data_path, params
 from pipeline.__main__ import OUTPUTS
 from pipeline.errors import InputError
 
+report: "captions/workflow.rst"
+
+
 # settings: a mistake in them ends here, before the first job
 try:
     settings = params.load(Path("params.yaml"))
@@ -66,6 +69,31 @@ def changes(stage):
     return marker
 
 
+# snakemake --report report.zip: by output, what it shows of it and where
+REPORTED = {
+    "reports/report.html": {"caption": "page", "category": "Report"},
+    "reports/comparison.csv": {"caption": "comparison_table", "category": "Tables"},
+    "reports/tables": {"caption": "tables", "category": "Tables", "patterns": ["{name}.csv"]},
+    "reports/figures/comparison": {"caption": "comparison", "category": "Comparison", "patterns": ["{name}.png"]},
+    "reports/figures/architectures": {"caption": "architectures", "category": "Architectures", "patterns": ["{name}.png"]},
+}
+
+
+def labels(out):
+    """What tells the results of a category apart."""
+    of_model = {"architecture": Path(out).name} if "architectures" in Path(out).parts else {}
+    return lambda wildcards: {"shows": dict(wildcards.items()).get("name", Path(out).stem).replace("_", " "), **of_model}
+
+
+def output(out):
+    """An output as Snakemake sees it: DVC finds it as it was, and the report shows what says something."""
+    flagged = update(directory(out) if Path(out).suffix == "" else out)
+    place = next((shown for path, shown in REPORTED.items() if Path(out).is_relative_to(path)), None)
+    if place is None:
+        return flagged
+    return report(flagged, **place | {"caption": f"captions/{place['caption']}.rst", "labels": labels(out)})
+
+
 # copies of outputs that a killed run left would stop this one; it holds the lock by now
 onstart:
     shutil.rmtree(".snakemake/backups", ignore_errors=True)
@@ -86,7 +114,7 @@ for stage in graph:
             paths(graph.successors(stage)),
             changes(stage),
         output:
-            [update(directory(out) if Path(out).suffix == "" else out) for out in paths([stage])],
+            [output(out) for out in paths([stage])],
         log:
             f"logs/{rule_name(stage)}.log",
         benchmark:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,7 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")
 Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
 Splits = Annotated[Path, typer.Option(help="The folder of arrays that the split stage wrote.")]
 Model = Annotated[str, typer.Option(help="An architecture of params.yaml.")]
+Trained = Annotated[Path, typer.Option(help="The folder of all trainings.")]
 Seed = Annotated[int, typer.Option(min=0, help="The seed of the training run.")]
 
 PARAMS = Path("params.yaml")
@@ -36,6 +37,7 @@ SPLITS = Path("data/splits")
 TRAINED = Path("data/trained")
 EVALUATED = Path("data/evaluated")
 REPORTS = Path("reports")
+PREDICTIONS = Path("predictions")
 ARCHITECTURE_FIGURES = Path("figures/architectures")
 DOWNLOADS = Path(".cache/downloads")
 CHECKPOINTS = Path(".cache/checkpoints")
@@ -150,7 +152,7 @@ def explain(
 def report(
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
-    trained: Annotated[Path, typer.Option(help="The folder of all trainings.")] = TRAINED,
+    trained: Trained = TRAINED,
     evaluated: Annotated[Path, typer.Option(help="The folder of all evaluations.")] = EVALUATED,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = REPORTS,
 ) -> None:
@@ -159,6 +161,76 @@ def report(
     from pipeline.stages import report as stage
 
     stage.run(settings, splits, trained, evaluated, out / ARCHITECTURE_FIGURES, out, params)
+
+
+@app.command()
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")
+    ],
+    model: Model,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    trained: Trained = TRAINED,
+    out: Annotated[Path, typer.Option(help="The folder for a figure of each image.")] = PREDICTIONS,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to tell of each image.")] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a table, and nothing else.")
+    ] = False,
+) -> None:
+    """Ask trained networks, all seeds together, what images show.
+
+    Each image gets one of the classes, also one that shows none of them: a classifier always
+    answers. Images are decoded as those that the networks were trained on: resized to the same
+    square, whatever their proportions, and made grey for grey data sets.
+    """
+    settings = _settings_for(model, params)
+    from pipeline.commands import answers as printed
+    from pipeline.commands import predict as command
+
+    answers = command.run(settings, model, images, splits, trained / model, out, top)
+    if as_json:
+        typer.echo(printed.answers_json(answers))
+    else:
+        printed.print_answers(answers, model)
+    if any(isinstance(answer, printed.Failure) for answer in answers):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Model,
+    file_format: Annotated[
+        Literal["onnx", "torchscript"],
+        typer.Option("--format", help="ONNX runs nearly everywhere, TorchScript where PyTorch is."),
+    ],
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The seed of the run; the first if not given.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    trained: Trained = TRAINED,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; in exports/ if not given.")
+    ] = None,
+) -> None:
+    """Write a trained network as ONNX or TorchScript, and check it.
+
+    The file needs nothing of this project. It takes images in [0, 1] of shape (batch, channels,
+    height, width) and gives logits; the normalisation is inside. What it gives for test images is
+    compared with what the network gives here.
+    """
+    settings = _settings_for(model, params)
+    chosen = settings.seeds[0] if seed is None else seed
+    from pipeline.commands import export as command
+
+    weights = trained / model / str(chosen) / "model.safetensors"
+    done = command.run(settings, model, chosen, splits, weights, file_format, out)
+    typer.echo(
+        f"{done.path}: on {done.images} test images its logits differ from the original's by "
+        f"{done.difference:.1g} at most (largest logit {done.largest:.1f}, allowed "
+        f"{done.allowed:.1g})"
+    )
 
 
 @app.command()

@@ -1,29 +1,40 @@
-"""How far a measured difference in accuracy can be trusted: paired bootstrap and verdict.
+"""How far a measured difference in accuracy can be trusted: the paired bootstrap.
 
-The percentile bootstrap is that of Efron and Tibshirani, An Introduction to the Bootstrap (1993),
-chapter 13. Two sources of chance are resampled, the runs and the test images. How they are drawn
-follows from the design: `crossed_means` where all runs are tested on the same images,
-`nested_means` where each run has images of its own, as in cross-validation.
+Intervals are BCa, bias-corrected and accelerated: Efron and Tibshirani, An Introduction to the
+Bootstrap (1993), chapter 14. Two sources of chance are resampled, the runs and the test images. How
+they are drawn follows from the design: `CROSSED` where all runs are tested on the same images,
+`NESTED` where each run has images of its own, as in cross-validation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.stats import norm
 
-Verdict = Literal["pays", "does not pay", "undecided"]
+IntervalMethod = Literal["bca", "percentile"]
 
-# Gets integers (N_r,) for each run, the number of resamples and the generator; returns the means
-# (resamples,) of what was drawn.
-Resampling = Callable[[Sequence[np.ndarray], int, np.random.Generator], np.ndarray]
+DRAWN_AT_ONCE = 2**22  # counts of 8 bytes: many patterns and resamples must not fill the memory
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over all images of all runs with its bootstrap interval, in percentage points."""
+    """A mean over all images of all runs with its bootstrap interval, in percentage points.
+
+    Attributes:
+        mean: of what was measured.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        standard_error: standard deviation of the resampled means.
+        confidence: coverage of the interval, such as 0.95.
+        runs: the number of runs.
+        method: how the ends were taken from the resampled means: BCa, or their plain percentiles
+            where BCa is not defined.
+    """
 
     mean: float
     low: float
@@ -31,6 +42,7 @@ class Estimate:
     standard_error: float
     confidence: float
     runs: int
+    method: IntervalMethod
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,26 @@ class Difference(Estimate):
 
 
 @dataclass(frozen=True)
+class Resampling:
+    """How runs and images are drawn.
+
+    Attributes:
+        means: gets integers (N_r,) for each run, the number of resamples and the generator; returns
+            the means (resamples,) of what was drawn.
+        influences: gets the same integers; returns for each source of chance how much each of its
+            members moves the mean, float (members,). They are what the jackknife estimates.
+    """
+
+    means: Callable[[Sequence[np.ndarray], int, np.random.Generator], np.ndarray]
+    influences: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
+
+
+@dataclass(frozen=True)
 class Bootstrap:
     """How intervals are made.
 
     Attributes:
-        resampling: how runs and images are drawn: `crossed_means` or `nested_means`.
+        resampling: how runs and images are drawn: `CROSSED` or `NESTED`.
         confidence: coverage of the interval, such as 0.95.
         resamples: the number of bootstrap resamples.
         seed: of the resampling.
@@ -55,18 +82,15 @@ class Bootstrap:
     seed: int
 
 
-def paired_difference(
-    correct_candidate: Sequence[np.ndarray],
-    correct_baseline: Sequence[np.ndarray],
-    bootstrap: Bootstrap,
-) -> Difference:
-    """Estimate how much more accurate a candidate is than its baseline.
+def paired_gains(
+    correct_candidate: Sequence[np.ndarray], correct_baseline: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return what a candidate wins over its baseline, int8 (N_r,) in {-1, 0, 1} for each run.
 
     Args:
         correct_candidate: bool (N_r,) for each run r, whether the candidate got the run's test
             image n right.
         correct_baseline: the same for the baseline, on the same images in the same runs.
-        bootstrap: how the interval is made.
 
     Raises:
         ValueError: if the two do not have the same runs of the same lengths.
@@ -74,11 +98,23 @@ def paired_difference(
     shapes = [[run.shape for run in correct] for correct in (correct_candidate, correct_baseline)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"a paired comparison needs the same images in each run, not {shapes}")
-    gained = [
+    return [
         candidate.astype(np.int8) - baseline.astype(np.int8)
         for candidate, baseline in zip(correct_candidate, correct_baseline, strict=True)
     ]
-    return Difference(*_bootstrapped(gained, bootstrap))
+
+
+def paired_difference(gains: Sequence[np.ndarray], bootstrap: Bootstrap) -> Difference:
+    """Estimate how much more accurate a candidate is than its baseline.
+
+    Args:
+        gains: int8 (N_r,) for each run, from `paired_gains`.
+        bootstrap: how the interval is made.
+
+    Raises:
+        ValueError: if there is no run, or one of them is empty.
+    """
+    return Difference(*_bootstrapped(gains, bootstrap))
 
 
 def accuracy_estimate(correct: Sequence[np.ndarray], bootstrap: Bootstrap) -> Estimate:
@@ -86,25 +122,24 @@ def accuracy_estimate(correct: Sequence[np.ndarray], bootstrap: Bootstrap) -> Es
     return Estimate(*_bootstrapped([run.astype(np.int8) for run in correct], bootstrap))
 
 
-def verdict(difference: Estimate, margin: float) -> Verdict:
-    """Say whether a difference is worth having.
-
-    It pays if the whole interval lies above 0. Otherwise it does not pay if the whole interval
-    lies below `margin`: an improvement as large as that is then excluded. Otherwise the data
-    leave it undecided. A single run decides nothing: it doesn't show how much runs differ. Nor do
-    networks that never disagree: their interval has no width, however few the images.
+def recall_difference(
+    gains: Sequence[np.ndarray], members: Sequence[np.ndarray], bootstrap: Bootstrap
+) -> Difference:
+    """Estimate the difference of one class's recall, from that class's images alone.
 
     Args:
-        difference: in percentage points.
-        margin: the smallest improvement, in percentage points, that would matter.
+        gains: int8 (N_r,) for each run, from `paired_gains`.
+        members: bool (N_r,) for each run, which images are of the class.
+        bootstrap: how the interval is made.
+
+    Returns:
+        The difference over the runs that have images of the class; NaN if none has.
     """
-    if difference.runs < 2 or difference.low == difference.high:
-        return "undecided"
-    if difference.low > 0:
-        return "pays"
-    if difference.high < margin:
-        return "does not pay"
-    return "undecided"
+    of_class = [run[of_run] for run, of_run in zip(gains, members, strict=True) if np.any(of_run)]
+    if not of_class:
+        unknown = math.nan
+        return Difference(unknown, unknown, unknown, unknown, bootstrap.confidence, 0, "percentile")
+    return paired_difference(of_class, bootstrap)
 
 
 def crossed_means(
@@ -124,10 +159,24 @@ def crossed_means(
     by_run = np.stack(values)  # (R, N)
     runs, images = by_run.shape
     patterns, counts = np.unique(by_run.T, axis=0, return_counts=True)  # (G, R), (G,)
-    image_weights = generator.multinomial(images, counts / images, size=resamples)  # (B, G)
+    shares, integers = counts / images, patterns.astype(np.float64)  # a fast product, still exact
+    parts = np.array_split(np.arange(resamples), -(-resamples * len(counts) // DRAWN_AT_ONCE))
+    per_run = np.concatenate(  # (B, R)
+        [generator.multinomial(images, shares, size=len(part)) @ integers for part in parts]
+    )
     run_weights = generator.multinomial(runs, np.full(runs, 1 / runs), size=resamples)  # (B, R)
-    per_run = image_weights @ patterns  # (B, R)
     return (per_run * run_weights).sum(axis=1) / (runs * images)
+
+
+def crossed_influences(values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return how much each run (R,) and each image (N,) moves the mean.
+
+    Args:
+        values: integers (N,) for each run, of the same images in the same order.
+    """
+    by_run = np.stack(values)  # (R, N)
+    mean = by_run.mean()
+    return by_run.mean(axis=1) - mean, by_run.mean(axis=0) - mean
 
 
 def nested_means(
@@ -156,16 +205,66 @@ def nested_means(
     return totals / (drawn @ np.array([len(of_run) for of_run in values]))
 
 
+def nested_influences(values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return how much each run (R,) and each image of a run (sum of N_r,) moves the mean.
+
+    Args:
+        values: integers (N_r,) for each run; the numbers of images may differ.
+    """
+    sizes = np.array([len(of_run) for of_run in values])
+    means = np.array([of_run.mean() for of_run in values])
+    overall = np.average(means, weights=sizes)
+    of_images = [of_run - mean for of_run, mean in zip(values, means, strict=True)]
+    return (means - overall) * sizes / sizes.mean(), np.concatenate(of_images)
+
+
+CROSSED = Resampling(crossed_means, crossed_influences)
+NESTED = Resampling(nested_means, nested_influences)
+
+
 def _bootstrapped(
     values: Sequence[np.ndarray], bootstrap: Bootstrap
-) -> tuple[float, float, float, float, float, int]:
+) -> tuple[float, float, float, float, float, int, IntervalMethod]:
     """Return the fields of `Estimate` for the mean of `values`, integers (N_r,) for each run."""
     if not values or any(of_run.ndim != 1 or of_run.size == 0 for of_run in values):
         shapes = [of_run.shape for of_run in values]
         raise ValueError(f"expected runs with (images,), none of them empty, got shapes {shapes}")
     generator = np.random.default_rng(bootstrap.seed)
-    means = 100 * bootstrap.resampling(values, bootstrap.resamples, generator)
+    means = bootstrap.resampling.means(values, bootstrap.resamples, generator)
+    # One division of integers, as in the resampled means: equal means are equal to the last bit.
+    mean = sum(int(of_run.sum()) for of_run in values) / sum(len(of_run) for of_run in values)
     tail = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    mean = 100 * float(np.concatenate(values).mean())
-    return mean, float(low), float(high), float(means.std()), bootstrap.confidence, len(values)
+    tails = np.array([tail, 1 - tail])
+    levels = _bca_levels(means, mean, bootstrap.resampling.influences(values), tails)
+    low, high = 100 * np.quantile(means, tails if levels is None else levels)
+    spread = 100 * float(means.std())
+    method: IntervalMethod = "percentile" if levels is None else "bca"
+    return 100 * mean, low.item(), high.item(), spread, bootstrap.confidence, len(values), method
+
+
+def _bca_levels(
+    means: np.ndarray, mean: float, influences: Sequence[np.ndarray], tails: np.ndarray
+) -> np.ndarray | None:
+    """Return which quantiles of the resampled means stand for `tails`, or None where none do.
+
+    Equations 14.9, 14.10, 14.14 and 14.15 of Efron and Tibshirani; the acceleration is taken over
+    all sources of chance, as for the several samples of `scipy.stats.bootstrap`.
+
+    Args:
+        means: float (resamples,), the resampled means.
+        mean: of the data.
+        influences: float (members,) for each source of chance.
+        tails: float (2,), the wanted levels.
+    """
+    below = (np.mean(means < mean) + np.mean(means <= mean)) / 2
+    variance = sum((of_source**2).sum() / len(of_source) ** 2 for of_source in influences)
+    if not 0 < below < 1 or variance == 0:
+        return None
+    third = sum((of_source**3).sum() / len(of_source) ** 3 for of_source in influences)
+    acceleration = third / (6 * variance**1.5)
+    bias = norm.ppf(below)
+    shifted = bias + norm.ppf(tails)
+    stretch = 1 - acceleration * shifted
+    if (stretch <= 0).any():
+        return None
+    return np.asarray(norm.cdf(bias + shifted / stretch))

@@ -1,143 +1,134 @@
-"""Attention weights: which channels a network lets through for which class."""
+"""What attention does: which weights it gives to which class, and whether they vary at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor
 
-from pipeline.reporting.style import shortened, style
+from pipeline.explain.attention_figures import draw_attention, draw_attention_variation
+from pipeline.explain.attention_weights import (
+    CONSTANT_BELOW,
+    ModuleWeights,
+    variation,
+    weights_by_class,
+)
+from pipeline.explain.feature_maps import spread
+from pipeline.models.layers import Classifier
+from pipeline.reporting.style import save, shortened
 
-COLOUR_MAP = "viridis"
-NARROW_PANEL_CHANNELS = 32
-MOST_CLASS_NAMES = 20
-
-
-@dataclass(frozen=True)
-class ClassWeights:
-    """One attention module's weights by class, float64 (K, C); NaN where a class has no image."""
-
-    mean: np.ndarray
-    sd: np.ndarray  # over the class's images, dividing by their number
+MOST_PANELS = 6  # of each kind of attention
 
 
-@contextmanager
-def caught_weights(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
-    """Catch the weights (B, C) that attention `modules` give while the context is open."""
-    weights: dict[str, torch.Tensor] = {}
+def explain_attention(
+    network: Classifier,
+    batches: Iterable[tuple[Tensor, np.ndarray]],
+    classes: Sequence[str],
+    model: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write what the attention modules of a network do.
 
-    def catch(name: str) -> Any:
-        def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            weights[name] = module.weights(inputs[0]).detach()
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(catch(name)).remove)
-        yield weights
-
-
-@torch.no_grad()
-def weights_by_class(
-    model: nn.Module,
-    modules: Mapping[str, nn.Module],
-    batches: Iterable[tuple[torch.Tensor, np.ndarray]],
-    num_classes: int,
-) -> dict[str, ClassWeights]:
-    """Average the attention weights of each class over the images of `batches`.
+    Writes ``attention.png`` and ``attention.csv``, the mean weights by class, and
+    ``attention_variation.png`` and ``attention_variation.csv``, how much they vary and with what.
 
     Args:
-        model: in evaluation mode.
-        modules: its attention modules, by name.
+        network: with attention that tells its weights, in evaluation mode.
         batches: inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
-        num_classes: K.
+        classes: the names of the K classes.
+        model: the network's name in titles.
+        folder: where to write.
+
+    Returns:
+        the modules by name with their kind and the shape of their weights, which of them
+        attention.png shows, which are constant, and what counts as that.
     """
-    count = np.zeros((num_classes, 1))
-    sums: dict[str, np.ndarray] = {}
-    squares: dict[str, np.ndarray] = {}
-    with caught_weights(modules) as caught:
-        for inputs, labels in batches:
-            model(inputs)
-            member = np.eye(num_classes)[labels].T  # (K, B)
-            count += member.sum(axis=1, keepdims=True)
-            for name in modules:
-                weights = caught[name].double().cpu().numpy()  # (B, C)
-                sums[name] = sums.get(name, 0) + member @ weights
-                squares[name] = squares.get(name, 0) + member @ weights**2
-    with np.errstate(invalid="ignore"):
-        means = {name: total / count for name, total in sums.items()}
-        return {
-            name: ClassWeights(mean, np.sqrt(np.maximum(squares[name] / count - mean**2, 0)))
-            for name, mean in means.items()
-        }
+    weights = weights_by_class(network, network.attention_layers(), batches, len(classes))
+    drawn = _drawn(weights)
+    varying = variation_table(weights)
+
+    save(draw_attention(_title(model, drawn, weights), drawn, classes), folder / "attention.png")
+    save(draw_attention_variation(model, weights), folder / "attention_variation.png")
+    _write_csv(attention_table(weights, classes), folder / "attention.csv")
+    _write_csv(varying, folder / "attention_variation.csv")
+    return {
+        "modules": {
+            name: {"kind": of_module.kind, "shape": list(of_module.shape)}
+            for name, of_module in weights.items()
+        },
+        "shown": list(drawn),
+        "constant": varying["module"][varying["constant"]].tolist(),
+        "constant_below": CONSTANT_BELOW,
+    }
 
 
-def attention_table(weights: Mapping[str, ClassWeights], classes: Sequence[str]) -> pd.DataFrame:
-    """Return one row for each layer, channel and class: layer, channel, class, mean_weight, sd."""
+def attention_table(weights: Mapping[str, ModuleWeights], classes: Sequence[str]) -> pd.DataFrame:
+    """Return one row for each module, weight and class.
+
+    The columns are layer, kind, index (of the channel, or of the position, row by row), class,
+    mean_weight and sd_over_images.
+    """
     frames = []
-    for layer, by_class in weights.items():
-        channels = by_class.mean.shape[1]
+    for layer, of_module in weights.items():
+        count = of_module.mean.shape[1]
         frames.append(
             pd.DataFrame(
                 {
                     "layer": layer,
-                    "channel": np.repeat(np.arange(channels), len(classes)),
-                    "class": list(classes) * channels,
-                    "mean_weight": by_class.mean.T.ravel(),
-                    "sd_over_images": by_class.sd.T.ravel(),
+                    "kind": of_module.kind,
+                    "index": np.repeat(np.arange(count), len(classes)),
+                    "class": list(classes) * count,
+                    "mean_weight": of_module.mean.T.ravel(),
+                    "sd_over_images": of_module.sd.T.ravel(),
                 }
             )
         )
     return pd.concat(frames, ignore_index=True)
 
 
-def draw_attention(
-    title: str, weights: Mapping[str, ClassWeights], classes: Sequence[str]
-) -> Figure:
-    """Draw one panel for each attention module: classes down, channels across, one colour scale."""
-    with style():
-        widest = max(by_class.mean.shape[1] for by_class in weights.values())
-        columns = 1 if widest > NARROW_PANEL_CHANNELS else min(3, len(weights))
-        rows = -(-len(weights) // columns)
-        named = len(classes) <= MOST_CLASS_NAMES
-        height = max(1.6, 0.24 * len(classes)) if named else 3.0
-        figure = Figure(figsize=(11, (height + 0.75) * rows + 0.6), layout="constrained")
-        figure.suptitle(title)
-        panels = figure.subplots(rows, columns, squeeze=False)
-        low = min(np.nanmin(by_class.mean) for by_class in weights.values())
-        high = max(np.nanmax(by_class.mean) for by_class in weights.values())
-        for axes in panels.flat[len(weights) :]:
-            axes.set_axis_off()
-        for position, (name, by_class) in enumerate(weights.items()):
-            axes = panels.flat[position]
-            drawn = axes.imshow(
-                by_class.mean,
-                cmap=COLOUR_MAP,
-                vmin=low,
-                vmax=high,
-                aspect="auto",
-                interpolation="nearest",
-            )
-            axes.set_title(f"{name}: {by_class.mean.shape[1]} channels")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            if position // columns == rows - 1 or position + columns >= len(weights):
-                axes.set_xlabel("channel")
-            if position % columns:
-                axes.set_yticks([])
-            elif named:
-                names = [shortened(name) for name in classes]
-                axes.set_yticks(range(len(classes)), names, fontsize=10)
-                axes.set_ylabel("class")
-            else:
-                axes.set_ylabel("class number")
-        bar = figure.colorbar(drawn, ax=panels, shrink=min(1.0, 0.4 + 0.3 / rows), aspect=25)
-        bar.set_label("mean attention weight")
-    return figure
+def variation_table(weights: Mapping[str, ModuleWeights]) -> pd.DataFrame:
+    """Return one row for each module: the numbers of its `Variation`, and whether it is constant.
+
+    The columns are module, kind, weights, mean, sd_between, sd_over_images, share_by_class (empty
+    where nothing varies) and constant.
+    """
+    rows = []
+    for name, of_module in weights.items():
+        varying = variation(of_module)
+        rows.append(
+            {
+                "module": name,
+                "kind": of_module.kind,
+                "weights": len(varying.means),
+                "mean": varying.mean,
+                "sd_between": varying.sd_between,
+                "sd_over_images": varying.sd_over_images,
+                "share_by_class": varying.share_by_class,
+                "constant": varying.constant,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _drawn(weights: Mapping[str, ModuleWeights]) -> dict[str, ModuleWeights]:
+    """Return of each kind as many modules as a figure can show, from the first to the last."""
+    kinds = {of_module.kind for of_module in weights.values()}
+    names: set[str] = set()
+    for kind in kinds:
+        names.update(spread([name for name in weights if weights[name].kind == kind], MOST_PANELS))
+    return {name: of_module for name, of_module in weights.items() if name in names}
+
+
+def _title(
+    model: str, drawn: Mapping[str, ModuleWeights], weights: Mapping[str, ModuleWeights]
+) -> str:
+    which = "" if len(drawn) == len(weights) else f" ({len(drawn)} of {len(weights)} modules)"
+    return f"Mean attention weight by class in {shortened(model, 40)}{which}"
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

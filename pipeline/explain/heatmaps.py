@@ -42,6 +42,19 @@ def heatmap(channel_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return zoom(scaled, factors, order=1, mode="nearest", grid_mode=True)
 
 
+def strongest_channel_maps(maps: np.ndarray) -> np.ndarray:
+    """Return each image's strongest channel as its heatmap shows it, at the layer's own size.
+
+    Args:
+        maps: float (B, C, h, w), one layer's output.
+
+    Returns:
+        float32 (B, h, w) in [0, 1].
+    """
+    strongest = [image[strongest_channels(image, 1)[0]] for image in maps]
+    return np.stack([heatmap(one, one.shape) for one in strongest]).astype(np.float32)
+
+
 def draw_heatmaps(
     title: str,
     images: np.ndarray,

@@ -25,3 +25,18 @@ def choose_images(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     in_turn = [queues[which][r] for r in rounds for which in order if r < len(queues[which])]
     chosen = np.array(in_turn[:count], dtype=np.int64)
     return chosen[np.argsort(labels[chosen], kind="stable")]
+
+
+def any_images(total: int, count: int, seed: int) -> np.ndarray:
+    """Choose positions among `total` images by chance, all of them equally likely.
+
+    Args:
+        total: how many images there are.
+        count: how many to choose; all of them if there are no more.
+        seed: of the choice.
+
+    Returns:
+        int64 (min(count, total),), ascending.
+    """
+    generator = np.random.default_rng(seed)
+    return np.sort(generator.choice(total, min(count, total), replace=False))

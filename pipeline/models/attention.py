@@ -12,21 +12,20 @@ Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import choose
+from pipeline.models.averaging import channel_means
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
+MOST_SCORES = 2**20  # of self-attention, stored at once to tell its weights: 4 MB
 
+Kind = Literal["channel", "spatial", "self"]
 Descriptor = Callable[[Tensor], Tensor]  # maps (B, C, H, W) to one number a channel, (B, C)
-
-
-def channel_means(x: Tensor) -> Tensor:
-    """Return the mean of each channel of `x` (B, C, H, W), as (B, C)."""
-    return x.mean((2, 3))
 
 
 def channel_maxima(x: Tensor) -> Tensor:
@@ -34,7 +33,24 @@ def channel_maxima(x: Tensor) -> Tensor:
     return x.amax((2, 3))
 
 
-class ChannelAttention(nn.Module):
+class Attention(nn.Module):
+    """What an attention module tells about itself besides `forward`.
+
+    Attributes:
+        kind: what it weights: channels, positions, or positions by self-attention.
+    """
+
+    kind: Kind
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weights for its input `x` (B, C, H, W).
+
+        They are (B, C) of kind channel, else (B, 1, H, W).
+        """
+        raise NotImplementedError
+
+
+class ChannelAttention(Attention):
     """Scales each channel by a weight that depends on what describes all channels.
 
     Args:
@@ -43,6 +59,8 @@ class ChannelAttention(nn.Module):
         descriptors: what the two layers see of the maps. They see one after the other and their
             outputs are added: the means alone in squeeze-and-excitation, means and maxima in CBAM.
     """
+
+    kind: Kind = "channel"
 
     def __init__(
         self,
@@ -72,8 +90,10 @@ class ChannelAttention(nn.Module):
         return x * self.weights(x)[:, :, None, None]
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(Attention):
     """Scales each position by a weight that depends on the means and maxima over the channels."""
+
+    kind: Kind = "spatial"
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +127,7 @@ class Cbam(nn.Module):
         return self.spatial(self.channel(x))
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Attention):
     """Adds to each position what it finds at all others: multi-head attention over positions.
 
     The H * W positions are the tokens. They are normalised first, and there is no encoding of
@@ -119,6 +139,8 @@ class SelfAttention(nn.Module):
         heads: number of heads; divides C.
     """
 
+    kind: Kind = "self"
+
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -128,14 +150,39 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W) plus what each position attends to."""
-        tokens = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
-        qkv = self.qkv(self.norm(tokens))  # (B, H * W, 3 * C)
-        by_head = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = by_head  # each (B, heads, H * W, C // heads)
+        query, key, value = self._by_head(x)  # each (B, heads, H * W, C // heads)
         # fused: the H * W by H * W weights are never stored
         attended = F.scaled_dot_product_attention(query, key, value)
         attended = attended.transpose(1, 2).flatten(2)  # (B, H * W, C)
         return x + self.projection(attended).transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return how much each position of `x` (B, C, H, W) is attended to, as (B, 1, H, W).
+
+        It is what a position gets from all others and itself, in the mean over the heads: 1 where
+        it gets as much as it gives, which is also the mean over the positions.
+        """
+        query, key, _ = self._by_head(x)  # each (B, heads, H * W, C // heads)
+        received = torch.stack([_received(*image) for image in zip(query, key, strict=True)])
+        return received.mean(1).unflatten(1, (1, *x.shape[2:]))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values of `x`, as (3, B, heads, H * W, C // heads)."""
+        tokens = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
+        qkv = self.qkv(self.norm(tokens))  # (B, H * W, 3 * C)
+        return qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def _received(query: Tensor, key: Tensor) -> Tensor:
+    """Return what each of an image's N positions gets of the attention of all, (heads, N).
+
+    Args:
+        query: (heads, N, C // heads).
+        key: likewise.
+    """
+    at_once = max(1, MOST_SCORES // key[..., 0].numel())
+    parts = (query / query.shape[2] ** 0.5).split(at_once, dim=1)  # each (heads, at_once, ...)
+    return torch.stack([(part @ key.mT).softmax(2).sum(1) for part in parts]).sum(0)
 
 
 ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, choose
-from pipeline.models.attention import ChannelAttention
+from pipeline.models.attention import Attention
+from pipeline.models.averaging import channel_means
 from pipeline.models.layers import Classifier, Parts, check_image_size, make_activation
 from pipeline.models.pooling import POOLINGS
 
@@ -79,18 +80,20 @@ class CnnBlock(nn.Module):
         x = self.attention(x)  # (B, C, conv's size)
         return self.pool(x)  # (B, C, h, w)
 
+    def last_layer(self) -> str:
+        """Return the name of the last layer that is no plain pool: one that convolves counts."""
+        if next(self.pool.parameters(), None) is not None:
+            return "pool"
+        return "activation" if isinstance(self.attention, nn.Identity) else "attention"
+
 
 def _flattened(x: Tensor) -> Tensor:
     return x.flatten(1)  # (B, C * h * w)
 
 
-def _averaged(x: Tensor) -> Tensor:
-    return x.mean((2, 3))  # (B, C)
-
-
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "flatten": _flattened,
-    "global_average": _averaged,
+    "global_average": channel_means,
 }
 
 
@@ -197,10 +200,21 @@ class Cnn(Classifier):
             for number, name in enumerate(self.blocks, start=1)
         }
 
-    def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return attention1, attention2, ...; empty where none weights channels."""
-        modules = [module for module in self.modules() if isinstance(module, ChannelAttention)]
-        return {f"attention{number}": module for number, module in enumerate(modules, start=1)}
+    def activation_layers(self) -> dict[str, nn.Module]:
+        """Return the last layer of each block that is no plain pool: block1.activation, ...
+
+        Before a plain pool there are four positions for each one after it.
+        """
+        names = [f"{name}.{getattr(self, name).last_layer()}" for name in self.blocks]
+        return {name: self.get_submodule(name) for name in names}
+
+    def attention_layers(self) -> dict[str, Attention]:
+        """Return attention1, attention2, ...; of CBAM attention1.channel and so on."""
+        return {
+            name.replace(".attention", "").replace("block", "attention"): module
+            for name, module in self.named_modules()
+            if isinstance(module, Attention)
+        }
 
 
 def _check_image_size(

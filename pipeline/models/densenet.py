@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import InputError
-from pipeline.models.attention import ChannelAttention
+from pipeline.models.attention import Attention
+from pipeline.models.averaging import channel_means
 from pipeline.models.layers import Classifier, Parts, check_image_size
 
 
@@ -249,7 +250,7 @@ class DenseNet(Classifier):
         for name in self.trunk:
             x = getattr(self, name)(x)  # a block adds channels, a transition halves h and w
         x = self.activation(self.norm(x))  # (B, channels, h, w)
-        x = x.mean((2, 3))  # (B, channels)
+        x = channel_means(x)  # (B, channels)
         return self.classifier(x)  # (B, K)
 
     def feature_layers(self) -> dict[str, nn.Module]:
@@ -257,12 +258,20 @@ class DenseNet(Classifier):
         blocks = {name: block for name, block in self.named_children() if name.startswith("block")}
         return {"stem": self.stem, **blocks}
 
-    def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return block1.layer1, block1.layer2, ...; empty where none weights channels."""
+    def activation_layers(self) -> dict[str, nn.Module]:
+        """Return what follows each block: transition1.activation, ..., activation.
+
+        The blocks themselves give what their layers add, not yet normalised and activated.
+        """
+        names = [f"{name}.activation" for name in self.trunk if name.startswith("transition")]
+        return {name: self.get_submodule(name) for name in [*names, "activation"]}
+
+    def attention_layers(self) -> dict[str, Attention]:
+        """Return block1.layer1, block1.layer2, ...; of CBAM block1.layer1.channel, ..."""
         return {
-            name.partition(".attention")[0]: module
+            name.replace(".attention", ""): module
             for name, module in self.named_modules()
-            if isinstance(module, ChannelAttention)
+            if isinstance(module, Attention)
         }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from pipeline.errors import InputError, choose
-from pipeline.models.attention import ChannelAttention, make_attention
+from pipeline.models.attention import Attention, make_attention
 
 # Never in place: an in-place activation overwrites the feature maps that a hook has caught.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -45,8 +45,19 @@ class Classifier(nn.Module):
         """Return the layers worth looking at by name, shallow to deep; each gives (B, C, H, W)."""
         raise NotImplementedError
 
-    def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return the modules that weight channels, by name, shallow to deep; empty without any."""
+    def activation_layers(self) -> dict[str, nn.Module]:
+        """Return the layers whose maps what comes after them sees, by name, shallow to deep.
+
+        Class activation maps are taken there. Each gives (B, C, H, W): as far as the network tells,
+        maps that are activated, and weighted by attention.
+        """
+        return self.feature_layers()
+
+    def attention_layers(self) -> dict[str, Attention]:
+        """Return the attention modules that tell their weights, by name; empty without any.
+
+        They come shallow to deep.
+        """
         raise NotImplementedError
 
 

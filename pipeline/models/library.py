@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, suggestion
-from pipeline.models.attention import ChannelAttention
+from pipeline.models.attention import Attention, Kind
 from pipeline.models.layers import Classifier
 
 MOST_FEATURE_LAYERS = 6
@@ -22,6 +22,41 @@ MOST_STEM_CONVOLUTIONS = 3  # before the stem's pool: some stems are three 3x3 i
 SIZES = range(32, 513, 32)  # in pixels: what to propose where images are too small
 
 Constructor = Callable[[int], nn.Module]  # takes the images' size in pixels
+
+# Of the libraries' attention modules, by the name of their class: the child that puts out the
+# weights, and what these weight. SqueezeExcitation is torchvision's, the others are timm's.
+GATES: dict[str, tuple[str, Kind]] = {
+    "SqueezeExcitation": ("scale_activation", "channel"),
+    "SEModule": ("gate", "channel"),
+    "SqueezeExcite": ("gate", "channel"),
+    "EffectiveSEModule": ("gate", "channel"),
+    "EcaModule": ("gate", "channel"),
+    "CecaModule": ("gate", "channel"),
+    "ChannelAttn": ("gate", "channel"),
+    "SpatialAttn": ("gate", "spatial"),
+}
+
+
+class LibraryGate(Attention):
+    """A library's gate: what it puts out are the weights.
+
+    Args:
+        gate: a module without parameters.
+        kind: what it weights, channel or spatial.
+    """
+
+    def __init__(self, gate: nn.Module, kind: Kind) -> None:
+        super().__init__()
+        self.gate = gate
+        self.kind = kind
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weights for the gate's input `x`: (B, C) of channels, else (B, 1, H, W)."""
+        return self.gate(x).flatten(1) if self.kind == "channel" else self.gate(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the gate puts out, in its shape."""
+        return self.gate(x)
 
 
 class LibraryClassifier(Classifier):
@@ -48,9 +83,16 @@ class LibraryClassifier(Classifier):
         """
         return {name: self.network.get_submodule(name) for name in self.layers}
 
-    def attention_layers(self) -> dict[str, ChannelAttention]:
-        """Return nothing: the library's attention modules don't tell their weights."""
-        return {}
+    def attention_layers(self) -> dict[str, Attention]:
+        """Return the modules of `GATES`, by the library's names, such as layer1.0.se.
+
+        Of other attention, such as a transformer's, the library tells no weights.
+        """
+        return {
+            name.rpartition(".")[0]: module
+            for name, module in self.network.named_modules()
+            if isinstance(module, Attention)
+        }
 
 
 def torchvision_classifier(
@@ -168,6 +210,7 @@ def _classifier(
         if small_inputs:
             _adapt_stem(network, in_channels)
         _make_exact(network)
+        _let_gates_tell(network)
         return network
 
     try:
@@ -296,6 +339,15 @@ def _make_exact(network: nn.Module) -> None:
         if isinstance(module, nn.AdaptiveAvgPool2d) and size not in (1, (1, 1)):
             height, width = size if isinstance(size, tuple) else (size, size)
             _replace(network, name, _AveragePool(height, width))
+
+
+def _let_gates_tell(network: nn.Module) -> None:
+    """Wrap the gates of `GATES`; no name in the state dict changes, as they have no parameters."""
+    for name, module in list(network.named_modules()):
+        child, kind = GATES.get(type(module).__name__, ("", "channel"))
+        gate = dict(module.named_children()).get(child)
+        if gate is not None and not gate.state_dict():
+            _replace(network, f"{name}.{child}", LibraryGate(gate, kind))
 
 
 def _feature_layers(

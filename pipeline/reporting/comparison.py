@@ -8,21 +8,47 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.evaluation.significance import (
+    McNemar,
+    Verdict,
+    corrected_p_values,
+    discordant_gain,
+    mcnemar,
+    smallest_detectable,
+    verdict,
+)
 from pipeline.evaluation.statistics import (
     Bootstrap,
     Difference,
-    Verdict,
     paired_difference,
-    verdict,
+    paired_gains,
+    recall_difference,
 )
 from pipeline.reporting.design import Design
 from pipeline.reporting.results import Run
-from pipeline.reporting.summary import Summary, of_ensemble, of_run, summarise
+from pipeline.reporting.summary import Summary, Trial, of_ensemble, of_run, summarise
 
 # What a pair may differ in: the attention under test, and the name of the baseline.
 UNDER_TEST = frozenset({"attention", "reduction", "heads", "baseline"})
 
 EnsembleKind = Literal["seeds", "architectures"]
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """How an architecture differs from its baseline on the images of one class.
+
+    The interval is that class's own: among many classes a few exclude 0 by luck.
+
+    Attributes:
+        name: of the class.
+        images: its different test images.
+        difference: of its recall, in percentage points; NaN where no run was tested on the class.
+    """
+
+    name: str
+    images: int
+    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -33,15 +59,32 @@ class Pair:
         model: the architecture.
         baseline: its baseline.
         difference: of test accuracy, in percentage points.
+        mcnemar: of each run.
+        p: two-sided, of no difference, over runs and images; NaN for a single run, and where no
+            difference was seen in any image.
+        p_holm: the same, corrected for all pairs of the comparison.
+        p_margin: one-sided, of a gain of the margin or more; NaN where `p` is.
+        p_margin_holm: the same, corrected for all pairs of the comparison.
+        smallest_detectable: the true gain in percentage points that a repetition would detect with
+            a probability of 80 %; for a single run, that another test of the same two networks
+            would.
         verdict: whether it pays.
         confounders: settings besides the attention in which the two differ.
+        by_class: in the order of the classes.
     """
 
     model: str
     baseline: str
     difference: Difference
+    mcnemar: tuple[McNemar, ...]
+    p: float
+    p_holm: float
+    p_margin: float
+    p_margin_holm: float
+    smallest_detectable: float
     verdict: Verdict
     confounders: tuple[str, ...]
+    by_class: tuple[ClassDifference, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +121,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How pairs are judged: see `statistics.Bootstrap` and `statistics.verdict`."""
+    """How pairs are judged: see `statistics.Bootstrap` and `significance.verdict`."""
 
     confidence: float
     resamples: int
@@ -93,6 +136,7 @@ class Comparison:
     Attributes:
         runs: by architecture, in the same order of runs for each.
         architectures: the settings of each, as in params.yaml.
+        classes: their names, in the order of the labels.
         design: how the runs belong together.
         judgement: how pairs were judged.
         entries: by architecture.
@@ -101,6 +145,7 @@ class Comparison:
 
     runs: Mapping[str, Sequence[Run]]
     architectures: Mapping[str, Mapping[str, Any]]
+    classes: tuple[str, ...]
     design: Design
     judgement: Judgement
     entries: Mapping[str, Entry]
@@ -110,6 +155,7 @@ class Comparison:
 def compare(
     runs: Mapping[str, Sequence[Run]],
     architectures: Mapping[str, Mapping[str, Any]],
+    classes: Sequence[str],
     design: Design,
     judgement: Judgement,
     ensembles: Sequence[EnsembleKind],
@@ -119,6 +165,7 @@ def compare(
     Args:
         runs: by architecture, in the same order of runs for each.
         architectures: the settings of each, as in params.yaml.
+        classes: their names, in the order of the labels.
         design: how the runs belong together.
         judgement: how pairs are judged.
         ensembles: the kinds wanted. There is none of a single network, and none over the runs of
@@ -128,13 +175,9 @@ def compare(
         design.resampling, judgement.confidence, judgement.resamples, judgement.seed
     )
     trials = {model: [of_run(run) for run in of_model] for model, of_model in runs.items()}
-    correct = {model: [trial.correct for trial in of_model] for model, of_model in trials.items()}
+    pairs = _pairs(runs, trials, architectures, classes, design, judgement, bootstrap)
     entries = {
-        model: Entry(
-            model=model,
-            summary=summarise(of_model, bootstrap),
-            pair=_pair(model, correct, architectures, bootstrap, judgement.margin),
-        )
+        model: Entry(model=model, summary=summarise(of_model, bootstrap), pair=pairs.get(model))
         for model, of_model in trials.items()
     }
     makers = {"seeds": _over_seeds, "architectures": _over_architectures}
@@ -144,7 +187,7 @@ def compare(
         if kind in ensembles
         for ensemble in make(runs, entries, design, bootstrap)
     )
-    return Comparison(runs, architectures, design, judgement, entries, made)
+    return Comparison(runs, architectures, tuple(classes), design, judgement, entries, made)
 
 
 def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,23 +206,66 @@ def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tu
     )
 
 
-def _pair(
-    model: str,
-    correct: Mapping[str, Sequence[np.ndarray]],
+def _pairs(
+    runs: Mapping[str, Sequence[Run]],
+    trials: Mapping[str, Sequence[Trial]],
     architectures: Mapping[str, Mapping[str, Any]],
+    classes: Sequence[str],
+    design: Design,
+    judgement: Judgement,
     bootstrap: Bootstrap,
-    margin: float,
-) -> Pair | None:
-    baseline = architectures[model]["baseline"]
-    if baseline is None:
-        return None
-    difference = paired_difference(correct[model], correct[baseline], bootstrap)
-    return Pair(
-        model=model,
-        baseline=baseline,
-        difference=difference,
-        verdict=verdict(difference, margin),
-        confounders=confounders(architectures[model], architectures[baseline]),
+) -> dict[str, Pair]:
+    """Return the comparison with its baseline of each architecture that has one."""
+    correct = {model: [trial.correct for trial in of_model] for model, of_model in trials.items()}
+    baselines = {
+        model: architectures[model]["baseline"]
+        for model in trials
+        if architectures[model]["baseline"] is not None
+    }
+    gains = {
+        model: paired_gains(correct[model], correct[baseline])
+        for model, baseline in baselines.items()
+    }
+    tested = {model: design.test(of_pair) for model, of_pair in gains.items()}
+    p_values = corrected_p_values(list(tested.values()), judgement.margin)
+    pairs = {}
+    for (model, baseline), p in zip(baselines.items(), p_values, strict=True):
+        of_pair = gains[model]
+        difference = paired_difference(of_pair, bootstrap)
+        known = tested[model] if len(of_pair) > 1 else discordant_gain(of_pair[0])
+        pairs[model] = Pair(
+            model=model,
+            baseline=baseline,
+            difference=difference,
+            mcnemar=tuple(mcnemar(of_run) for of_run in of_pair),
+            p=p.no_difference,
+            p_holm=p.no_difference_holm,
+            p_margin=p.margin,
+            p_margin_holm=p.margin_holm,
+            smallest_detectable=smallest_detectable(known, judgement.confidence),
+            verdict=verdict(difference, p, judgement.margin),
+            confounders=confounders(architectures[model], architectures[baseline]),
+            by_class=_by_class(of_pair, runs[model], classes, design, bootstrap),
+        )
+    return pairs
+
+
+def _by_class(
+    gains: Sequence[np.ndarray],
+    runs: Sequence[Run],
+    classes: Sequence[str],
+    design: Design,
+    bootstrap: Bootstrap,
+) -> tuple[ClassDifference, ...]:
+    """Return the difference of recall of each class."""
+    images = np.bincount(design.test_labels(runs), minlength=len(classes))
+    return tuple(
+        ClassDifference(
+            name=name,
+            images=int(images[label]),
+            difference=recall_difference(gains, [run.labels == label for run in runs], bootstrap),
+        )
+        for label, name in enumerate(classes)
     )
 
 

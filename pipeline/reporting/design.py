@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.evaluation.statistics import Resampling, crossed_means, nested_means
+from pipeline.evaluation.significance import GainTest, crossed_gain, nested_gain
+from pipeline.evaluation.statistics import CROSSED, NESTED, Resampling
 from pipeline.reporting.results import Run
 
 MEASURES = ("precision", "recall", "f1")
@@ -24,6 +25,7 @@ class Design:
         unit: what tells one run from another: ``seed`` or ``fold``.
         same_images: whether all runs are tested on the same images.
         resampling: how the bootstrap draws.
+        test: how a mean gain is tested that comes of this layout.
         described: names a number of runs, such as ``3 seeds``.
         test_labels: gets the runs of one architecture; returns the labels int64 (N,) of all its
             different test images.
@@ -34,6 +36,7 @@ class Design:
     unit: str
     same_images: bool
     resampling: Resampling
+    test: GainTest
     described: Callable[[int], str]
     test_labels: Callable[[Sequence[Run]], np.ndarray]
     class_scores: Callable[[Sequence[Run], Sequence[str]], ClassScores]
@@ -79,7 +82,8 @@ def _pooled_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
 REPEATED = Design(
     unit="seed",
     same_images=True,
-    resampling=crossed_means,
+    resampling=CROSSED,
+    test=crossed_gain,
     described=_seeds,
     test_labels=_first_labels,
     class_scores=_mean_scores,
@@ -88,7 +92,8 @@ REPEATED = Design(
 CROSS_VALIDATED = Design(
     unit="fold",
     same_images=False,
-    resampling=nested_means,
+    resampling=NESTED,
+    test=nested_gain,
     described=_folds,
     test_labels=_all_labels,
     class_scores=_pooled_scores,

@@ -15,7 +15,15 @@ from pipeline.reporting import wording
 from pipeline.reporting.comparison import Comparison, Pair
 from pipeline.reporting.design import Design
 from pipeline.reporting.results import Run
-from pipeline.reporting.style import colours, line_style, shortened, show_image, style
+from pipeline.reporting.style import (
+    colours,
+    draw_legend,
+    line_style,
+    markers,
+    shortened,
+    show_image,
+    style,
+)
 from pipeline.reporting.summary import Summary
 from pipeline.reporting.tables import confusion_counts
 
@@ -23,22 +31,26 @@ MOST_ANNOTATED_CLASSES = 12
 MOST_NAMED_CLASSES = 20
 SAMPLE_ROWS = 10
 SAMPLE_COLUMNS = 10
+LETTER = 0.08  # inches that a letter of a name takes, about
 
 
 def draw_accuracies(comparison: Comparison) -> Figure:
     """Draw every run's accuracy, the mean with its interval, and each difference to a baseline.
 
-    A difference stands beside the accuracy of its architecture, ensembles stand beneath the
-    architectures, hollow.
+    A difference stands beside the accuracy of its architecture with the verdict, ensembles
+    stand beneath the architectures, hollow.
     """
     entries, ensembles = comparison.entries, comparison.ensembles
     pairs = [entry.pair for entry in entries.values() if entry.pair]
     rows = len(entries) + len(ensembles)
     with style():
         palette = colours(list(entries))
+        named = [wording.ensemble(ensemble).replace("`", "") for ensemble in ensembles]
+        names = [shortened(name, 36) for name in (*entries, *named)]
         panels_across = 2 if pairs else 1
-        figure = Figure(figsize=(5.5 * panels_across, 1.5 + 0.6 * rows), layout="constrained")
-        panels = figure.subplots(1, panels_across, squeeze=False, width_ratios=[1] * panels_across)
+        wide = (3.6 + LETTER * max(map(len, names))) * panels_across
+        figure = Figure(figsize=(wide, 1.5 + 0.5 * rows), layout="constrained")
+        panels = figure.subplots(1, panels_across, squeeze=False)
         axes = panels[0, 0]
         for position, entry in enumerate(entries.values()):
             colour = palette[entry.model]
@@ -48,8 +60,7 @@ def draw_accuracies(comparison: Comparison) -> Figure:
             _draw_summary(axes, position, ensemble.summary, colour, filled_with="white")
         if ensembles:
             axes.axhline(len(entries) - 0.4, color="grey", linewidth=0.8)
-        names = [wording.ensemble(ensemble).replace("`", "") for ensemble in ensembles]
-        axes.set_yticks(range(rows), [*entries, *names])
+        axes.set_yticks(range(rows), names)
         axes.set_ylim(rows - 0.4, -0.6)
         axes.set_xlabel("test accuracy (%)")
         interval = f"{100 * comparison.judgement.confidence:g} % interval"
@@ -71,7 +82,7 @@ def draw_learning_curves(
     """Draw loss and accuracy by epoch, of training and validation.
 
     One line for each architecture, the mean over runs (dashed for those without a baseline), in a
-    band from the lowest to the highest run; a dot on the validation curves for each run's best
+    band from the lowest to the highest run; a mark on the validation curves for each run's best
     epoch. Where a run ended early, thin lines show the others one by one.
 
     Args:
@@ -81,7 +92,7 @@ def draw_learning_curves(
         loss: what was minimised: `train.loss`. The validation loss is cross entropy whatever it is.
     """
     with style():
-        palette = colours(list(runs))
+        palette, shapes = colours(list(runs)), markers(list(runs))
         figure = Figure(figsize=(11, 7.4), layout="constrained")
         panels = figure.subplots(2, 2, sharex=True)
         _share_scale(panels[1, 0], panels[1, 1], "accuracy (%)")
@@ -93,22 +104,25 @@ def draw_learning_curves(
                     by_epoch = factor * _by_epoch(of_model, f"{split}_{measure}")  # (epochs, R)
                     _draw_curves(axes, by_epoch, line_style(baselines, model), palette[model])
                     if split == "validation":
-                        _mark_best_epochs(axes, of_model, by_epoch, palette[model])
+                        _mark_best_epochs(axes, of_model, by_epoch, palette[model], shapes[model])
                 axes.set_title(f"{'training' if split == 'train' else split} {measure}")
                 axes.grid(alpha=0.25)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in panels[1]:
             axes.set_xlabel("epoch")
         _limit_losses(panels[0, 0], panels[0, 1], runs)
-        handles: list[Line2D] = [
-            Line2D([], [], color=palette[model], linestyle=line_style(baselines, model))
+        networks = [
+            Line2D(
+                [], [], color=palette[model], linestyle=line_style(baselines, model),
+                marker=shapes[model], markeredgecolor="white", label=shortened(model, 30),
+            )
             for model in runs
-        ]
-        handles.append(
-            Line2D([], [], color="grey", marker="o", linestyle="", markeredgecolor="white")
-        )
-        names = [*runs, f"best epoch of a {design.unit}"]
-        figure.legend(handles, names, loc="outside lower center", ncols=5)
+        ]  # fmt: skip
+        best = Line2D(
+            [], [], color="grey", marker="D", linestyle="", markeredgecolor="white",
+            label=f"best epoch of a {design.unit}",
+        )  # fmt: skip
+        draw_legend(figure, [*networks, best])
     return figure
 
 
@@ -133,7 +147,7 @@ def draw_confusion_matrices(
             counts = confusion_counts(of_model)
             share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-            axes.set_title(f"{model} ({design.described(len(of_model))})")
+            axes.set_title(f"{shortened(model, 30)} ({design.described(len(of_model))})")
             if annotated:
                 _write_counts(axes, counts, share)
             _name_classes(axes, classes)
@@ -209,6 +223,9 @@ def _draw_differences(
         difference = pair.difference
         axes.hlines(position, difference.low, difference.high, color=colour, linewidth=2.5)
         axes.plot(difference.mean, position, "D", color=colour, markersize=7)
+        axes.text(
+            1.02, position, pair.verdict, transform=axes.get_yaxis_transform(), va="center",
+        )  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
     if margin > 0:
         axes.axvline(margin, color="black", linewidth=1, linestyle=":")
@@ -216,7 +233,8 @@ def _draw_differences(
             f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
-    axes.set_yticks(rows, [f"{pair.model}\nminus {pair.baseline}" for pair in pairs])
+    named = [[shortened(name, 24) for name in (pair.model, pair.baseline)] for pair in pairs]
+    axes.set_yticks(rows, [f"{candidate}\nminus {baseline}" for candidate, baseline in named])
     axes.set_xlabel("difference (percentage points)")
     axes.grid(axis="x", alpha=0.25)
 
@@ -237,11 +255,13 @@ def _by_epoch(runs: Sequence[Run], column: str) -> pd.DataFrame:
     return pd.concat([run.history.set_index("epoch")[column] for run in runs], axis=1)
 
 
-def _mark_best_epochs(axes: Axes, runs: Sequence[Run], by_epoch: pd.DataFrame, colour: str) -> None:
+def _mark_best_epochs(
+    axes: Axes, runs: Sequence[Run], by_epoch: pd.DataFrame, colour: str, shape: str
+) -> None:
     for position, run in enumerate(runs):
         best = run.training["best_epoch"]
         value = by_epoch.iloc[:, position].loc[best]
-        axes.plot(best, value, "o", color=colour, markersize=7, markeredgecolor="white")
+        axes.plot(best, value, shape, color=colour, markersize=7, markeredgecolor="white")
 
 
 def _share_scale(left: Axes, right: Axes, unit: str) -> None:

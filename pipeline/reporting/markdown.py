@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
+# One with a unit, a deviation or an interval; or a dash where there is none.
+NUMBER = re.compile(r"\**([+\-<]? ?\d[\d,.]*( [%A-Za-z]{1,3})?( [±(].*)?|-)\**")
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def escape(text: str) -> str:
     """Return `text` so that Markdown shows it as it is, in a paragraph or a table cell."""
     one_line = " ".join(str(text).split())
-    html = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return SPECIAL.sub(r"\\\1", html)
+    harmless = html.escape(one_line, quote=False)
+    return SPECIAL.sub(r"\\\1", harmless)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table: the first column to the left, the others to the right.
+    """Return a table: columns of numbers to the right, the first and those of words to the left.
 
     Args:
         headings: Markdown, one for each column.
         rows: Markdown, each as long as `headings`.
     """
-    rules = [":--"] + ["--:"] * (len(headings) - 1)
+    columns = list(zip(*rows, strict=True))
+    rules = [
+        "--:" if position and all(map(NUMBER.fullmatch, column)) else ":--"
+        for position, column in enumerate(columns)
+    ]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, rules, *rows])
 
 
 def image(description: str, path: str) -> str:
     """Return an image with a relative link."""
     return f"![{escape(description)}]({quote(path)})"
+
+
+def folded(summary: str, content: str) -> str:
+    """Return `content`, Markdown, behind a line of plain text that opens it."""
+    shown = html.escape(" ".join(summary.split()))
+    return f"<details>\n<summary>{shown}</summary>\n\n{content}\n\n</details>"
 
 
 def fenced(text: str, language: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,53 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.data.arrays import Dataset
-from pipeline.reporting import markdown, wording
-from pipeline.reporting.comparison import Comparison, EnsembleKind, Entry
+from pipeline.reporting import doubts, findings, heading, markdown, published, wording
+from pipeline.reporting.comparison import Comparison, EnsembleKind, Entry, Pair
 from pipeline.reporting.design import Design
+from pipeline.reporting.findings import Area
+from pipeline.reporting.heading import Badge, Card
 from pipeline.reporting.provenance import Commit
-from pipeline.reporting.results import Run
+from pipeline.reporting.results import Explanation, Run
 from pipeline.reporting.summary import Summary
 
 TEMPLATE = "template.md.j2"
+TUTORIAL_REMARK = (
+    "84.68 against 85.38 % is one run each, and 70 of 10,000 images: p = 0.165 (unpaired). It "
+    "decides nothing, which is why several seeds are compared here, image by image."
+)
 MOST_OPEN_ROWS = 20
 FEW_RUNS = 5
 
 
 @dataclass(frozen=True)
-class Links:
-    """Where the figures are, relative to the report; empty where there are none."""
+class Figures:
+    """Links to the report's own figures, relative to it; None where there is nothing to draw.
 
-    accuracies: str
-    learning_curves: str
+    Attributes:
+        accuracy: test accuracies and differences.
+        trade_off: accuracy against costs.
+        class_differences: of each pair.
+        disagreements: images that one of candidate and baseline got right.
+        mistakes: the candidate's surest mistakes.
+        confusion_matrices: of each architecture.
+        faithfulness: of the heatmaps of all architectures.
+        reliability: confidence against accuracy.
+        learning_curves: of each architecture.
+        samples: of the training images.
+        architectures: by architecture, the folder of the figures that explain it.
+    """
+
+    accuracy: str
+    trade_off: str
+    class_differences: str | None
+    disagreements: str | None
+    mistakes: str | None
     confusion_matrices: str
+    faithfulness: str | None
+    reliability: str
+    learning_curves: str
     samples: str
-    feature_maps: Mapping[str, str]
-    heatmaps: Mapping[str, str]
-    attention: Mapping[str, tuple[str, str]]  # figure and table
+    architectures: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,22 +72,39 @@ class Provenance:
     params: str
 
 
+@dataclass(frozen=True)
+class Report:
+    """The report: its Markdown, and what stands at the head of the page made of it.
+
+    Attributes:
+        text: Markdown.
+        badge: the verdict on the candidate; None if it has no baseline.
+        cards: key numbers.
+    """
+
+    text: str
+    badge: Badge | None
+    cards: Sequence[Card]
+
+
 def render(
     candidate: str,
     comparison: Comparison,
     ensembles: Sequence[EnsembleKind],
+    explanations: Mapping[str, Explanation],
     dataset: Dataset,
-    links: Links,
+    figures: Figures,
     provenance: Provenance,
-) -> str:
+) -> Report:
     """Return the report.
 
     Args:
         candidate: the architecture it is about.
         comparison: what was compared, and what came of it.
         ensembles: the kinds that were asked for.
+        explanations: by architecture, of those that were explained.
         dataset: the images.
-        links: of the figures.
+        figures: where they are.
         provenance: of the results.
     """
     environment = Environment(
@@ -73,58 +115,354 @@ def render(
         keep_trailing_newline=True,
         autoescape=False,
     )
-    name = markdown.escape(dataset.name)
-    runs, design, judgement = comparison.runs, comparison.design, comparison.judgement
-    others = [
-        model
-        for model, entry in comparison.entries.items()
-        if entry.pair is not None and model != candidate
-    ]
-    return environment.get_template(TEMPLATE).render(
-        title=_title(candidate, name, comparison),
-        answer=wording.answer(candidate, name, comparison),
-        other_answers=[wording.answer(model, name, comparison) for model in others],
-        comparison=_comparison(comparison, candidate),
-        unit=design.unit,
-        same_images=design.same_images,
-        ensembles=_ensembles(comparison, ensembles),
-        confidence=f"{100 * judgement.confidence:g} %",
-        timed_on=_distinct(run.timings["device_name"] for run in _all(runs)),
-        accuracy_figure=markdown.image("Test accuracies and differences", links.accuracies),
-        margin=f"{judgement.margin:g}",
-        resamples=f"{judgement.resamples:,}",
-        caveats=_caveats(comparison, dataset),
-        learning_curves=markdown.image("Learning curves", links.learning_curves),
-        stopped_early=_stopped_early(runs),
-        per_class=_folded(
-            _per_class(runs, dataset.classes, design), len(dataset.classes), "F1 by class"
-        ),
-        confusion_matrices=markdown.image("Confusion matrices", links.confusion_matrices),
-        first_run=f"{design.unit} {runs[candidate][0].seed}",
-        feature_maps=[
-            markdown.image(f"Feature maps of {model}", link)
-            for model, link in links.feature_maps.items()
-        ],
-        heatmaps=[
-            markdown.image(f"Heatmaps of {model}", link) for model, link in links.heatmaps.items()
-        ],
-        attention=[
-            (markdown.image(f"Attention weights of {model}", figure), f"[{model}]({numbers})")
-            for model, (figure, numbers) in links.attention.items()
-        ],
-        data_sentences=_data_sentences(dataset, [run.seed for run in runs[candidate]]),
-        counts=_folded(_counts(dataset), len(dataset.classes), "Images by class"),
-        samples=markdown.image("Sample images", links.samples),
-        provenance=_provenance(runs[candidate], _all(runs), design, provenance),
-        commands=markdown.fenced(_commands(provenance.commit), "sh"),
-        params=markdown.fenced(provenance.params, "yaml"),
+    text = environment.get_template(TEMPLATE).render(
+        **_answer(candidate, comparison, dataset),
+        **_compared(candidate, comparison, ensembles, figures),
+        **_classes(candidate, comparison, figures),
+        **_looks(candidate, comparison, explanations, figures),
+        **_certainty(candidate, comparison, dataset, figures),
+        **_making(candidate, comparison, dataset, figures, provenance),
+    )
+    return Report(
+        text=text,
+        badge=heading.badge(candidate, comparison, dataset.duplicates.test_images),
+        cards=heading.cards(candidate, comparison),
     )
 
 
-def _title(candidate: str, dataset: str, comparison: Comparison) -> str:
+def _answer(candidate: str, comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
+    name = wording.images_of(dataset.name)
+    copied = dataset.duplicates.test_images
+    first = comparison.entries[candidate].pair
+    against = f" against `{first.baseline}`" if first else ""
+    others = [pair for pair in doubts.pairs(comparison, candidate) if pair is not first]
+    return {
+        "title": f"`{candidate}`{against} on {name}",
+        "answer": wording.answer(candidate, name, comparison, copied),
+        "other_answers": [wording.answer(of.model, name, comparison, 0) for of in others],
+        "overturning": list(_overturning(candidate, comparison, dataset)),
+    }
+
+
+def _overturning(candidate: str, comparison: Comparison, dataset: Dataset) -> Iterator[str]:
+    """Say what makes the answers worth nothing, or less than they seem."""
+    design = comparison.design
+    runs = next(iter(comparison.runs.values()))
+    chance = doubts.chance(comparison)
+    for model in doubts.unlearnt(comparison, comparison.entries):
+        accuracy = comparison.entries[model].summary.accuracy
+        yield (
+            f"**`{model}` has learnt little or nothing**: it is right for "
+            f"{wording.percent(accuracy.mean)} of the test images {wording.interval(accuracy)}; "
+            f"naming the most frequent class every time is right for {chance:.1f} %. Train for "
+            "longer or change `train.learning_rate` before comparing it."
+        )
+    pairs = doubts.pairs(comparison, candidate)
+    for pair in pairs:
+        both = f"`{pair.model}` and `{pair.baseline}`"
+        if doubts.same_settings(pair, comparison.architectures):
+            yield (
+                f"**{both} have the same settings**: trained with the same {design.unit} they are "
+                "the same network. Give them different attention in `architectures`."
+            )
+        if pair.confounders:
+            yield (
+                f"**{both} {wording.confounded(pair, comparison.architectures)}**, so their "
+                "difference says nothing about attention alone."
+            )
+    copied = dataset.duplicates.test_images
+    if copied:
+        images = len(design.test_labels(runs))
+        yield (
+            f"**{wording.copies(copied, images, design)}**, pixel for pixel: the accuracies may be "
+            "too high. `duplicates.csv` beside the splits lists them."
+        )
+    if len(runs) == 1 and pairs:
+        yield (
+            f"**There is a single {design.unit}**: how much another would change the result is not "
+            "known, and the interval leaves it out. List more in `seeds`."
+        )
+
+
+def _compared(
+    candidate: str,
+    comparison: Comparison,
+    ensembles: Sequence[EnsembleKind],
+    figures: Figures,
+) -> dict[str, Any]:
+    """Return the parts on accuracy and cost."""
+    design, runs = comparison.design, _all(comparison.runs)
+    return {
+        "comparison": _comparison(comparison, candidate),
+        "unit": design.unit,
+        "several_runs": len(runs) > len(comparison.runs),
+        "same_images": design.same_images,
+        "confidence": f"{100 * comparison.judgement.confidence:g} %",
+        "timed_on": _distinct(run.timings["device_name"] for run in runs),
+        "ensembles": _ensembles(comparison, ensembles),
+        "accuracy_figure": markdown.image("Test accuracies and differences", figures.accuracy),
+        "costs": [
+            *(findings.cost(pair, comparison) for pair in doubts.pairs(comparison, candidate)),
+            *filter(None, [findings.on_the_front(comparison)]),
+        ],
+        "trade_off": markdown.image("Test accuracy against costs", figures.trade_off),
+    }
+
+
+def _classes(candidate: str, comparison: Comparison, figures: Figures) -> dict[str, Any]:
+    """Return the parts on where a pair helps and hurts."""
+    pairs = doubts.pairs(comparison, candidate)
+    confidence = comparison.judgement.confidence
+    return {
+        "exchanges": [
+            f"{findings.exchanged(pair, comparison)} {findings.moved_classes(pair, confidence)}"
+            for pair in pairs
+        ],
+        "class_differences": _image("Difference of recall by class", figures.class_differences),
+        "disagreements": _image(
+            "Images that one of candidate and baseline got right", figures.disagreements
+        ),
+        "mistakes": _image(f"Surest mistakes of {candidate}", figures.mistakes),
+        "candidate": candidate,
+        "confusion_matrices": markdown.folded(
+            "Confusion matrices",
+            markdown.image("Confusion matrices", figures.confusion_matrices)
+            + f"\n\nCounts of test images over all {comparison.design.unit}s; the shade is the "
+            "share of the true class.",
+        ),
+        "per_class": _folded_if_long(
+            _per_class(comparison), len(comparison.classes), "F1 by class"
+        ),
+    }
+
+
+def _looks(
+    candidate: str,
+    comparison: Comparison,
+    explanations: Mapping[str, Explanation],
+    figures: Figures,
+) -> dict[str, Any]:
+    """Return the part on heatmaps and attention."""
     pair = comparison.entries[candidate].pair
-    against = f" against `{pair.baseline}`" if pair else ""
-    return f"`{candidate}`{against} on {dataset}"
+    compared = [candidate, *([pair.baseline] if pair else [])]
+    order = sorted(explanations, key=lambda model: (model not in compared, model != candidate))
+    shown = [
+        Shown(explanations[model], figures.architectures[model], model in compared)
+        for model in order
+    ]
+    explained = [one.explanation for one in shown]
+    return {
+        "first_run": f"{comparison.design.unit} {comparison.runs[candidate][0].seed}",
+        "explained": bool(shown),
+        "heatmaps": [one.figure("Class activation maps", "cams.png") for one in shown],
+        "faithfulness": _image("How faithful the heatmaps are", figures.faithfulness),
+        "faithful": [findings.faithful(explanation) for explanation in explained],
+        "faithfulness_table": _faithfulness(explained),
+        "faithfulness_curves": _of_all(shown, "Deletion and insertion curves", "faithfulness.png"),
+        "randomised": [findings.randomised(explanation) for explanation in explained],
+        "randomisation": _of_all(shown, "The randomisation check", "randomisation.png"),
+        "attention": [
+            (
+                findings.attention(one.explanation),
+                one.figure("How attention weights vary", "attention_variation.png"),
+                one.figure("Attention weights by class", "attention.png"),
+                f"[attention.csv]({one.link('attention.csv')}), "
+                f"[attention_variation.csv]({one.link('attention_variation.csv')})",
+            )
+            for one in shown
+            if one.explanation.variation is not None
+        ],
+        "strongest_channels": _of_all(shown, "The strongest channels", "heatmaps.png"),
+        "feature_maps": _of_all(shown, "Feature maps", "feature_maps.png"),
+    }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An explained architecture in the report.
+
+    Attributes:
+        explanation: what was found out about it.
+        folder: the link to its figures.
+        compared: whether it is the candidate or the candidate's baseline. The figures of others are
+            folded away.
+    """
+
+    explanation: Explanation
+    folder: str
+    compared: bool
+
+    def link(self, name: str) -> str:
+        """Return the link to one of its files."""
+        return f"{self.folder}/{name}"
+
+    def figure(self, what: str, name: str) -> str:
+        """Return one of its figures."""
+        description = f"{what}: {self.explanation.model}"
+        figure = markdown.image(description, self.link(name))
+        return figure if self.compared else markdown.folded(description, figure)
+
+
+def _of_all(shown: Sequence[Shown], what: str, name: str) -> str:
+    """Return a figure of every architecture, folded away together."""
+    figures = [markdown.image(f"{what}: {one.explanation.model}", one.link(name)) for one in shown]
+    return markdown.folded(what, "\n\n".join(figures))
+
+
+def _faithfulness(explanations: Sequence[Explanation]) -> str:
+    headings = ["heatmap", "deletion", "insertion", "against chance", "against the centre"]
+    rows = []
+    for explanation in explanations:
+        areas = findings.areas(explanation)
+        rows += [
+            [
+                f"`{explanation.model}`: {name}",
+                *(_area(areas[heatmap, curve]) for curve in ("deletion", "insertion")),
+                *(_against(areas, heatmap, control) for control in findings.CONTROLS),
+            ]
+            for heatmap, name in findings.HEATMAPS.items()
+        ]
+    return markdown.folded("Areas under the curves", markdown.table(headings, rows))
+
+
+def _area(area: Area) -> str:
+    return f"{area.mean:.3f} ({area.low:.3f} to {area.high:.3f})"
+
+
+def _against(areas: Mapping[tuple[str, str], Area], heatmap: str, control: str) -> str:
+    if heatmap in findings.CONTROLS:
+        return wording.ABSENT
+    outcomes = findings.against_control(areas, heatmap, control)
+    return " / ".join(dict.fromkeys(outcomes))
+
+
+def _certainty(
+    candidate: str, comparison: Comparison, dataset: Dataset, figures: Figures
+) -> dict[str, Any]:
+    """Return the part on how sure all this is."""
+    judgement = comparison.judgement
+    pairs = doubts.pairs(comparison, candidate)
+    error = 1 - judgement.confidence
+    return {
+        "margin": f"{judgement.margin:g}",
+        "error": f"{error:.3g}",
+        "half_error": f"{error / 2:.3g}",
+        "resamples": f"{judgement.resamples:,}",
+        "pairs": _pairs(pairs, judgement.margin) if pairs else "",
+        "exact_tests": _exact_tests(pairs, comparison) if pairs else "",
+        "powers": [_power(pair, comparison) for pair in pairs],
+        "calibration": _calibration(comparison),
+        "reliability": markdown.image("Confidence against accuracy", figures.reliability),
+        "doubts": list(_doubts(comparison)),
+        "published": _published(comparison, dataset),
+    }
+
+
+def _pairs(pairs: Sequence[Pair], margin: float) -> str:
+    headings = ["pair", "difference", "p", "p, all pairs", f"p of +{margin:g} points", "verdict"]
+    rows = [
+        [
+            f"`{pair.model}` - `{pair.baseline}`",
+            _bounds(pair),
+            wording.p_value(pair.p),
+            wording.p_value(pair.p_holm),
+            wording.p_value(pair.p_margin_holm),
+            pair.verdict,
+        ]
+        for pair in pairs
+    ]
+    return markdown.table(headings, rows)
+
+
+def _exact_tests(pairs: Sequence[Pair], comparison: Comparison) -> str:
+    unit = comparison.design.unit
+    rows = [
+        [
+            f"`{pair.model}` - `{pair.baseline}`",
+            str(run.seed),
+            f"{test.gained:,}",
+            f"{test.lost:,}",
+            wording.p_value(test.p),
+        ]
+        for pair in pairs
+        for run, test in zip(comparison.runs[pair.model], pair.mcnemar, strict=True)
+    ]
+    table = markdown.table(["pair", unit, "gained", "lost", "p (McNemar, exact)"], rows)
+    return _folded_if_long(table, len(rows), f"Images gained and lost, by {unit}")
+
+
+def _power(pair: Pair, comparison: Comparison) -> str:
+    names = f"`{pair.model}` against `{pair.baseline}`"
+    if math.isnan(pair.smallest_detectable):
+        return f"{names}: what it could have shown can't be told, as no image divides the two."
+    design = comparison.design
+    images = len(design.test_labels(comparison.runs[pair.model]))
+    if pair.smallest_detectable >= 100:
+        return f"{names}: no difference is so large that 4 of 5 such experiments would find it."
+    return (
+        f"{names}: with {design.described(len(pair.mcnemar))} and {images:,} test images, a true "
+        f"difference has to be {pair.smallest_detectable:.2f} points to be found by 4 of 5 such "
+        "experiments."
+    )
+
+
+def _calibration(comparison: Comparison) -> str:
+    named = {f"`{entry.model}`": entry.summary for entry in comparison.entries.values()}
+    named |= {f"*{wording.ensemble(of)}*": of.summary for of in comparison.ensembles}
+    rows = [
+        [
+            name,
+            f"{100 * summary.ece:.2f}",
+            f"{summary.brier:.4f}",
+            f"{summary.nll:.4f}",
+        ]
+        for name, summary in named.items()
+    ]
+    return markdown.table(
+        ["network", "calibration error", "Brier score", "negative log-likelihood"], rows
+    )
+
+
+def _published(comparison: Comparison, dataset: Dataset) -> str:
+    rows = [
+        [
+            f"`{model}`",
+            _accuracy(entry.summary),
+            f"{figure.accuracy:.2f}",
+            figure.network,
+            figure.conditions,
+            figure.source,
+        ]
+        for model, entry in comparison.entries.items()
+        for figure in published.figures_for(comparison.architectures[model], dataset)
+    ]
+    if not rows:
+        return ""
+    headings = ["ours", "test accuracy", "published", "network", "conditions", "source"]
+    text = markdown.table(headings, rows)
+    shown = {row[2] for row in rows}
+    return f"{text}\n\n{TUTORIAL_REMARK}" if {"84.68", "85.38"} <= shown else text
+
+
+def _making(
+    candidate: str,
+    comparison: Comparison,
+    dataset: Dataset,
+    figures: Figures,
+    provenance: Provenance,
+) -> dict[str, Any]:
+    """Return the part on how the results came about."""
+    runs, design = comparison.runs, comparison.design
+    return {
+        "learning_curves": markdown.image("Learning curves", figures.learning_curves),
+        "stopped_early": _stopped_early(runs),
+        "data_sentences": _data_sentences(dataset, [run.seed for run in runs[candidate]]),
+        "counts": _folded_if_long(_counts(dataset), len(dataset.classes), "Images by class"),
+        "samples": markdown.image("Sample images", figures.samples),
+        "provenance": _provenance(runs[candidate], _all(runs), design, provenance),
+        "commands": markdown.fenced(_commands(provenance.commit), "sh"),
+        "params": markdown.folded("params.yaml", markdown.fenced(provenance.params, "yaml")),
+    }
 
 
 def _comparison(comparison: Comparison, candidate: str) -> str:
@@ -138,12 +476,12 @@ def _comparison(comparison: Comparison, candidate: str) -> str:
         "latency",
         "training",
     ]
+    unlearnt = set(doubts.unlearnt(comparison, comparison.entries))
     rows = []
     for entry in comparison.entries.values():
         name = f"`{entry.model}`"
         shown = f"**{name}** (candidate)" if entry.model == candidate else name
-        judged = entry.pair.verdict if entry.pair else wording.ABSENT
-        rows.append(_row(shown, entry.summary, _difference(entry), judged))
+        rows.append(_row(shown, entry.summary, _difference(entry), _judged(entry, unlearnt)))
     rows += [
         _row(f"*{wording.ensemble(of)}*", of.summary, wording.ABSENT, wording.ABSENT)
         for of in comparison.ensembles
@@ -151,10 +489,17 @@ def _comparison(comparison: Comparison, candidate: str) -> str:
     return markdown.table(headings, rows)
 
 
+def _judged(entry: Entry, unlearnt: Collection[str]) -> str:
+    if entry.pair is None:
+        return wording.ABSENT
+    nothing = {entry.pair.model, entry.pair.baseline} & set(unlearnt)
+    return "nothing learnt" if nothing else entry.pair.verdict
+
+
 def _row(name: str, summary: Summary, difference: str, verdict: str) -> list[str]:
     return [
         name,
-        wording.spread(summary.accuracy.mean, summary.accuracy_sd),
+        _accuracy(summary),
         difference,
         verdict,
         f"{summary.parameters:,}",
@@ -164,13 +509,17 @@ def _row(name: str, summary: Summary, difference: str, verdict: str) -> list[str
     ]
 
 
+def _accuracy(summary: Summary) -> str:
+    return wording.spread(summary.accuracy.mean, summary.accuracy_sd)
+
+
 def _ensembles(comparison: Comparison, wanted: Sequence[EnsembleKind]) -> list[str]:
     """Return the sentences on the ensembles; none where there are none and none were wanted."""
     sentences = []
     if comparison.ensembles:
         gains = [
             f"{wording.points(of.gain)} for "
-            + (f"`{of.model}`" if of.model else f"all {len(of.members)} architectures together")
+            + (f"`{of.model}`" if of.model else _all_together(len(of.members)))
             for of in comparison.ensembles
         ]
         sentences.append(
@@ -186,70 +535,40 @@ def _ensembles(comparison: Comparison, wanted: Sequence[EnsembleKind]) -> list[s
     return sentences
 
 
+def _all_together(architectures: int) -> str:
+    return "both architectures" if architectures == 2 else f"all {architectures} architectures"
+
+
 def _difference(entry: Entry) -> str:
     if entry.pair is None:
         return wording.ABSENT
-    difference = entry.pair.difference
-    bounds = f"{wording.points(difference.low)} to {wording.points(difference.high)}"
-    return f"{wording.points(difference.mean)} ({bounds}) against `{entry.pair.baseline}`"
+    return f"{_bounds(entry.pair)} against `{entry.pair.baseline}`"
 
 
-def _caveats(comparison: Comparison, dataset: Dataset) -> list[str]:
-    """Return what a reader must know before believing a verdict."""
-    entries, design = comparison.entries, comparison.design
-    some_runs = next(iter(comparison.runs.values()))
-    labels = design.test_labels(some_runs)
-    return [
-        *_copied_test_images(dataset, len(labels)),
-        *_learnt_little(entries, 100 * np.bincount(labels).max() / len(labels)),
-        *_still_improving(comparison.runs, design.unit),
-        *(
-            f"**`{entry.model}` and `{entry.pair.baseline}` "
-            f"{wording.confounded(entry.pair, comparison.architectures)}**, so their difference "
-            "says nothing about attention alone."
-            for entry in entries.values()
-            if entry.pair and entry.pair.confounders
-        ),
-        *_runs_and_images(design, len(some_runs), len(labels)),
-        "Epochs and learning rates were chosen by the validation split alone; no decision looked "
-        "at the test split.",
-    ]
+def _bounds(pair: Pair) -> str:
+    low, high = wording.points(pair.difference.low), wording.points(pair.difference.high)
+    return f"{wording.points(pair.difference.mean)} ({low} to {high})"
 
 
-def _copied_test_images(dataset: Dataset, images: int) -> Iterator[str]:
-    copied = dataset.duplicates.test_images
-    if copied:
-        elsewhere = "in training or validation" if dataset.folds is None else "in another fold"
-        yield (
-            f"**{copied:,} of {images:,} test images also {'lies' if copied == 1 else 'lie'} "
-            f"{elsewhere}**, pixel for pixel: the accuracies may be too high. "
-            "`duplicates.csv` beside the splits lists them."
-        )
-
-
-def _learnt_little(entries: Mapping[str, Entry], chance: float) -> Iterator[str]:
-    for entry in entries.values():
-        if entry.summary.accuracy.low <= chance:
-            yield (
-                f"**`{entry.model}` has learnt little or nothing**: naming the most frequent class "
-                f"every time is right for {chance:.1f} % of the images. Train for longer or change "
-                "`train.learning_rate` before comparing it."
-            )
-
-
-def _still_improving(runs: Mapping[str, Sequence[Run]], unit: str) -> Iterator[str]:
-    improving = {
-        model: of_model
-        for model, of_model in runs.items()
-        if all(run.training["best_epoch"] == run.training["epochs"] for run in of_model)
-    }
+def _doubts(comparison: Comparison) -> Iterator[str]:
+    """Say what a reader should keep in mind besides what overturns the answer."""
+    design = comparison.design
+    runs = next(iter(comparison.runs.values()))
+    improving = doubts.still_improving(comparison)
     if improving:
-        stopped = any(run.stopped_early for run in _all(improving))
+        stopped = any(run.stopped_early for model in improving for run in comparison.runs[model])
         setting = "a larger `train.early_stopping`" if stopped else "more `train.epochs`"
+        last = f"With every {design.unit} the last epoch" if len(runs) > 1 else "The last epoch"
         yield (
-            f"With every {unit} the last epoch was the best for "
-            f"{', '.join(f'`{model}`' for model in improving)}: {setting} may change the result."
+            f"{last} was the best for "
+            f"{wording.listed([f'`{model}`' for model in improving])}: {setting} may change the "
+            "result."
         )
+    yield from _runs_and_images(design, len(runs), len(design.test_labels(runs)))
+    yield (
+        "Epochs and learning rates were chosen by the validation split alone; no decision looked "
+        "at the test split."
+    )
 
 
 def _runs_and_images(design: Design, runs: int, images: int) -> Iterator[str]:
@@ -260,15 +579,11 @@ def _runs_and_images(design: Design, runs: int, images: int) -> Iterator[str]:
             "images, so the runs are not independent: no unbiased estimate of their variance "
             "exists (Bengio and Grandvalet, 2004), and the interval is approximate."
         )
-    elif runs == 1:
-        yield (
-            "With a single seed the interval knows nothing about how much another seed would "
-            "change the result."
-        )
     if 1 < runs < FEW_RUNS:
         yield (
             f"{runs} {design.unit}s say little about how much other {design.unit}s would change "
-            "the result: the interval is rather too narrow than too wide."
+            "the result: the interval is rather too narrow than too wide, and the verdict asks for "
+            "the test besides."
         )
     if design.same_images:
         yield (
@@ -295,8 +610,11 @@ def _stopped_early(runs: Mapping[str, Sequence[Run]]) -> str:
     )
 
 
-def _per_class(runs: Mapping[str, Sequence[Run]], classes: Sequence[str], design: Design) -> str:
-    scores = {model: design.class_scores(of_model, classes) for model, of_model in runs.items()}
+def _per_class(comparison: Comparison) -> str:
+    runs, classes = comparison.runs, comparison.classes
+    scores = {
+        model: comparison.design.class_scores(of_model, classes) for model, of_model in runs.items()
+    }
     support = next(iter(scores.values()))
     rows = [
         [
@@ -313,8 +631,9 @@ def _data_sentences(dataset: Dataset, seeds: Sequence[int]) -> list[str]:
     colour = {1: "grey", 3: "RGB"}.get(dataset.channels, f"{dataset.channels}-channel")
     size = dataset.image_size
     sentences = [
-        f"{markdown.escape(dataset.name)}: {len(dataset.labels):,} {colour} images of {size} x "
-        f"{size} pixels in {len(dataset.classes)} classes, scaled to [0, 1], then normalised by "
+        f"{len(dataset.labels):,} {colour} images of {size} x {size} pixels in "
+        f"{len(dataset.classes)} classes ({wording.images_of(dataset.name)}), scaled to [0, 1], "
+        "then normalised by "
         f"{_normalisation([dataset.for_run(seed) for seed in seeds])}."
     ]
     if dataset.folds is not None:
@@ -372,11 +691,13 @@ def _counts(dataset: Dataset) -> str:
     return markdown.table(["class", *(headings.get(part, part) for part in dataset.counts)], rows)
 
 
-def _folded(table: str, rows: int, summary: str) -> str:
-    """Fold a long table away."""
-    if rows <= MOST_OPEN_ROWS:
-        return table
-    return f"<details>\n<summary>{summary}</summary>\n\n{table}\n\n</details>"
+def _image(description: str, link: str | None) -> str:
+    """Return an image; nothing where there is none."""
+    return markdown.image(description, link) if link else ""
+
+
+def _folded_if_long(table: str, rows: int, summary: str) -> str:
+    return table if rows <= MOST_OPEN_ROWS else markdown.folded(summary, table)
 
 
 def _provenance(
@@ -397,7 +718,7 @@ def _provenance(
         ["report on", f"{markdown.escape(provenance.processor)}, {provenance.cores} cores"],
         ["report with", _versions(provenance.versions)],
     ]
-    return markdown.table(["", ""], rows).replace("--:", ":--")
+    return markdown.table(["", ""], rows)
 
 
 def _code(commit: Commit | None) -> str:

@@ -1,4 +1,4 @@
-"""What the training and evaluation stages wrote, read back."""
+"""What the training, evaluation and explain stages wrote, read back."""
 
 from __future__ import annotations
 
@@ -44,11 +44,46 @@ class Run:
         return bool(self.training.get("stopped_early", False))
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What the explain stage found out about an architecture, by the network of its first run.
+
+    Attributes:
+        model: the architecture's name.
+        folder: holds the figures.
+        record: ``explain.json``.
+        faithfulness: a row for each kind of heatmap and curve: heatmap, curve, area, low, high.
+        randomisation: a row for each kind of heatmap and what was randomised: heatmap, randomised,
+            rank_correlation, low, high; in the order of what was randomised.
+        variation: a row for each attention module: module, kind, share_by_class, constant; None
+            without attention.
+        grad_cam: float16 (N, h, w), of the N test images of the first run.
+    """
+
+    model: str
+    folder: Path
+    record: dict[str, Any]
+    faithfulness: pd.DataFrame
+    randomisation: pd.DataFrame
+    variation: pd.DataFrame | None
+    grad_cam: np.ndarray
+
+
 NEEDED = {
+    "explain.json": ("images", "cams"),
     "train.json": ("epochs", "best_epoch", "validation_accuracy", "precision", "device_name"),
     "metrics.json": ("accuracy", "nll", "per_class", "confusion", "parameters", "macs", "splits"),
     "timings.json": ("latency_ms", "throughput", "device_name"),
 }
+
+
+COLUMNS = {
+    "faithfulness.csv": {"heatmap", "curve", "area", "low", "high"},
+    "randomisation.csv": {"heatmap", "randomised", "rank_correlation", "low", "high"},
+    "attention_variation.csv": {"module", "kind", "share_by_class", "constant"},
+}
+FIGURES = ("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png", "randomisation.png")
+ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
 
 
 def read_runs(
@@ -132,3 +167,56 @@ def _checked(run: Run, evaluated: Path, splits: str) -> Run:
             f"{evaluated / 'metrics.json'}: its accuracy is not that of logits.npy; {again}"
         )
     return run
+
+
+def read_explanations(
+    folder: Path, models: Iterable[str], test_images: int
+) -> dict[str, Explanation]:
+    """Read what was explained of `models`; an architecture without a folder is left out.
+
+    Args:
+        folder: holds ``<model>/`` with the explain stage's files.
+        models: names of architectures.
+        test_images: how many the first run has.
+
+    Raises:
+        InputError: if a file of an architecture is missing or torn.
+    """
+    return {
+        model: _read_explanation(folder / model, model, test_images)
+        for model in models
+        if (folder / model).is_dir()
+    }
+
+
+def _read_explanation(folder: Path, model: str, test_images: int) -> Explanation:
+    path = folder
+    try:
+        record = _read_json(path := folder / "explain.json")
+        faithfulness = _read_table(path := folder / "faithfulness.csv")
+        randomisation = _read_table(path := folder / "randomisation.csv")
+        grad_cam = np.load(path := folder / "grad_cam.npy", mmap_mode="r", allow_pickle=False)
+        has_attention = bool(record.get("attention"))
+        variation = (
+            _read_table(path := folder / "attention_variation.csv") if has_attention else None
+        )
+        for name in (*FIGURES, *(ATTENTION_FILES if has_attention else ())):
+            (path := folder / name).stat()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; explain {model} first") from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: can't be read ({error}); explain {model} again") from None
+    if grad_cam.ndim != 3 or len(grad_cam) != test_images:
+        raise InputError(
+            f"{folder / 'grad_cam.npy'}: expected a map for each of {test_images} test images, got "
+            f"shape {grad_cam.shape}; explain {model} again"
+        )
+    return Explanation(model, folder, record, faithfulness, randomisation, variation, grad_cam)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    missing = sorted(COLUMNS[path.name] - set(table))
+    if missing:
+        raise ValueError(f"without {', '.join(missing)}")
+    return table

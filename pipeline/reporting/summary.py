@@ -1,4 +1,4 @@
-"""What several runs of the same thing come to: accuracy, likelihood and costs."""
+"""What several runs of the same thing come to: accuracy, likelihood, calibration and costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation import ensembles
+from pipeline.evaluation import calibration, ensembles
+from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.statistics import Bootstrap, Estimate, accuracy_estimate
 from pipeline.reporting.results import Run
 
@@ -20,6 +21,8 @@ class Trial:
     Attributes:
         correct: bool (N,), which test images it got right.
         nll: mean negative log-likelihood of the test images, nats.
+        brier: their Brier score, in [0, 2].
+        reliability: whether the confidence in them came true.
         parameters: number of parameters.
         macs: multiply-accumulates for one image.
         latency_ms: time for one image.
@@ -29,6 +32,8 @@ class Trial:
 
     correct: np.ndarray
     nll: float
+    brier: float
+    reliability: Reliability
     parameters: int
     macs: int
     latency_ms: float
@@ -45,6 +50,9 @@ class Summary:
         accuracy: that of all images of all trials, with its interval, in percent.
         accuracy_sd: sample standard deviation of `accuracies`; NaN for a single trial.
         nll: mean negative log-likelihood of all images of all trials, nats.
+        ece: expected calibration error of all images of all trials, in [0, 1].
+        brier: Brier score of all images of all trials, in [0, 2].
+        reliability: of all images of all trials.
         parameters: number of parameters.
         macs: multiply-accumulates for one image.
         latency_ms: median over trials of the time for one image.
@@ -56,6 +64,9 @@ class Summary:
     accuracy: Estimate
     accuracy_sd: float
     nll: float
+    ece: float
+    brier: float
+    reliability: Reliability
     parameters: int
     macs: int
     latency_ms: float
@@ -65,9 +76,12 @@ class Summary:
 
 def of_run(run: Run) -> Trial:
     """Return a run as a trial."""
+    probabilities = ensembles.mean_probabilities([run.logits])
     return Trial(
         correct=run.logits.argmax(axis=1) == run.labels,
         nll=run.metrics["nll"],
+        brier=calibration.brier_score(probabilities, run.labels),
+        reliability=calibration.reliability(probabilities, run.labels),
         parameters=run.metrics["parameters"],
         macs=run.metrics["macs"],
         latency_ms=run.timings["latency_ms"],
@@ -82,10 +96,13 @@ def of_ensemble(members: Sequence[Run]) -> Trial:
     Its costs are those of asking one member after the other.
     """
     logits, labels = [run.logits for run in members], members[0].labels
+    probabilities = ensembles.mean_probabilities(logits)
     alone = [of_run(run) for run in members]
     return Trial(
-        correct=ensembles.mean_probabilities(logits).argmax(axis=1) == labels,
+        correct=probabilities.argmax(axis=1) == labels,
         nll=ensembles.negative_log_likelihood(logits, labels),
+        brier=calibration.brier_score(probabilities, labels),
+        reliability=calibration.reliability(probabilities, labels),
         parameters=sum(trial.parameters for trial in alone),
         macs=sum(trial.macs for trial in alone),
         latency_ms=math.fsum(trial.latency_ms for trial in alone),
@@ -98,11 +115,15 @@ def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
     """Return what trials of the same thing come to together."""
     accuracies = np.array([100 * trial.correct.mean() for trial in trials])
     images = [len(trial.correct) for trial in trials]
+    reliability = calibration.pooled([trial.reliability for trial in trials])
     return Summary(
         accuracies=accuracies,
         accuracy=accuracy_estimate([trial.correct for trial in trials], bootstrap),
         accuracy_sd=float(accuracies.std(ddof=1)) if len(trials) > 1 else math.nan,
         nll=float(np.average([trial.nll for trial in trials], weights=images)),
+        ece=calibration.expected_calibration_error(reliability),
+        brier=float(np.average([trial.brier for trial in trials], weights=images)),
+        reliability=reliability,
         parameters=trials[0].parameters,
         macs=trials[0].macs,
         latency_ms=float(np.median([trial.latency_ms for trial in trials])),

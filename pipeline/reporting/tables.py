@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.evaluation.calibration import BINS
 from pipeline.reporting import wording
-from pipeline.reporting.comparison import Comparison, Entry
+from pipeline.reporting.comparison import Comparison, Ensemble, Entry, Pair
 from pipeline.reporting.design import MEASURES, Design
 from pipeline.reporting.results import Run
 from pipeline.reporting.summary import Summary
@@ -19,8 +20,10 @@ from pipeline.reporting.summary import Summary
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each architecture, then for each ensemble.
 
-    Accuracies are in percent, differences and gains in percentage points; `runs` is how many
-    accuracies the mean and its standard deviation are of. `kind` is architecture or ensemble.
+    Accuracies are in percent, differences and gains in percentage points, the expected calibration
+    error (ece) is in [0, 1]; `runs` is how many accuracies the mean and its standard deviation are
+    of. `kind` is architecture or ensemble; `gained` and `lost` are means over runs: the images that
+    only the architecture, or only its baseline, got right.
     """
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
@@ -30,7 +33,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     ]
     ensembles = [
         {
-            "model": wording.ensemble(ensemble).replace("`", ""),
+            "model": _ensemble_name(ensemble),
             "kind": "ensemble",
             "members": " ".join(ensemble.members),
             "gain": ensemble.gain,
@@ -83,11 +86,76 @@ def per_class_table(
     )
 
 
+def pairs_table(comparison: Comparison) -> pd.DataFrame:
+    """Return one row for each pair and run: images gained and lost, McNemar's exact p."""
+    rows = [
+        {
+            "model": pair.model,
+            "baseline": pair.baseline,
+            "seed": run.seed,
+            "gained": found.gained,
+            "lost": found.lost,
+            "p_mcnemar": found.p,
+        }
+        for pair in _pairs(comparison)
+        for run, found in zip(comparison.runs[pair.model], pair.mcnemar, strict=True)
+    ]
+    columns = ["model", "baseline", "seed", "gained", "lost", "p_mcnemar"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def class_differences_table(comparison: Comparison) -> pd.DataFrame:
+    """Return one row for each pair and class: its images and the recall's difference in points."""
+    rows = [
+        {
+            "model": pair.model,
+            "baseline": pair.baseline,
+            "class": found.name,
+            "images": found.images,
+            "difference": found.difference.mean,
+            "difference_low": found.difference.low,
+            "difference_high": found.difference.high,
+        }
+        for pair in _pairs(comparison)
+        for found in pair.by_class
+    ]
+    columns = ["model", "baseline", "class", "images"]
+    columns += ["difference", "difference_low", "difference_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def calibration_table(comparison: Comparison) -> pd.DataFrame:
+    """Return one row for each architecture or ensemble and bin of confidence.
+
+    `bin_low` and `bin_high` are the edges, `count` the answers in the bin over all runs,
+    `confidence` and `accuracy` their means in [0, 1], none in an empty bin.
+    """
+    edges = np.arange(BINS + 1) / BINS
+    summaries = {entry.model: entry.summary for entry in comparison.entries.values()}
+    summaries |= {_ensemble_name(ensemble): ensemble.summary for ensemble in comparison.ensembles}
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "model": name,
+                    "bin_low": edges[:-1],
+                    "bin_high": edges[1:],
+                    "count": summary.reliability.counts,
+                    "confidence": summary.reliability.confidence,
+                    "accuracy": summary.reliability.accuracy,
+                }
+            )
+            for name, summary in summaries.items()
+        ],
+        ignore_index=True,
+    )
+
+
 def headline_metrics(entry: Entry) -> dict[str, float | int]:
     """Return the candidate's numbers for DVC: accuracies in percent, differences in points.
 
-    What does not exist is left out: the standard deviation of a single run, the difference of an
-    architecture without a baseline.
+    What does not exist is left out: the standard deviation and p of a single run, the difference of
+    an architecture without a baseline.
     """
     summary = entry.summary
     metrics: dict[str, float | int] = {"accuracy": round(summary.accuracy.mean, 4)}
@@ -98,7 +166,11 @@ def headline_metrics(entry: Entry) -> dict[str, float | int]:
         metrics["difference"] = round(difference.mean, 4)
         metrics["difference_low"] = round(difference.low, 4)
         metrics["difference_high"] = round(difference.high, 4)
+        if not math.isnan(entry.pair.p_holm):
+            metrics["p_holm"] = float(f"{entry.pair.p_holm:.4g}")
     metrics["nll"] = round(summary.nll, 6)
+    metrics["ece"] = round(summary.ece, 6)
+    metrics["brier"] = round(summary.brier, 6)
     metrics["parameters"] = summary.parameters
     metrics["macs"] = summary.macs
     return metrics
@@ -144,6 +216,8 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
         "accuracy_high": summary.accuracy.high,
         "confidence": summary.accuracy.confidence,
         "nll": summary.nll,
+        "ece": summary.ece,
+        "brier": summary.brier,
         "parameters": summary.parameters,
         "macs": summary.macs,
         "latency_ms": summary.latency_ms,
@@ -159,6 +233,21 @@ def _pair_cells(entry: Entry) -> dict[str, Any]:
         "difference": pair.difference.mean if pair else None,
         "difference_low": pair.difference.low if pair else None,
         "difference_high": pair.difference.high if pair else None,
+        "interval_method": pair.difference.method if pair else None,
+        "p": pair.p if pair else None,
+        "p_holm": pair.p_holm if pair else None,
+        "p_margin_holm": pair.p_margin_holm if pair else None,
+        "gained": np.mean([run.gained for run in pair.mcnemar]) if pair else None,
+        "lost": np.mean([run.lost for run in pair.mcnemar]) if pair else None,
+        "smallest_detectable": pair.smallest_detectable if pair else None,
         "verdict": pair.verdict if pair else None,
         "confounders": " ".join(pair.confounders) if pair else None,
     }
+
+
+def _pairs(comparison: Comparison) -> list[Pair]:
+    return [entry.pair for entry in comparison.entries.values() if entry.pair]
+
+
+def _ensemble_name(ensemble: Ensemble) -> str:
+    return wording.ensemble(ensemble).replace("`", "")

@@ -20,7 +20,7 @@ def print_summary(reports: Path) -> None:
     Raises:
         InputError: if there is none.
     """
-    path = reports / "tables" / "comparison.csv"
+    path = reports / "comparison.csv"
     try:
         comparison = pd.read_csv(path)
     except FileNotFoundError:
@@ -31,7 +31,10 @@ def print_summary(reports: Path) -> None:
     console.print(summary_table(architectures))
     if len(ensembles):
         console.print(ensembles_table(ensembles))
-    console.print(f"report: {reports / 'report.md'}", highlight=False, soft_wrap=True)
+    if architectures["confounders"].notna().any():
+        console.print("* the two differ in more than attention", highlight=False)
+    for name in ("report.html", "report.md"):
+        console.print(f"report: {reports / name}", highlight=False, soft_wrap=True)
 
 
 def summary_table(architectures: pd.DataFrame) -> Table:
@@ -58,7 +61,7 @@ def summary_table(architectures: pd.DataFrame) -> Table:
             str(row["model"]),
             wording.spread(row["accuracy"], row["accuracy_sd"]),
             bounds if has_baseline else wording.ABSENT,
-            str(row["verdict"]) if has_baseline else wording.ABSENT,
+            _verdict(row) if has_baseline else wording.ABSENT,
             *_costs(row),
         )
     return table
@@ -87,6 +90,10 @@ def _table(title: str, first: str, headings: Sequence[str]) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right")
     return table
+
+
+def _verdict(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['verdict']}{'' if pd.isna(row['confounders']) else ' *'}"
 
 
 def _costs(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.evaluation.statistics import Estimate
+from pipeline.reporting import doubts, markdown
 from pipeline.reporting.comparison import Comparison, Ensemble, Pair
+from pipeline.reporting.design import Design
 
 ATTENTIONS = {
     "channel": "channel attention",
@@ -19,42 +21,99 @@ ANSWERS = {"pays": "Yes, it pays", "does not pay": "No, it does not pay", "undec
 ABSENT = "-"
 
 
-def answer(model: str, dataset: str, comparison: Comparison) -> str:
-    """Return one sentence of Markdown: whether `model` pays against its baseline, and at what cost.
+def answer(model: str, dataset: str, comparison: Comparison, copied: int) -> str:
+    """Return a paragraph of Markdown: whether `model` pays against its baseline, and its cost.
 
-    For an architecture without a baseline it says the accuracy only.
+    What overturns the answer stands in it. For an architecture without a baseline it says the
+    accuracy only.
+
+    Args:
+        model: an architecture of the comparison.
+        dataset: what the images are called, as Markdown.
+        comparison: what was compared, and what came of it.
+        copied: test images that also lie in training or validation.
     """
-    pair, summary = comparison.entries[model].pair, comparison.entries[model].summary
-    described = comparison.design.described(len(summary.accuracies))
-    if pair is None:
-        accuracy = f"{percent(summary.accuracy.mean)} {interval(summary.accuracy)}"
-        images = len(comparison.design.test_labels(comparison.runs[model]))
-        within = "mean of" if comparison.design.same_images else "in"
-        return (
-            f"**`{model}` classifies {accuracy} of {images:,} {dataset} test images correctly**, "
-            f"{within} {described}; it has no baseline to compare it with."
-        )
-    baseline = comparison.entries[pair.baseline].summary
-    also = f" The two {confounded(pair, comparison.architectures)}." if pair.confounders else ""
+    entry = comparison.entries[model]
+    if entry.pair is None:
+        return _accuracy_alone(model, dataset, comparison, copied)
+    asked = question(entry.pair, dataset, comparison.architectures)
+    unlearnt = doubts.unlearnt(comparison, (model, entry.pair.baseline))
+    if unlearnt:
+        who = " and ".join(f"`{name}`" for name in unlearnt)
+        have = "has" if len(unlearnt) == 1 else "have"
+        return f"**{asked} Nothing can be said: {who} {have} learnt little or nothing.**"
+    reservations = _reservations(entry.pair, comparison, copied)
+    but = f"; but {', and '.join(reservations)}" if reservations else ""
     return (
-        f"**{question(model, pair.baseline, dataset, comparison.architectures)} "
-        f"{ANSWERS[pair.verdict]}:** "
-        f"{points(pair.difference.mean)} points of test accuracy against its baseline "
-        f"`{pair.baseline}` {interval(pair.difference, signed=True)} with {described}, for "
-        f"{relative(summary.parameters, baseline.parameters, less='fewer')} parameters and "
-        f"{relative(summary.latency_ms, baseline.latency_ms)} latency.{also}"
+        f"**{asked} {_verdict(entry.pair, comparison)}{but}:** "
+        f"{_difference_and_cost(entry.pair, comparison)}"
     )
 
 
-def question(
-    model: str, baseline: str, dataset: str, architectures: Mapping[str, Mapping[str, Any]]
-) -> str:
-    """Return the question that a pair answers."""
-    attention, other = (architectures[name].get("attention", "none") for name in (model, baseline))
-    if attention in ("none", other):
-        return f"Does `{model}` pay against `{baseline}` on {dataset}?"
+def _accuracy_alone(model: str, dataset: str, comparison: Comparison, copied: int) -> str:
+    summary, design = comparison.entries[model].summary, comparison.design
+    images = design.test_labels(comparison.runs[model])
+    within = "mean of" if design.same_images else "in"
+    but = f"; but {copies(copied, len(images), design)}" if copied else ""
+    unlearnt = "; it has learnt little or nothing" if doubts.unlearnt(comparison, [model]) else ""
+    return (
+        f"**`{model}` classifies {percent(summary.accuracy.mean)} {interval(summary.accuracy)} of "
+        f"the {len(images):,} test images of {dataset} correctly**, {within} "
+        f"{design.described(len(summary.accuracies))}{unlearnt}{but}. It has no baseline to "
+        "compare it with."
+    )
+
+
+def _verdict(pair: Pair, comparison: Comparison) -> str:
+    """Return the verdict, with its reason where the numbers had no say in it."""
+    if doubts.same_settings(pair, comparison.architectures):
+        return "Undecided, for the two have the same settings and are the same network"
+    if pair.difference.runs == 1:
+        return f"Undecided, as it always is with a single {comparison.design.unit}"
+    return ANSWERS[pair.verdict]
+
+
+def _reservations(pair: Pair, comparison: Comparison, copied: int) -> list[str]:
+    images = len(comparison.design.test_labels(comparison.runs[pair.model]))
+    return [
+        *([f"the two {confounded(pair, comparison.architectures)}"] if pair.confounders else []),
+        *([copies(copied, images, comparison.design)] if copied else []),
+    ]
+
+
+def _difference_and_cost(pair: Pair, comparison: Comparison) -> str:
+    candidate, baseline = (comparison.entries[name].summary for name in (pair.model, pair.baseline))
+    described = comparison.design.described(len(candidate.accuracies))
+    return (
+        f"{points(pair.difference.mean)} points of test accuracy against its baseline "
+        f"`{pair.baseline}` {interval(pair.difference, signed=True)} with {described}, for "
+        f"{relative(candidate.parameters, baseline.parameters, less='fewer')} parameters and "
+        f"{relative(candidate.latency_ms, baseline.latency_ms)} latency."
+    )
+
+
+def question(pair: Pair, dataset: str, architectures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the question that a pair answers: about attention, if nothing else differs."""
+    attention, other = (
+        architectures[name].get("attention", "none") for name in (pair.model, pair.baseline)
+    )
+    if pair.confounders or attention in ("none", other):
+        return f"Does `{pair.model}` pay against `{pair.baseline}` on {dataset}?"
     against = "" if other == "none" else f" against {ATTENTIONS[other]}"
-    return f"Does {ATTENTIONS[attention]} pay{against} for `{model}` on {dataset}?"
+    return f"Does {ATTENTIONS[attention]} pay{against} for `{pair.model}` on {dataset}?"
+
+
+def images_of(name: str) -> str:
+    """Return what the images of a source are called, as Markdown."""
+    return "your images" if name == "image_folder" else markdown.escape(name)
+
+
+def copies(copied: int, images: int, design: Design) -> str:
+    """Return such as ``3 of 40 test images also lie in training or validation``."""
+    elsewhere = "in training or validation" if design.same_images else "in another fold"
+    return (
+        f"{copied:,} of {images:,} test images also {'lies' if copied == 1 else 'lie'} {elsewhere}"
+    )
 
 
 def confounded(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -98,6 +157,27 @@ def interval(estimate: Estimate, signed: bool = False) -> str:
 def spread(mean: float, sd: float) -> str:
     """Return such as ``97.31 ± 0.24``; for a single seed the mean alone."""
     return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+
+
+def p_value(p: float) -> str:
+    """Return such as ``0.42``, ``0.012`` or ``< 0.0001``; what is not known is a dash."""
+    if math.isnan(p):
+        return ABSENT
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.2f}" if p >= 0.095 else f"{p:.1g}" if p < 0.00095 else f"{p:.3f}"
+
+
+def change(value: float, reference: float) -> str:
+    """Return such as ``+0.2 %``: how `value` compares to `reference`."""
+    percentage = 100 * (value / reference - 1)
+    text = f"{percentage:+.{1 if abs(percentage) < 9.95 else 0}f}"
+    return "0 %" if float(text) == 0 else f"{text} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return such as ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def relative(value: float, reference: float, less: str = "less") -> str:

@@ -3,44 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from pipeline.data import arrays
-from pipeline.explain.attention import (
-    ClassWeights,
-    attention_table,
-    draw_attention,
-    weights_by_class,
+from pipeline.explain.attention import explain_attention
+from pipeline.explain.cam import (
+    Kind,
+    cam_layers,
+    class_activation_maps,
+    draw_cams,
+    predicted_class_maps,
 )
+from pipeline.explain.faithfulness import draw_faithfulness, faithfulness, faithfulness_table
 from pipeline.explain.feature_maps import draw_feature_maps, feature_maps, spread
 from pipeline.explain.heatmaps import draw_heatmaps, strongest_channels
-from pipeline.explain.images import choose_images
+from pipeline.explain.images import any_images, choose_images
+from pipeline.explain.interval import CONFIDENCE
+from pipeline.explain.randomisation import draw_randomisation, randomisation, randomisation_table
 from pipeline.files import whole
 from pipeline.models.layers import Classifier
 from pipeline.params import Settings
 from pipeline.progress import say, track
 from pipeline.reporting.style import save
-from pipeline.stages.network import trained
+from pipeline.stages.network import fresh, trained
 from pipeline.stages.splits import wanted
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
+from pipeline.training.compute import Hardware
+from pipeline.training.randomness import derive
 
 FEATURE_LAYERS = 3
 HEATMAP_CHANNELS = 3
-ATTENTION_PANELS = 6
+TESTED_AT_ONCE = 32  # images of which each is seen hundreds of times, so that the progress shows
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A trained network, the test images, and the folder to write."""
+
+    settings: Settings
+    model: str
+    dataset: arrays.Dataset
+    hardware: Hardware
+    network: Classifier
+    test: Images
+    layers: dict[Kind, str]  # of the class activation maps
+    folder: Path
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Return int64 (N,), of the test images."""
+        return self.dataset.ids[self.dataset.rows("test")]
 
 
 def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:
     """Write the figures of one architecture, and the numbers in them.
 
-    Writes ``feature_maps.png``, ``feature_maps.npz`` (the maps drawn), ``heatmaps.png`` and
-    ``explain.json``; for a network with attention also ``attention.png`` and ``attention.csv``.
+    Writes ``feature_maps.png``, ``feature_maps.npz`` (the maps drawn), ``heatmaps.png``,
+    ``cams.png``, ``grad_cam.npy`` (Grad-CAM of all test images), ``faithfulness.png`` and ``.csv``,
+    ``randomisation.png`` and ``.csv``, and ``explain.json``; for a network with attention also
+    ``attention.png`` and ``.csv``, ``attention_variation.png`` and ``.csv``.
 
     Args:
         settings: all of params.yaml; `architectures`, `compute`, `evaluate.batch_size` and
@@ -54,44 +84,52 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
     dataset = arrays.read(splits, wanted(settings)).for_run(settings.seeds[0])
-    rows = dataset.rows("test")
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,
         whole(out, "explain.json") as folder,
     ):
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
-
-        chosen = choose_images(dataset.labels[rows], settings.explain.images, settings.explain.seed)
-        record = _images(network, test, chosen, dataset, model, settings.explain.channels, folder)
-        modules = network.attention_layers()
-        if modules:
-            batches = _labelled(test, settings.evaluate.batch_size, model)
-            by_class = weights_by_class(network, modules, batches, len(dataset.classes))
-            record["attention"] = _attention(by_class, dataset.classes, model, folder)
+        inputs, _ = next(plain_batches(test, 1))
+        layers = cam_layers(network, inputs)
+        explained = _Explained(settings, model, dataset, hardware, network, test, layers, folder)
+        record = _shown_images(explained)
+        layer = network.activation_layers()[layers["grad_cam"]]
+        np.save(
+            folder / "grad_cam.npy",
+            predicted_class_maps(network, layer, _labelled(explained, "Grad-CAM")),
+        )
+        record["faithfulness"] = _faithfulness(explained)
+        record["randomisation"] = _randomisation(explained)
+        if network.attention_layers():
+            record["attention"] = explain_attention(
+                network,
+                _labelled(explained, "attention weights"),
+                dataset.classes,
+                model,
+                folder,
+            )
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (folder / "explain.json").write_text(text, encoding="utf-8")
-    say(f"figures of {len(chosen)} test images in {out}")
+    say(f"figures of {len(record['images'])} test images in {out}")
 
 
-def _images(
-    network: Classifier,
-    test: Images,
-    chosen: np.ndarray,
-    dataset: arrays.Dataset,
-    model: str,
-    channels: int,
-    folder: Path,
-) -> dict[str, Any]:
-    """Draw feature maps and heatmaps of the `chosen` test images; return what they show."""
-    part = test.subset(torch.from_numpy(chosen))
+def _shown_images(explained: _Explained) -> dict[str, Any]:
+    """Draw feature maps, heatmaps and class activation maps of a few images."""
+    model, network, classes = explained.model, explained.network, explained.dataset.classes
+    labels = explained.dataset.labels[explained.dataset.rows("test")]
+    chosen = choose_images(
+        labels, explained.settings.explain.images, explained.settings.explain.seed
+    )
+    part = explained.test.subset(torch.from_numpy(chosen))
     inputs, _ = next(plain_batches(part, len(chosen)))
     layers = network.feature_layers()
     maps, logits = feature_maps(network, layers, inputs)
 
     pictures = part.pictures(slice(None)).cpu().numpy()
-    true = [dataset.classes[label] for label in part.labels.tolist()]
-    predicted = [dataset.classes[label] for label in logits.argmax(axis=1)]
+    true = [classes[label] for label in part.labels.tolist()]
+    predicted = [classes[label] for label in logits.argmax(axis=1)]
+    channels = explained.settings.explain.channels
     drawn = spread(list(layers), FEATURE_LAYERS)
     deepest = list(layers)[-1]
     strongest = [strongest_channels(image, HEATMAP_CHANNELS) for image in maps[deepest]]
@@ -104,22 +142,38 @@ def _images(
             {name: maps[name] for name in drawn},
             channels,
         ),
-        folder / "feature_maps.png",
+        explained.folder / "feature_maps.png",
     )
     save(
         draw_heatmaps(
-            f"Strongest channels of {deepest} in {model}",
+            f"Strongest channels of {deepest} in {model}, each map scaled to itself",
             pictures,
             true,
             predicted,
             maps[deepest],
             strongest,
         ),
-        folder / "heatmaps.png",
+        explained.folder / "heatmaps.png",
+    )
+    targets = torch.from_numpy(logits.argmax(axis=1)).to(inputs.device)
+    modules = network.activation_layers()
+    cams = {
+        kind: class_activation_maps(network, kind, modules[layer], inputs, targets)
+        for kind, layer in explained.layers.items()
+    }
+    save(
+        draw_cams(
+            f"What speaks for the predicted class in {model}",
+            pictures,
+            true,
+            predicted,
+            cams,
+            explained.layers,
+        ),
+        explained.folder / "cams.png",
     )
     drawn_maps: dict[str, Any] = {name: maps[name][:, :channels] for name in drawn}
-    np.savez(folder / "feature_maps.npz", **drawn_maps)
-    ids = dataset.ids[dataset.rows("test")][chosen]
+    np.savez(explained.folder / "feature_maps.npz", **drawn_maps)
     return {
         "model": model,
         "feature_maps": {
@@ -132,9 +186,13 @@ def _images(
             }
         },
         "heatmaps": {"layer": deepest},
+        "cams": {
+            kind: {"layer": explained.layers[kind], "shape": list(maps_of_kind.shape[1:])}
+            for kind, maps_of_kind in cams.items()
+        },
         "images": [
             {
-                "id": int(ids[i]),
+                "id": int(explained.ids[chosen[i]]),
                 "class": true[i],
                 "predicted": predicted[i],
                 "heatmap_channels": strongest[i].tolist(),
@@ -147,31 +205,82 @@ def _images(
     }
 
 
-def _attention(
-    by_class: dict[str, ClassWeights], classes: tuple[str, ...], model: str, folder: Path
-) -> dict[str, Any]:
-    """Draw and tabulate the attention weights; return which modules there are and are drawn."""
-    shown = spread(list(by_class), ATTENTION_PANELS)
-    which = "" if len(shown) == len(by_class) else f" ({len(shown)} of {len(by_class)} modules)"
-    figure = draw_attention(
-        f"Mean attention weight by class in {model}{which}",
-        {name: by_class[name] for name in shown},
-        classes,
+def _faithfulness(explained: _Explained) -> dict[str, Any]:
+    """Draw and tabulate deletion and insertion; return how they were measured."""
+    settings = explained.settings.explain
+    curves = faithfulness(
+        explained.network,
+        explained.layers,
+        _tested(explained, "deletion and insertion"),
+        settings.faithfulness_steps,
+        settings.seed,
     )
-    save(figure, folder / "attention.png")
-    table = attention_table(by_class, classes)
-    table.to_csv(folder / "attention.csv", index=False, float_format="%.6g", lineterminator="\n")
+    table = faithfulness_table(curves)
+    _write(table, explained.folder / "faithfulness.csv")
+    images = int(table["images"].max())
+    figure = draw_faithfulness(
+        f"Pixels taken away and put in, hottest first: {explained.model}, {images} test images",
+        curves,
+    )
+    save(figure, explained.folder / "faithfulness.png")
     return {
-        "channels": {name: weights.mean.shape[1] for name, weights in by_class.items()},
-        "shown": shown,
+        "images": images,
+        "steps": len(curves["grad_cam"].share) - 1,
+        "empty_image": "the mean that images are normalised by",
+        "confidence": CONFIDENCE,
     }
 
 
-def _labelled(test: Images, batch_size: int, model: str) -> Iterator[tuple[Tensor, np.ndarray]]:
-    steps = -(-len(test) // batch_size)
-    batches = plain_batches(test, batch_size)
-    for inputs, labels in track(batches, f"{model}: attention weights", total=steps):
+def _randomisation(explained: _Explained) -> dict[str, Any]:
+    """Draw and tabulate the randomisation check; return how it was made."""
+    seed = explained.settings.explain.seed
+    torch.manual_seed(derive(seed, 0, "random weights"))
+    random = fresh(explained.settings, explained.model, explained.dataset, explained.hardware)
+    tested = _tested(explained, "random weights")
+    correlations = randomisation(explained.network, random, explained.layers, tested)
+    table = randomisation_table(correlations)
+    _write(table, explained.folder / "randomisation.csv")
+    figure = draw_randomisation(f"Heatmaps of {explained.model} with random weights", correlations)
+    save(figure, explained.folder / "randomisation.png")
+    return {"randomised": list(correlations), "confidence": CONFIDENCE}
+
+
+def _labelled(explained: _Explained, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Yield all test images, normalised, and their labels."""
+    batch_size = explained.settings.evaluate.batch_size
+    batches = plain_batches(explained.test, batch_size)
+    for inputs, labels in _tracked(explained, batches, what, len(explained.test), batch_size):
         yield inputs, labels.cpu().numpy()
+
+
+def _tested(explained: _Explained, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Yield the test images on which heatmaps are put to the test, normalised, and their ids."""
+    settings = explained.settings
+    chosen = any_images(
+        len(explained.test), settings.explain.faithfulness_images, settings.explain.seed
+    )
+    ids = explained.ids[chosen]
+    part = explained.test.subset(torch.from_numpy(chosen))
+    batch_size = min(settings.evaluate.batch_size, TESTED_AT_ONCE)
+    batches = plain_batches(part, batch_size)
+    done = 0
+    for inputs, _ in _tracked(explained, batches, what, len(part), batch_size):
+        yield inputs, ids[done : done + len(inputs)]
+        done += len(inputs)
+
+
+def _tracked(
+    explained: _Explained,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    what: str,
+    images: int,
+    batch_size: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return track(batches, f"{explained.model}: {what}", total=-(-images // batch_size))
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _rounded(value: float) -> float:

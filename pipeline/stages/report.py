@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipeline import leftovers
 from pipeline.data import arrays
+from pipeline.evaluation.calibration import Reliability
 from pipeline.files import whole
 from pipeline.machine import cores, cpu_name
 from pipeline.params import Settings
 from pipeline.progress import say
 from pipeline.reporting import figures as drawing
-from pipeline.reporting import provenance, tables
+from pipeline.reporting import html, provenance, tables
+from pipeline.reporting.class_differences import draw_class_differences
 from pipeline.reporting.comparison import Comparison, Judgement, compare
 from pipeline.reporting.design import CROSS_VALIDATED, REPEATED
-from pipeline.reporting.render import Links, Provenance, render
-from pipeline.reporting.results import read_runs
+from pipeline.reporting.faithfulness import draw_faithfulness
+from pipeline.reporting.galleries import draw_disagreements, draw_mistakes
+from pipeline.reporting.reliability import draw_reliability
+from pipeline.reporting.render import Figures, Provenance, render
+from pipeline.reporting.results import Explanation, Run, read_explanations, read_runs
 from pipeline.reporting.style import save
+from pipeline.reporting.trade_off import draw_trade_off
 from pipeline.stages.splits import wanted
+
+FIGURES = "figures/comparison"  # in the report's folder
 
 
 def run(
@@ -35,7 +44,10 @@ def run(
     out: Path,
     params_path: Path,
 ) -> None:
-    """Write ``report.md``, ``metrics.json``, ``figures/comparison/``, ``tables/`` and ``plots/``.
+    """Write the report: all in ``reports/`` but the figures that explain single architectures.
+
+    These are ``report.md``, ``report.html``, ``comparison.csv``, ``metrics.json``,
+    ``figures/comparison/``, ``tables/`` and ``plots/``.
 
     Args:
         settings: all of params.yaml.
@@ -65,27 +77,28 @@ def run(
     compared = compare(
         runs,
         architectures,
+        dataset.classes,
         REPEATED if dataset.folds is None else CROSS_VALIDATED,
         Judgement(judged.confidence, judged.resamples, judged.margin, judged.seed),
         judged.ensembles,
     )
     candidate = settings.model
+    first = dataset.for_run(settings.seeds[0])
+    explanations = read_explanations(figures, settings.architectures, len(first.rows("test")))
 
-    links = _links(figures, out, settings.architectures)
-    with whole(out / "figures" / "comparison", "accuracy.png") as folder:
-        _draw(compared, baselines, dataset, settings, folder)
-    with whole(out / "tables", "comparison.csv") as folder:
-        _write_csv(tables.comparison_table(compared), folder / "comparison.csv")
-        per_class = tables.per_class_table(runs, dataset.classes, compared.design)
-        _write_csv(per_class, folder / "per_class.csv")
-        _write_csv(tables.runs_table(runs), folder / "runs.csv")
+    drawn = _figures(candidate, compared, baselines, explanations, first, settings)
+    with whole(out / FIGURES, "accuracy.png") as folder:
+        for name, figure in drawn.items():
+            save(figure, folder / f"{name}.png")
+    with whole(out / "tables", "runs.csv") as folder:
+        for name, table in _tables(compared).items():
+            _write_csv(table, folder / f"{name}.csv")
     with whole(out / "plots", "confusion.csv") as folder:
         # A control is drawn beside itself: DVC's plot needs both columns.
         control = baselines[candidate] or candidate
-        curves = tables.learning_curves_table(runs[candidate], runs[control])
-        _write_csv(curves, folder / "learning_curves.csv")
-        predictions = tables.predictions_table(runs[candidate], dataset.classes)
-        _write_csv(predictions, folder / "confusion.csv")
+        for name, table in _plots(candidate, control, compared).items():
+            _write_csv(table, folder / f"{name}.csv")
+    _write_text(_csv(tables.comparison_table(compared)), out / "comparison.csv")
     metrics = tables.headline_metrics(compared.entries[candidate])
     _write_text(json.dumps(metrics, indent=2) + "\n", out / "metrics.json")
     sources = Provenance(
@@ -95,15 +108,25 @@ def run(
         cores=cores(),
         params=params_path.read_text(encoding="utf-8"),
     )
-    text = render(candidate, compared, judged.ensembles, dataset, links, sources)
-    _write_text(text, out / "report.md")
+    report = render(
+        candidate,
+        compared,
+        judged.ensembles,
+        explanations,
+        dataset,
+        _links(drawn, explanations, out),
+        sources,
+    )
+    page = html.page(report.text, out, report.badge, report.cards)
+    _write_text(report.text, out / "report.md")
+    _write_text(page, out / "report.html")
     left_over = leftovers.find(settings, trained, evaluated, figures)
     if left_over:
         say(
             f"{', '.join(map(str, left_over))}: of no run in {params_path.name}; before you share "
             "results, remove what is left over: python -m pipeline prune"
         )
-    say(f"wrote {out / 'report.md'}")
+    say(f"wrote {out / 'report.md'} and {out / 'report.html'}")
 
 
 def _test_labels(dataset: arrays.Dataset, seeds: Sequence[int]) -> dict[int, np.ndarray]:
@@ -112,59 +135,138 @@ def _test_labels(dataset: arrays.Dataset, seeds: Sequence[int]) -> dict[int, np.
     return {seed: of_run.labels[of_run.rows("test")] for seed, of_run in of_runs.items()}
 
 
-def _draw(
+def _figures(
+    candidate: str,
     compared: Comparison,
     baselines: Mapping[str, str | None],
+    explanations: Mapping[str, Explanation],
     dataset: arrays.Dataset,
     settings: Settings,
-    folder: Path,
-) -> None:
-    """Draw the report's own figures into `folder`."""
-    runs, design = compared.runs, compared.design
-    training = dataset.for_run(settings.seeds[0]).rows("train")
+) -> dict[str, Figure]:
+    """Draw the report's own figures, by name; those that there is nothing for are left out.
+
+    Args:
+        candidate: the architecture the report is about.
+        compared: what was compared.
+        baselines: of each architecture.
+        explanations: of those that were explained.
+        dataset: as the first run sees it.
+        settings: all of params.yaml.
+    """
+    runs, design, classes = compared.runs, compared.design, dataset.classes
     drawn = {
-        "accuracy.png": drawing.draw_accuracies(compared),
-        "learning_curves.png": drawing.draw_learning_curves(
+        "accuracy": drawing.draw_accuracies(compared),
+        "trade_off": draw_trade_off(compared),
+        "class_differences": draw_class_differences(compared),
+        "confusion_matrices": drawing.draw_confusion_matrices(runs, classes, design),
+        "reliability": draw_reliability(compared),
+        "learning_curves": drawing.draw_learning_curves(
             runs, baselines, design, settings.train.loss
         ),
-        "confusion_matrices.png": drawing.draw_confusion_matrices(runs, dataset.classes, design),
-        "samples.png": drawing.draw_samples(
-            dataset.images, dataset.labels, training, dataset.classes, settings.report.seed
+        "samples": drawing.draw_samples(
+            dataset.images, dataset.labels, dataset.rows("train"), classes, settings.report.seed
         ),
+        **_galleries(candidate, baselines[candidate], runs, explanations, dataset),
     }
-    for name, figure in drawn.items():
-        save(figure, folder / name)
+    if explanations:
+        tested = {model: found.faithfulness for model, found in explanations.items()}
+        drawn["faithfulness"] = draw_faithfulness(tested)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def _links(figures: Path, out: Path, models: Iterable[str]) -> Links:
-    """Return the links to what was drawn; of the explanations, those that exist."""
+def _galleries(
+    candidate: str,
+    baseline: str | None,
+    runs: Mapping[str, Sequence[Run]],
+    explanations: Mapping[str, Explanation],
+    dataset: arrays.Dataset,
+) -> dict[str, Figure | None]:
+    """Draw test images of the first run that say something."""
+    maps = {model: found.grad_cam for model, found in explanations.items()}
+    images, rows = dataset.images, dataset.rows("test")
+    drawn = {
+        "mistakes": draw_mistakes(
+            runs[candidate][0], images, rows, dataset.classes, maps.get(candidate)
+        )
+    }
+    if baseline is not None:
+        drawn["disagreements"] = draw_disagreements(
+            runs[candidate][0],
+            runs[baseline][0],
+            images,
+            rows,
+            dataset.classes,
+            maps.get(candidate),
+            maps.get(baseline),
+        )
+    return drawn
 
-    def found(name: str) -> dict[str, str]:
-        paths = {model: figures / model / name for model in models}
-        return {
-            model: Path(os.path.relpath(path, out)).as_posix()
-            for model, path in paths.items()
-            if path.is_file()
+
+def _tables(compared: Comparison) -> dict[str, pd.DataFrame]:
+    """Return what stands in ``tables/``, by name."""
+    return {
+        "runs": tables.runs_table(compared.runs),
+        "per_class": tables.per_class_table(compared.runs, compared.classes, compared.design),
+        "pairs": tables.pairs_table(compared),
+        "class_differences": tables.class_differences_table(compared),
+        "calibration": tables.calibration_table(compared),
+    }
+
+
+def _plots(candidate: str, control: str, compared: Comparison) -> dict[str, pd.DataFrame]:
+    """Return what DVC's plots are drawn of, by name."""
+    runs = compared.runs
+    scores = compared.design.class_scores(runs[candidate], compared.classes)
+    missed = {name: 100 * (1 - of_class["recall"]) for name, of_class in scores.items()}
+    return {
+        "learning_curves": tables.learning_curves_table(runs[candidate], runs[control]),
+        "confusion": tables.predictions_table(runs[candidate], compared.classes),
+        "mistakes": pd.DataFrame({"class": missed.keys(), "missed": missed.values()}),
+        "reliability": _reliability_plot(compared.entries[candidate].summary.reliability),
+    }
+
+
+def _reliability_plot(reliability: Reliability) -> pd.DataFrame:
+    """Return confidence, accuracy and perfect, all in [0, 1]: a row for each bin that is used."""
+    used = reliability.counts > 0  # DVC would draw a missing value as 0
+    return pd.DataFrame(
+        {
+            "confidence": reliability.confidence[used],
+            "accuracy": reliability.accuracy[used],
+            "perfect": reliability.confidence[used],
         }
+    )
 
-    tables = found("attention.csv")
-    return Links(
-        accuracies="figures/comparison/accuracy.png",
-        learning_curves="figures/comparison/learning_curves.png",
-        confusion_matrices="figures/comparison/confusion_matrices.png",
-        samples="figures/comparison/samples.png",
-        feature_maps=found("feature_maps.png"),
-        heatmaps=found("heatmaps.png"),
-        attention={
-            model: (figure, tables[model])
-            for model, figure in found("attention.png").items()
-            if model in tables
+
+def _links(
+    drawn: Mapping[str, Figure], explanations: Mapping[str, Explanation], out: Path
+) -> Figures:
+    """Return the links to the figures from the report in `out`."""
+    link = {name: f"{FIGURES}/{name}.png" for name in drawn}
+    return Figures(
+        accuracy=link["accuracy"],
+        trade_off=link["trade_off"],
+        class_differences=link.get("class_differences"),
+        disagreements=link.get("disagreements"),
+        mistakes=link.get("mistakes"),
+        confusion_matrices=link["confusion_matrices"],
+        faithfulness=link.get("faithfulness"),
+        reliability=link["reliability"],
+        learning_curves=link["learning_curves"],
+        samples=link["samples"],
+        architectures={
+            model: Path(os.path.relpath(found.folder, out)).as_posix()
+            for model, found in explanations.items()
         },
     )
 
 
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    path.write_text(_csv(table), encoding="utf-8")
 
 
 def _write_text(text: str, path: Path) -> None:

@@ -23,12 +23,13 @@ Parameters = Iterable[nn.Parameter]
 
 WARMUP_START = 0.01  # of the learning rate that the schedule begins with
 
+# fused: one pass over each tensor, on a CPU as on a GPU, where the plain loop makes ten
 OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
     "adam": lambda parameters, train: optim.Adam(
-        parameters, lr=train.learning_rate, weight_decay=train.weight_decay
+        parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
     ),
     "adamw": lambda parameters, train: optim.AdamW(
-        parameters, lr=train.learning_rate, weight_decay=train.weight_decay
+        parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
     ),
     "sgd": lambda parameters, train: optim.SGD(
         parameters,
@@ -36,6 +37,7 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
         momentum=train.momentum,
         weight_decay=train.weight_decay,
         nesterov=train.momentum > 0,
+        fused=True,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import InputError
+from pipeline.models import attention as module_of_attention
 from pipeline.models import build
 from pipeline.models.attention import (
     ATTENTIONS,
@@ -156,9 +158,18 @@ def test_gradient_of_tied_maxima_is_shared_evenly() -> None:
     torch.testing.assert_close(x.grad, torch.full((1, 1, 2, 2), 2 * slope.item() / 4))
 
 
-@pytest.mark.parametrize("name", list(ATTENTIONS))
 @pytest.mark.parametrize(
-    ("settings", "weighting"),
+    ("name", "parts", "kinds"),
+    [
+        ("none", [], []),
+        ("channel", [""], ["channel"]),
+        ("spatial", [""], ["spatial"]),
+        ("cbam", [".channel", ".spatial"], ["channel", "spatial"]),
+        ("self_attention", [""], ["self"]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("settings", "places"),
     [
         ({"family": "cnn", "channels": [4, 8]}, ["attention1", "attention2"]),
         (
@@ -168,15 +179,60 @@ def test_gradient_of_tied_maxima_is_shared_evenly() -> None:
     ],
     ids=["cnn", "densenet"],
 )
-def test_attention_layers_are_those_that_weight_channels(
-    settings: dict[str, Any], weighting: list[str], name: str
+def test_attention_layers_are_all_that_tell_their_weights(
+    settings: dict[str, Any], places: list[str], name: str, parts: list[str], kinds: list[str]
 ) -> None:
     model = build({**settings, "attention": name, "heads": 2}, 10, 16)
     layers = model.attention_layers()
-    assert list(layers) == (weighting if name in ("channel", "cbam") else [])
-    for module in layers.values():
-        channels = module.excite.out_features
-        assert module.weights(torch.randn(3, channels, 2, 2)).shape == (3, channels)
+    assert list(layers) == [place + part for place in places for part in parts]
+    assert [module.kind for module in layers.values()] == kinds * len(places)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("channel", (3, 8)), ("spatial", (3, 1, 5, 6)), ("self_attention", (3, 1, 5, 6))],
+)
+def test_telling_the_weights_leaves_the_output_alone(name: str, shape: tuple[int, ...]) -> None:
+    attention = make_attention(name, 8, 2, 2)
+    x = torch.randn(3, 8, 5, 6)
+    before = attention(x)
+    assert attention.weights(x).shape == shape
+    assert torch.equal(attention(x), before)
+
+
+@pytest.mark.parametrize("most_scores", [2**20, 100, 1])
+def test_self_attentions_weights_are_what_positions_receive_by_pytorchs_attention(
+    monkeypatch: pytest.MonkeyPatch, most_scores: int
+) -> None:
+    monkeypatch.setattr(module_of_attention, "MOST_SCORES", most_scores)
+    torch.manual_seed(7)
+    ours = SelfAttention(16, 4).double()
+    theirs = nn.MultiheadAttention(16, 4, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.qkv.weight)
+        theirs.in_proj_bias.copy_(ours.qkv.bias)
+    x = 3 * torch.randn(2, 16, 5, 6, dtype=torch.float64)
+    tokens = ours.norm(x.flatten(2).transpose(1, 2))
+    scores = theirs(tokens, tokens, tokens)[1]  # (B, queries, keys), mean over the heads
+    assert scores is not None
+    told = ours.weights(x)
+    torch.testing.assert_close(told.flatten(1), scores.sum(1))
+    torch.testing.assert_close(told.mean((1, 2, 3)), torch.ones(2, dtype=torch.float64))
+
+
+def test_self_attentions_weights_are_the_softmax_by_hand() -> None:
+    attention = SelfAttention(2, 1)
+    with torch.no_grad():
+        attention.qkv.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1], [0, 0], [0, 0]]))
+        attention.qkv.bias.zero_()
+    # layer normalisation maps two channels to (1, -1) or (-1, 1)
+    x = torch.tensor([[5.0, 1, 1], [1, 5, 5]]).view(1, 2, 1, 3)
+    alike, opposite = math.exp(2 / math.sqrt(2)), math.exp(-2 / math.sqrt(2))
+    of_first = alike / (alike + 2 * opposite)  # of its attention, by the first position
+    of_others = opposite / (2 * alike + opposite)  # and by each of the other two
+    first = of_first + 2 * of_others
+    expected = torch.tensor([first, (3 - first) / 2, (3 - first) / 2]).view(1, 1, 1, 3)
+    torch.testing.assert_close(attention.weights(x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_mean_and_maximum_go_through_the_same_weights() -> None:

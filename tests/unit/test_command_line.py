@@ -64,9 +64,13 @@ STAGES = [
     ("explain", "--model", "cnn"),
     ("report",),
 ]
+USES = [
+    ("predict", "photo.jpg", "--model", "cnn"),
+    ("export", "--model", "cnn", "--format", "onnx"),
+]
 
 
-@pytest.mark.parametrize("stage", [("check",), *STAGES], ids=lambda stage: stage[0])
+@pytest.mark.parametrize("stage", [("check",), *STAGES, *USES], ids=lambda stage: stage[0])
 def test_every_command_checks_all_settings_first(folder: Path, stage: tuple[str, ...]) -> None:
     edit(folder, "margin:", "margn:")
     message = refused(folder, *stage)
@@ -83,7 +87,14 @@ def test_unknown_model_lists_the_known(folder: Path) -> None:
     assert "--model: 'resnet' is not one of cnn, ca_cnn, densenet, se_densenet" in message
 
 
-@pytest.mark.parametrize("stage", STAGES[1:], ids=lambda stage: stage[0])
+def test_unknown_format_lists_the_known(folder: Path) -> None:
+    done = run("export", "--model", "cnn", "--format", "pickle", cwd=folder)
+    assert done.returncode == 2
+    for part in ("--format", "pickle", "onnx", "torchscript"):
+        assert part in done.stderr
+
+
+@pytest.mark.parametrize("stage", [*STAGES[1:], *USES], ids=lambda stage: stage[0])
 def test_missing_input_is_named(folder: Path, stage: tuple[str, ...]) -> None:
     message = refused(folder, *stage)
     assert "data/" in message

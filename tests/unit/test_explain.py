@@ -12,15 +12,10 @@ from torch import nn
 
 from pipeline import models, params
 from pipeline.data import arrays
-from pipeline.explain.attention import (
-    ClassWeights,
-    attention_table,
-    caught_weights,
-    weights_by_class,
-)
+from pipeline.explain.cam import class_activation_maps
 from pipeline.explain.feature_maps import caught, feature_maps, spread
-from pipeline.explain.heatmaps import heatmap, strongest_channels
-from pipeline.explain.images import choose_images
+from pipeline.explain.heatmaps import heatmap, strongest_channel_maps, strongest_channels
+from pipeline.explain.images import any_images, choose_images
 from pipeline.stages import explain
 from pipeline.training.weights import save_weights
 
@@ -56,6 +51,18 @@ def test_images_repeat_classes_only_when_none_is_left():
     assert len(set(chosen)) == 5
     assert sorted(np.bincount(labels[chosen])) == [1, 2, 2]
     assert len(choose_images(labels, 50, seed=0)) == 6
+
+
+def test_any_images_are_drawn_without_regard_to_their_class():
+    chosen = any_images(1000, 100, seed=0)
+    assert len(set(chosen)) == 100
+    assert chosen.tolist() == sorted(chosen)
+    assert chosen.tolist() == any_images(1000, 100, seed=0).tolist()
+    assert chosen.tolist() != any_images(1000, 100, seed=1).tolist()
+    assert any_images(5, 100, seed=0).tolist() == [0, 1, 2, 3, 4]
+    drawn = np.concatenate([any_images(10, 3, seed) for seed in range(2000)])
+    # 2000 draws of 3 of 10: each comes 600 times, give or take 4 standard deviations of 20.5
+    np.testing.assert_allclose(np.bincount(drawn, minlength=10), 600, atol=82)
 
 
 # feature maps
@@ -118,40 +125,14 @@ def test_heatmap_of_a_constant_map_is_zero():
     assert heatmap(np.full((2, 2), 7.0), (4, 4)).tolist() == np.zeros((4, 4)).tolist()
 
 
-# attention
-
-
-def test_weights_by_class_are_means_over_the_images_of_the_class():
-    model = network()
-    modules = model.attention_layers()
-    inputs, labels = torch.randn(10, 1, 8, 8), np.array([0, 0, 1, 0, 1, 1, 1, 0, 0, 0])
-    batches = [(inputs[:4], labels[:4]), (inputs[4:], labels[4:])]
-    found = weights_by_class(model, modules, batches, num_classes=3)
-
-    with torch.no_grad():
-        before = model.block1.activation(model.block1.norm(model.block1.conv(inputs)))
-        every = model.block1.attention.weights(before).double().numpy()
-    first = found["attention1"]
-    for k in (0, 1):
-        np.testing.assert_allclose(first.mean[k], every[labels == k].mean(axis=0), atol=1e-6)
-        np.testing.assert_allclose(first.sd[k], every[labels == k].std(axis=0), atol=1e-5)
-    assert np.isnan(first.mean[2]).all()  # no image of this class
-    assert not any(module._forward_hooks for module in modules.values())
-
-
-def test_attention_hooks_come_off_after_an_error():
-    module = network().attention_layers()["attention1"]
-    with pytest.raises(RuntimeError, match="stop"), caught_weights({"attention1": module}):
-        raise RuntimeError("stop")
-    assert not module._forward_hooks
-
-
-def test_attention_table_has_a_row_for_each_layer_channel_and_class():
-    mean = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])  # 3 classes, 2 channels
-    table = attention_table({"one": ClassWeights(mean, mean / 10)}, CLASSES)
-    assert len(table) == 6
-    row = table[(table["channel"] == 1) & (table["class"] == "a|b")].iloc[0]
-    assert (row["mean_weight"], row["sd_over_images"]) == (0.6, pytest.approx(0.06))
+def test_strongest_channel_map_is_its_heatmap_at_the_layers_size():
+    maps = np.random.default_rng(0).normal(size=(4, 5, 3, 3)).astype(np.float32)
+    found = strongest_channel_maps(maps)
+    assert (found.min(axis=(1, 2)).tolist(), found.max(axis=(1, 2)).tolist()) == ([0] * 4, [1] * 4)
+    for image, one in zip(maps, found, strict=True):
+        strongest = image[image.mean(axis=(1, 2)).argmax()]
+        scaled = (strongest - strongest.min()) / np.ptp(strongest)
+        np.testing.assert_allclose(one, scaled, atol=1e-6)
 
 
 # the stage
@@ -170,7 +151,13 @@ def settings(tmp: Path) -> params.Settings:
         "attentive": base | {"attention": "channel", "baseline": "plain"},
         "dense": dense,
     }
-    content["explain"] = {"images": 3, "channels": 9, "seed": 0}
+    content["explain"] = {
+        "images": 3,
+        "channels": 9,
+        "faithfulness_images": 12,
+        "faithfulness_steps": 4,
+        "seed": 0,
+    }
     content["compute"] = {"device": "cpu", "precision": "fp32", "threads": 1}
     return params.check(content)
 
@@ -217,18 +204,31 @@ def explained(model: str, splits: Path, out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
+FILES = {
+    "feature_maps.png",
+    "feature_maps.npz",
+    "heatmaps.png",
+    "cams.png",
+    "grad_cam.npy",
+    "faithfulness.png",
+    "faithfulness.csv",
+    "randomisation.png",
+    "randomisation.csv",
+    "explain.json",
+}
+ATTENTION_FILES = {
+    "attention.png",
+    "attention.csv",
+    "attention_variation.png",
+    "attention_variation.csv",
+}
+
+
 def test_stage_writes_figures_and_their_numbers_with_the_same_bytes_each_time(
     splits: Path, tmp_path: Path
 ):
     first = explained("attentive", splits, tmp_path / "first")
-    assert set(first) == {
-        "feature_maps.png",
-        "feature_maps.npz",
-        "heatmaps.png",
-        "explain.json",
-        "attention.png",
-        "attention.csv",
-    }
+    assert set(first) == FILES | ATTENTION_FILES
     assert first == explained("attentive", splits, tmp_path / "second")
 
     record = json.loads(first["explain.json"])
@@ -243,9 +243,43 @@ def test_stage_writes_figures_and_their_numbers_with_the_same_bytes_each_time(
     for image, conv3 in zip(record["images"], maps["conv3"], strict=True):
         means = conv3.mean(axis=(1, 2))
         assert sorted(means)[::-1][:3] == pytest.approx(image["heatmap_mean_activations"], abs=1e-5)
-    table = pd.read_csv(tmp_path / "first" / "attention.csv")
-    assert len(table) == (4 + 6 + 8) * 3
-    assert table["mean_weight"].between(0, 1).all()
+
+
+def test_stage_writes_grad_cam_of_all_test_images_in_their_order(splits: Path, tmp_path: Path):
+    record = json.loads(explained("plain", splits, tmp_path / "out")["explain.json"])
+    assert record["cams"] == {
+        "grad_cam": {"layer": "block3.activation", "shape": [2, 2]},
+        "layer_cam": {"layer": "block2.activation", "shape": [4, 4]},
+    }
+    maps = np.load(tmp_path / "out" / "grad_cam.npy")
+    assert (maps.dtype, maps.shape) == (np.float16, (20, 2, 2))
+
+    torch.manual_seed(1)
+    built = models.build(settings(splits).architectures["plain"].model_dump(), 3, 8, 1).eval()
+    images = torch.from_numpy(np.load(splits / "images.npy")[40:]).permute(0, 3, 1, 2)
+    inputs = (images / 255 - 0.5) / 0.25
+    layer = built.block3.activation
+    expected = class_activation_maps(built, "grad_cam", layer, inputs, built(inputs).argmax(1))
+    np.testing.assert_allclose(maps, expected, atol=1e-3)
+
+
+def test_stage_tests_the_heatmaps_on_as_many_images_as_it_is_told(splits: Path, tmp_path: Path):
+    record = json.loads(explained("dense", splits, tmp_path / "out")["explain.json"])
+    assert (record["faithfulness"]["images"], record["faithfulness"]["steps"]) == (12, 4)
+    table = pd.read_csv(tmp_path / "out" / "faithfulness.csv")
+    assert list(table.columns) == ["heatmap", "curve", "area", "low", "high", "images"]
+    kinds = ["grad_cam", "layer_cam", "strongest_channel", "random", "centre"]
+    assert table["heatmap"].tolist() == [kind for kind in kinds for _ in range(2)]
+    assert table["curve"].tolist() == ["deletion", "insertion"] * 5
+    assert (table["images"] == 12).all()
+    assert (table["low"] <= table["area"]).all()
+    assert (table["area"] <= table["high"]).all()
+
+    table = pd.read_csv(tmp_path / "out" / "randomisation.csv")
+    columns = ["heatmap", "randomised", "rank_correlation", "low", "high", "images"]
+    assert list(table.columns) == columns
+    assert table["randomised"].drop_duplicates().tolist() == record["randomisation"]["randomised"]
+    assert table["heatmap"].tolist() == kinds[:3] * 3
 
 
 def test_all_architectures_are_explained_on_the_same_images(splits: Path, tmp_path: Path):
@@ -253,11 +287,9 @@ def test_all_architectures_are_explained_on_the_same_images(splits: Path, tmp_pa
     for model in ("plain", "dense"):
         files = explained(model, splits, tmp_path / model)
         records[model] = json.loads(files["explain.json"])
-        assert ("attention.png" in files) == (model == "dense")
+        assert set(files) == FILES | (ATTENTION_FILES if model == "dense" else set())
     images = {model: [i["id"] for i in record["images"]] for model, record in records.items()}
     assert images["plain"] == images["dense"]
     assert all(140 <= number < 160 for number in images["plain"])  # the test split's ids
     assert list(records["dense"]["feature_maps"]["layers"]) == ["stem", "block2", "block3"]
     assert records["dense"]["heatmaps"]["layer"] == "block3"
-    assert len(records["dense"]["attention"]["channels"]) == 9
-    assert len(records["dense"]["attention"]["shown"]) == 6

@@ -17,7 +17,8 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, recall_score
 
 from pipeline import params
 from pipeline.data import arrays
@@ -36,6 +37,32 @@ ROOT = Path(__file__).parents[2]
 CLASSES = ["cat", "dog | wolf", "<b>bird`", "a_b $c$ *d* [e]"]
 MODELS = ["cnn", "ca_cnn", "densenet", "se_densenet"]
 TEST_IMAGES, CHANNELS = 40, 3
+
+# Grad-CAM beats chance on both curves, and the centre by deletion alone; LayerCAM beats neither.
+FAITHFULNESS = """heatmap,curve,area,low,high,images
+grad_cam,deletion,0.10,0.08,0.12,9
+grad_cam,insertion,0.80,0.75,0.85,9
+layer_cam,deletion,0.30,0.25,0.35,9
+layer_cam,insertion,0.40,0.35,0.45,9
+strongest_channel,deletion,0.30,0.25,0.35,9
+strongest_channel,insertion,0.30,0.25,0.35,9
+random,deletion,0.30,0.25,0.35,9
+random,insertion,0.40,0.35,0.45,9
+centre,deletion,0.20,0.15,0.24,9
+centre,insertion,0.80,0.75,0.85,9
+"""
+# With all weights random Grad-CAM is another map; LayerCAM is not.
+RANDOMISATION = """heatmap,randomised,rank_correlation,low,high,images
+grad_cam,last layer,0.99,0.98,1.00,9
+layer_cam,last layer,0.99,0.98,1.00,9
+grad_cam,all layers,0.10,0.05,0.15,9
+layer_cam,all layers,0.90,0.85,0.95,9
+"""
+VARIATION = """module,kind,weights,mean,sd_between,sd_over_images,share_by_class,constant
+block1.attention,channel,8,0.5,0.1,0.0001,0.1,True
+block2.attention,channel,8,0.5,0.1,0.1,0.25,False
+block3.attention,channel,8,0.5,0.1,0.1,0.75,False
+"""
 
 
 def settings(**changes: Any) -> params.Settings:
@@ -161,10 +188,21 @@ class Project:
         written(evaluated / "timings.json", timings | {"threads": 1})
 
     def make_figures(self, model: str) -> None:
-        names = ["feature_maps.png", "heatmaps.png"]
-        names += ["attention.png", "attention.csv"] if "_" in model else []
+        folder = self.reports / "figures" / model
+        folder.mkdir(parents=True)
+        names = ["feature_maps", "heatmaps", "cams", "faithfulness", "randomisation"]
+        names += ["attention", "attention_variation"] if "_" in model else []
         for name in names:
-            written(self.reports / "figures" / model / name, "made")
+            Image.new("RGB", (6, 4)).save(folder / f"{name}.png")
+        written(folder / "faithfulness.csv", FAITHFULNESS)
+        written(folder / "randomisation.csv", RANDOMISATION)
+        np.save(folder / "grad_cam.npy", np.zeros((len(self.labels[0]), 2, 2), np.float16))
+        record: dict[str, Any] = {"images": [], "cams": {}}
+        if "_" in model:
+            record["attention"] = {"shown": []}
+            written(folder / "attention.csv", "layer,channel,class,mean_weight\n")
+            written(folder / "attention_variation.csv", VARIATION)
+        written(folder / "explain.json", record)
 
     def report(self, chosen: params.Settings) -> str:
         data = self.root / "data"
@@ -184,12 +222,22 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write blank figures: most tests read what is said, and drawing takes seconds."""
+
+    def save(figure: Any, path: Path) -> None:
+        Image.new("RGB", (6, 4)).save(path)
+
+    monkeypatch.setattr(report, "save", save)
+
+
+@pytest.fixture
+def project(tmp_path: Path, blank_figures: None) -> Project:
     return Project(tmp_path, into_splits)
 
 
 @pytest.fixture
-def folds(tmp_path: Path) -> Project:
+def folds(tmp_path: Path, blank_figures: None) -> Project:
     return Project(tmp_path, into_folds)
 
 
@@ -216,24 +264,50 @@ def tables(text: str) -> list[list[list[str]]]:
     return found
 
 
-def first_sentence(text: str) -> str:
+def first_paragraph(text: str) -> str:
     return text.split("\n\n")[1]
+
+
+def table_under(text: str, heading: str) -> list[list[str]]:
+    """Return the first table under a heading."""
+    return tables(text.partition(f"# {heading}\n")[2])[0]
+
+
+def beside_the_answer(text: str) -> list[str]:
+    """Return what is listed between the answer and the first section."""
+    return [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("- **")]
 
 
 def test_report_holds_its_tables_each_with_the_right_cells(reported: tuple[Project, str]):
     _, text = reported
-    comparison, per_class, counts, origin = tables(text)
+    comparison, per_class, areas, pairs, exact, calibration, counts, origin = tables(text)
     assert [len(comparison), len(comparison[0])] == [1 + 4 + 5, 8]
     assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
+    assert [len(areas), len(areas[0])] == [1 + 4 * 5, 5]
+    assert [len(pairs), len(pairs[0])] == [1 + 2, 6]
+    assert [len(exact), len(exact[0])] == [1 + 2 * 2, 5]
+    assert [len(calibration), len(calibration[0])] == [1 + 4 + 5, 4]
     assert [len(counts), len(counts[0])] == [6, 4]
     assert {len(row) for row in origin} == {2}
-    for table in (comparison, per_class, counts):
+    for table in tables(text):
         assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_report_goes_from_the_answer_to_how_it_was_made(reported: tuple[Project, str]):
+    _, text = reported
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Comparison",
+        "Cost",
+        "Where it helps and hurts",
+        "What it looks at",
+        "How sure",
+        "How it was made",
+    ]
 
 
 def test_class_names_are_shown_as_they_are(reported: tuple[Project, str]):
     project, text = reported
-    _, per_class, counts, _ = tables(text)
+    per_class, counts = table_under(text, "Classes"), table_under(text, "Data")
     assert [row[0] for row in per_class[1:]] == CLASSES
     assert [row[0] for row in counts[1:]] == [*CLASSES, "all"]
     assert counts[1][1:] == [str(project.counts[s]["cat"]) for s in project.counts]
@@ -241,7 +315,7 @@ def test_class_names_are_shown_as_they_are(reported: tuple[Project, str]):
 
 def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
     project, text = reported
-    table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
     for model in MODELS:
         accuracies = [project.accuracy(model, seed) for seed in (0, 1)]
         row = table.loc[model]
@@ -258,9 +332,9 @@ def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
     assert table.loc["ca_cnn", "difference"] == pytest.approx(
         table.loc["ca_cnn", "accuracy"] - table.loc["cnn", "accuracy"], abs=1e-3
     )
-    assert f"{table.loc['ca_cnn', 'difference']:+.2f} points" in first_sentence(text)
+    assert f"{table.loc['ca_cnn', 'difference']:+.2f} points" in first_paragraph(text)
 
-    _, per_class, _, _ = tables(text)
+    per_class = table_under(text, "Classes")
     scores = [
         f1_score(project.labels[0], project.logits["cnn", seed].argmax(axis=1), average=None)
         for seed in (0, 1)
@@ -272,7 +346,7 @@ def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
 
 def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[Project, str]):
     _, text = reported
-    sentence = first_sentence(text)
+    sentence = first_paragraph(text)
     assert sentence.startswith("**Does channel attention pay for `ca_cnn` on digits?")
     assert "95 % interval" in sentence
     assert sentence.endswith("with 2 seeds, for 2.0 % more parameters and 25 % more latency.")
@@ -281,7 +355,7 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
 def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: Project):
     text = project.report(settings(model="cnn"))
     mean = np.mean([project.accuracy("cnn", seed) for seed in (0, 1)])
-    assert f"`cnn` classifies {mean:.2f} %" in first_sentence(text)
+    assert f"`cnn` classifies {mean:.2f} %" in first_paragraph(text)
     assert "- **Does channel attention pay for `ca_cnn`" in text
     assert "- **Does channel attention pay for `se_densenet`" in text
     metrics = json.loads((project.reports / "metrics.json").read_text())
@@ -293,8 +367,8 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
 
 def test_every_link_leads_to_a_file(reported: tuple[Project, str]):
     project, text = reported
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) >= 4 + 4 + 4 + 2 * 2 + 3
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert len(links) >= 10 + 4 * 5 + 2 * 4 + 5
     for link in links:
         assert (project.reports / unquote(link)).is_file(), link
     for path in (project.reports / "figures" / "comparison").iterdir():
@@ -309,14 +383,50 @@ def test_a_missing_explanation_is_left_out(project: Project):
     assert "figures/se_densenet/attention.png" in text
     shutil.rmtree(project.reports / "figures")
     text = project.report(settings())
-    assert "## Attention" not in text
-    assert "## Heatmaps" not in text
+    assert "## What it looks at" not in text
+    assert "attention.png" not in text
+    assert (project.reports / "figures" / "comparison" / "mistakes.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["explain.json", "faithfulness.csv", "randomisation.csv", "grad_cam.npy", "cams.png"]
+)
+def test_half_an_explanation_is_refused(project: Project, name: str):
+    (project.reports / "figures" / "cnn" / name).unlink()
+    with pytest.raises(InputError, match=rf"cnn/{name}: no such file; explain cnn first"):
+        project.report(settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("explain.json", "[]"),
+        ("explain.json", "{"),
+        ("faithfulness.csv", ""),
+        ("randomisation.csv", "heatmap\n"),
+        ("attention_variation.csv", "module,kind\n"),
+        ("grad_cam.npy", ""),
+    ],
+)
+def test_a_torn_explanation_is_refused(project: Project, name: str, content: str):
+    (project.reports / "figures" / "ca_cnn" / name).write_text(content)
+    with pytest.raises(InputError, match=rf"ca_cnn/{name}: can't be read"):
+        project.report(settings())
+
+
+def test_heatmaps_of_other_images_are_refused(project: Project):
+    np.save(project.reports / "figures" / "cnn" / "grad_cam.npy", np.zeros((3, 2, 2)))
+    with pytest.raises(InputError, match=r"cnn/grad_cam.npy: expected a map for each of 40 test"):
+        project.report(settings())
 
 
 def test_a_single_seed_has_no_standard_deviation(project: Project):
     text = project.report(settings(seeds=[0]))
     assert "±" not in tables(text)[0][1][1]
-    assert "single seed" in text
+    assert "Undecided, as it always is with a single seed:**" in first_paragraph(text)
+    assert beside_the_answer(text)[0].startswith("- **There is a single seed**")
+    assert "1 seeds" not in text
+    assert "mean over seeds" not in text
     assert not re.search(r"\bnan\b", text)
     assert "accuracy_sd" not in json.loads((project.reports / "metrics.json").read_text())
 
@@ -327,8 +437,12 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(project: Project):
     content = chosen.model_dump()
     content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
     text = project.report(params.check(content))
-    assert "**`ca_cnn` and `cnn` differ in more than attention (`activation`)**" in text
-    assert "differ in more than attention (`activation`)" in first_sentence(text)
+    told = first_paragraph(text)
+    assert told.startswith("**Does `ca_cnn` pay against `cnn` on digits? ")
+    assert "; but the two differ in more than attention (`activation`):**" in told
+    assert beside_the_answer(text)[0].startswith(
+        "- **`ca_cnn` and `cnn` differ in more than attention (`activation`)**, so"
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,7 +458,7 @@ def test_every_attention_is_named(project: Project, attention: str, name: str):
     content = settings().model_dump()
     content["architectures"]["ca_cnn"]["attention"] = attention
     text = project.report(params.check(content))
-    assert first_sentence(text).startswith(f"**Does {name} pay for `ca_cnn` on digits?")
+    assert first_paragraph(text).startswith(f"**Does {name} pay for `ca_cnn` on digits?")
 
 
 def test_one_attention_against_another_names_both(project: Project):
@@ -352,7 +466,7 @@ def test_one_attention_against_another_names_both(project: Project):
     content["architectures"]["cnn"]["attention"] = "spatial"
     text = project.report(params.check(content))
     question = "**Does channel attention pay against spatial attention for `ca_cnn` on digits?"
-    assert first_sentence(text).startswith(question)
+    assert first_paragraph(text).startswith(question)
 
 
 def test_networks_of_a_library_may_differ_in_more_than_attention(project: Project):
@@ -361,28 +475,66 @@ def test_networks_of_a_library_may_differ_in_more_than_attention(project: Projec
     content["architectures"]["cnn"] = library | {"name": "resnet18"}
     content["architectures"]["ca_cnn"] = library | {"name": "seresnet18", "baseline": "cnn"}
     text = project.report(params.check(content))
-    assert first_sentence(text).startswith("**Does `ca_cnn` pay against `cnn` on digits?")
+    assert first_paragraph(text).startswith("**Does `ca_cnn` pay against `cnn` on digits?")
     told = "**`ca_cnn` and `cnn` may differ in more than attention (`name`)**"
-    assert [line for line in caveats(text) if told in line]
+    assert [line for line in beside_the_answer(text) if told in line]
 
 
 def caveats(text: str) -> list[str]:
-    section = text.partition("### What the verdict means")[2].partition("\n## ")[0]
+    section = text.partition("### Doubts")[2].partition("\n#")[0]
     return [line for line in section.splitlines() if line.startswith("- ")]
 
 
-def test_network_that_has_learnt_nothing_is_named(project: Project):
-    for seed in (0, 1):
-        folder = project.root / "data" / "evaluated" / "cnn" / str(seed)
-        logits = np.zeros((TEST_IMAGES, len(CLASSES)), np.float32)  # always the first class
-        np.save(folder / "logits.npy", logits)
-        metrics = json.loads((folder / "metrics.json").read_text())
-        metrics |= classification_metrics(logits, project.labels[0], tuple(CLASSES))
-        written(folder / "metrics.json", metrics)
-    told = [line for line in caveats(project.report(settings())) if "learnt" in line]
-    assert len(told) == 1
-    assert "`cnn`" in told[0]
-    assert f"{100 / len(CLASSES):.1f} % of the images" in told[0]  # classes are equally frequent
+def never_learnt(project: Project, *models: str) -> None:
+    """Let `models` name the first class every time."""
+    for model in models:
+        for seed in (0, 1):
+            folder = project.root / "data" / "evaluated" / model / str(seed)
+            logits = np.zeros((TEST_IMAGES, len(CLASSES)), np.float32)
+            np.save(folder / "logits.npy", logits)
+            metrics = json.loads((folder / "metrics.json").read_text())
+            metrics |= classification_metrics(logits, project.labels[0], tuple(CLASSES))
+            written(folder / "metrics.json", metrics)
+
+
+def test_of_a_network_that_has_learnt_nothing_nothing_is_said(project: Project):
+    never_learnt(project, "cnn")
+    text = project.report(settings())
+    assert first_paragraph(text) == (
+        "**Does channel attention pay for `ca_cnn` on digits? Nothing can be said: `cnn` has "
+        "learnt little or nothing.**"
+    )
+    (told,) = beside_the_answer(text)[:-1]  # the last is the other pair
+    assert told.startswith("- **`cnn` has learnt little or nothing**: it is right for 25.00 %")
+    assert (
+        "most frequent class every time is right for 25.0 %" in told
+    )  # classes are equally frequent
+    verdicts = {row[0]: row[3] for row in tables(text)[0][1:]}
+    assert verdicts["ca_cnn (candidate)"] == "nothing learnt"
+    assert verdicts["se_densenet"] != "nothing learnt"
+
+    never_learnt(project, "ca_cnn")
+    told = first_paragraph(project.report(settings()))
+    assert told.endswith("Nothing can be said: `ca_cnn` and `cnn` have learnt little or nothing.**")
+
+
+def test_two_names_for_one_network_are_found_out(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["attention"] = "none"
+    content["architectures"]["ca_cnn"]["reduction"] = 4  # which nothing reads
+    text = project.report(params.check(content))
+    assert first_paragraph(text).startswith(
+        "**Does `ca_cnn` pay against `cnn` on digits? Undecided, for the two have the same "
+        "settings and are the same network:**"
+    )
+    assert beside_the_answer(text)[0].startswith("- **`ca_cnn` and `cnn` have the same settings**")
+
+
+def test_another_strength_of_the_same_attention_is_another_network(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["cnn"]["attention"] = "channel"
+    content["architectures"]["ca_cnn"]["reduction"] = 4
+    assert "same settings" not in project.report(params.check(content))
 
 
 def test_training_that_was_still_improving_is_named(project: Project):
@@ -429,13 +581,26 @@ def test_plots_and_metrics_for_dvc(reported: tuple[Project, str]):
     means = (runs[0]["validation_accuracy"] + runs[1]["validation_accuracy"]) / 2
     assert curves["baseline"].tolist() == pytest.approx(means.tolist(), abs=1e-5)
 
+    missed = pd.read_csv(project.reports / "plots" / "mistakes.csv").set_index("class")["missed"]
+    recalls = [
+        recall_score(project.labels[0], project.logits["ca_cnn", seed].argmax(axis=1), average=None)
+        for seed in (0, 1)
+    ]
+    assert missed[CLASSES].tolist() == pytest.approx(100 - 100 * np.mean(recalls, axis=0))
+    reliability = pd.read_csv(project.reports / "plots" / "reliability.csv")
+    assert list(reliability) == ["confidence", "accuracy", "perfect"]
+    assert reliability.notna().all(axis=None)
+    assert reliability["confidence"].is_monotonic_increasing
+
     metrics = json.loads((project.reports / "metrics.json").read_text())
     assert all(isinstance(value, int | float) for value in metrics.values())
     assert metrics["parameters"] == 1020
     assert metrics["difference_low"] <= metrics["difference"] <= metrics["difference_high"]
 
 
-def test_the_same_results_give_the_same_bytes(project: Project):
+def test_the_same_results_give_the_same_bytes(tmp_path: Path):
+    project = Project(tmp_path, into_splits)
+
     def outputs() -> dict[Path, bytes]:
         project.report(settings())
         return {path: path.read_bytes() for path in project.reports.rglob("*") if path.is_file()}
@@ -515,6 +680,123 @@ def test_record_without_what_the_report_needs_is_refused(project: Project, name:
         project.report(settings())
 
 
+# what the report says of classes, costs, heatmaps, attention and certainty
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+
+
+def test_images_gained_and_lost_are_those_that_one_network_got_right(
+    reported: tuple[Project, str],
+):
+    project, text = reported
+    right = {
+        (model, seed): project.logits[model, seed].argmax(axis=1) == project.labels[seed]
+        for model in ("ca_cnn", "cnn")
+        for seed in (0, 1)
+    }
+    gained = [int((right["ca_cnn", s] & ~right["cnn", s]).sum()) for s in (0, 1)]
+    lost = [int((right["cnn", s] & ~right["ca_cnn", s]).sum()) for s in (0, 1)]
+    told = section(text, "## Where it helps and hurts")
+    assert f"Of 40 test images, `ca_cnn` gets {np.mean(gained):.0f} right that `cnn`" in told
+    assert f"and {np.mean(lost):.0f} wrong that `cnn` gets right (means over 2 seeds)" in told
+    rows = tables(section(text, "## How sure"))[1]
+    assert rows[0] == ["pair", "seed", "gained", "lost", "p (McNemar, exact)"]
+    for seed in (0, 1):
+        p = binomtest(gained[seed], gained[seed] + lost[seed]).pvalue
+        told = [row for row in rows if row[:2] == ["ca_cnn - cnn", str(seed)]]
+        assert told == [[*told[0][:2], str(gained[seed]), str(lost[seed]), wording.p_value(p)]]
+
+
+def test_classes_that_moved_are_named_with_what_chance_would_do(reported: tuple[Project, str]):
+    project, text = reported
+    table = pd.read_csv(project.reports / "tables" / "class_differences.csv")
+    told = section(text, "## Where it helps and hurts")
+    assert "of 4 classes; about 0.2 would do so by chance" in told
+    assert len(table) == 2 * 4
+
+
+def test_costs_are_told_in_one_sentence_a_pair(reported: tuple[Project, str]):
+    _, text = reported
+    told = section(text, "## Cost")
+    assert (
+        "Against `cnn`, `ca_cnn` needs 2.0 % more parameters, no more MACs, 25 % more time for one "
+        "image and no more time in training, and is "
+    ) in told
+    assert "On the Pareto front of the architectures" in told
+
+
+def test_heatmaps_are_held_against_chance_and_the_centre(reported: tuple[Project, str]):
+    _, text = reported
+    told = section(text, "## What it looks at")
+    assert (
+        "- `cnn`: Grad-CAM is better than chance and better by deletion alone than the centre; "
+        "LayerCAM is not told apart from chance and worse than the centre."
+    ) in told
+    cells = {row[0]: row[3:] for row in tables(told)[0]}
+    assert cells["cnn: Grad-CAM"] == ["better", "better / even"]
+    assert cells["cnn: LayerCAM"] == ["even", "worse"]
+    assert cells["cnn: the centre"] == ["-", "-"]
+
+
+def test_heatmap_that_survives_random_weights_is_told(reported: tuple[Project, str]):
+    _, text = reported
+    assert (
+        "- `cnn`: Grad-CAM changes (0.10, 0.05 to 0.15), LayerCAM stays much the same (0.90, 0.85 "
+        "to 0.95)."
+    ) in section(text, "## What it looks at")
+
+
+def test_attention_that_never_varies_is_called_a_scale_factor(reported: tuple[Project, str]):
+    _, text = reported
+    told = section(text, "### What attention does")
+    assert (
+        "`ca_cnn`: the weights of 2 of 3 attention modules vary with the image; "
+        "`block1.attention` hardly differs from image to image and is a scale factor; the class "
+        "explains 25 to 75 % of the variation."
+    ) in told
+    assert "`cnn`: the weights" not in told
+
+
+def test_rule_of_the_verdict_has_the_levels_of_the_settings(project: Project):
+    content = settings().model_dump()
+    content["report"] |= {"confidence": 0.9, "margin": 1.5}
+    told = section(project.report(params.check(content)), "## How sure")
+    assert "corrected for all pairs, is below 0.1." in told
+    assert "lies below +1.5 points" in told
+    assert "a gain that large is below 0.05:" in told
+
+
+def test_what_the_experiment_could_have_shown_is_told(reported: tuple[Project, str]):
+    project, text = reported
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    smallest = table.loc["ca_cnn", "smallest_detectable"]
+    assert (
+        f"with 2 seeds and 40 test images, a true difference has to be {smallest:.2f} points"
+    ) in section(text, "## How sure")
+
+
+def test_calibration_stands_in_the_report(reported: tuple[Project, str]):
+    project, text = reported
+    probabilities = softmax(
+        np.concatenate([project.logits["cnn", seed] for seed in (0, 1)]).astype(float), axis=1
+    )
+    truth = np.eye(len(CLASSES))[np.concatenate([project.labels[seed] for seed in (0, 1)])]
+    brier = ((probabilities - truth) ** 2).sum(axis=1).mean()
+    (row,) = [row for row in table_under(text, "Calibration") if row[0] == "cnn"]
+    assert float(row[2]) == pytest.approx(brier, abs=5.1e-5)
+
+
+def test_own_images_are_called_so(project: Project):
+    project.describe(name="image_folder")
+    content = settings().model_dump()
+    content["data"]["name"] = "image_folder"
+    text = project.report(params.check(content))
+    assert text.startswith("# `ca_cnn` against `cnn` on your images\n")
+    assert "image\\_folder" not in text
+
+
 # ensembles
 
 
@@ -534,7 +816,7 @@ def test_ensemble_over_seeds_has_scipys_probabilities_and_the_sum_of_costs(
     reported: tuple[Project, str],
 ):
     project, text = reported
-    table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
     for model in MODELS:
         probabilities = ensemble_probabilities(project, [(model, 0), (model, 1)])
         row = table.loc[f"ensemble: {model}, 2 seeds"]
@@ -556,7 +838,7 @@ def test_ensemble_over_seeds_has_scipys_probabilities_and_the_sum_of_costs(
 
 def test_ensemble_over_architectures_is_made_for_each_seed(reported: tuple[Project, str]):
     project, _ = reported
-    table = pd.read_csv(project.reports / "tables" / "comparison.csv").set_index("model")
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
     answers = [
         ensemble_probabilities(project, [(model, seed) for model in MODELS]).argmax(axis=1)
         for seed in (0, 1)
@@ -596,7 +878,7 @@ def test_nothing_is_no_ensemble(project: Project):
 
 def test_cross_validated_accuracy_is_that_of_all_images(folds: Project):
     text = folds.report(cross_validated())
-    table = pd.read_csv(folds.reports / "tables" / "comparison.csv").set_index("model")
+    table = pd.read_csv(folds.reports / "comparison.csv").set_index("model")
     truth = np.concatenate(folds.labels)
     answers = {
         model: np.concatenate([folds.logits[model, fold].argmax(axis=1) for fold in (0, 1)])
@@ -613,7 +895,7 @@ def test_cross_validated_accuracy_is_that_of_all_images(folds: Project):
         table.loc["ca_cnn", "accuracy"] - table.loc["cnn", "accuracy"], abs=1e-3
     )
 
-    _, per_class, _, _ = tables(text)
+    per_class = table_under(text, "Classes")
     assert [int(row[1]) for row in per_class[1:]] == np.bincount(truth).tolist()
     scores = 100 * f1_score(truth, answers["cnn"], average=None)
     assert [float(row[2]) for row in per_class[1:]] == pytest.approx(scores.tolist(), abs=0.051)
@@ -625,7 +907,7 @@ def test_cross_validated_accuracy_is_that_of_all_images(folds: Project):
 
 def test_report_of_a_cross_validation_speaks_of_folds(folds: Project):
     text = folds.report(cross_validated())
-    assert "with 2-fold cross-validation" in first_sentence(text)
+    assert "with 2-fold cross-validation" in first_paragraph(text)
     visible = text.partition("<summary>params.yaml")[0]
     assert set(re.findall(r"[^.\n]*\bseeds?\b[^.\n]*", visible)) == {
         "There are no ensembles over seeds: in cross-validation the runs of an architecture are "
@@ -633,7 +915,7 @@ def test_report_of_a_cross_validation_speaks_of_folds(folds: Project):
     }
     assert [line for line in caveats(text) if "Bengio and Grandvalet" in line]
     assert [line for line in caveats(text) if "Each of 80 images is tested once" in line]
-    comparison, _, counts, origin = tables(text)
+    comparison, *_, counts, origin = tables(text)
     assert [row[0] for row in comparison[5:]] == ["ensemble: 4 architectures"]
     assert counts[0] == ["class", "fold 0", "fold 1"]
     assert counts[-1] == ["all", "48", "32"]
@@ -643,7 +925,7 @@ def test_report_of_a_cross_validation_speaks_of_folds(folds: Project):
 
 def test_ensemble_of_architectures_is_made_on_each_fold(folds: Project):
     folds.report(cross_validated())
-    table = pd.read_csv(folds.reports / "tables" / "comparison.csv").set_index("model")
+    table = pd.read_csv(folds.reports / "comparison.csv").set_index("model")
     answers = [
         ensemble_probabilities(folds, [(model, fold) for model in MODELS]).argmax(axis=1)
         for fold in (0, 1)
@@ -661,15 +943,15 @@ def test_a_run_evaluated_on_another_fold_is_refused(folds: Project):
 
 def test_candidate_without_a_baseline_is_cross_validated(folds: Project):
     content = cross_validated().model_dump() | {"model": "cnn"}
-    sentence = first_sentence(folds.report(params.check(content)))
-    assert "of 80 digits test images correctly**, in 2-fold cross-validation;" in sentence
+    sentence = first_paragraph(folds.report(params.check(content)))
+    assert "of the 80 test images of digits correctly**, in 2-fold cross-validation." in sentence
 
 
 # the data
 
 
 def data_section(text: str) -> str:
-    return text.partition("\n## Data\n")[2].partition("\n## ")[0]
+    return text.partition("\n### Data\n")[2].partition("\n### ")[0]
 
 
 def test_what_was_set_aside_is_counted_with_its_list_and_setting(project: Project):
@@ -690,12 +972,13 @@ def test_exact_copies_are_told_and_make_the_accuracy_doubtful(project: Project):
         "5 images are exact copies of one another (groups: 2, in more than one split: 1, in "
         in (data_section(text))
     )
-    assert not [line for line in caveats(text) if "duplicates.csv" in line]
+    assert not [line for line in beside_the_answer(text) if "duplicates.csv" in line]
 
     project.describe(duplicates=found | {"test_images": 3})
-    told = [line for line in caveats(project.report(settings())) if "duplicates.csv" in line]
-    assert len(told) == 1
-    assert told[0].startswith("- **3 of 40 test images also lie in training or validation**")
+    text = project.report(settings())
+    copied = "3 of 40 test images also lie in training or validation"
+    assert f"; but {copied}:**" in first_paragraph(text)
+    assert beside_the_answer(text)[0].startswith(f"- **{copied}**")
 
 
 def test_copies_in_another_fold_are_told(folds: Project):
@@ -703,7 +986,7 @@ def test_copies_in_another_fold_are_told(folds: Project):
     folds.describe(duplicates=found)
     text = folds.report(cross_validated())
     assert "in more than one fold: 1" in data_section(text)
-    assert [line for line in caveats(text) if "**2 of 80 test images also lie in another" in line]
+    assert "**2 of 80 test images also lie in another fold**" in beside_the_answer(text)[0]
 
 
 # early stopping
@@ -796,7 +1079,7 @@ def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
     assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), True)
 
 
-# words and Markdown
+# Markdown
 
 
 @pytest.mark.parametrize("text", [*CLASSES, "a&amp;b", "~~x~~", "back\\slash", "1 < 2 > 0"])
@@ -805,21 +1088,19 @@ def test_escaped_text_is_shown_as_it_is(text: str):
     assert rows[1] == [text]
 
 
-def test_numbers_are_written_as_a_person_would():
-    assert wording.points(0.234) == "+0.23"
-    assert wording.points(-0.001) == "0.00"
-    assert wording.spread(97.312, float("nan")) == "97.31"
-    assert wording.relative(1_150_602, 1_147_914) == "0.2 % more"
-    assert wording.relative(0.9, 1.0) == "10 % less"
-    assert wording.relative(1.0, 1.0) == "no more"
-    assert wording.large(287_929_692) == "288 M"
-    assert wording.large(999) == "999"
-    assert [wording.duration(s) for s in (0.84, 47, 750, 11_160)] == [
-        "0.8 s",
-        "47 s",
-        "12.5 min",
-        "3.1 h",
-    ]
+@pytest.mark.parametrize(
+    ("cells", "alignment"),
+    [
+        (["85.46 ± 0.10", "86.98"], "--:"),
+        (["-", "+0.48 (+0.06 to +0.91) against `cnn`"], "--:"),
+        (["1,147,914", "11.4 M", "**45,000**", "< 0.0001", "2 s"], "--:"),
+        (["pays", "-"], ":--"),
+        (["50 epochs, Adam", "3"], ":--"),
+    ],
+)
+def test_columns_of_numbers_are_set_to_the_right(cells: list[str], alignment: str):
+    rules = markdown.table(["a", "b"], [["1", cell] for cell in cells]).splitlines()[1]
+    assert rules == f"| :-- | {alignment} |"
 
 
 # the terminal
@@ -835,17 +1116,32 @@ def test_summary_fits_a_terminal_and_names_the_report(
     print_summary(project.reports)
     printed = capsys.readouterr().out
     assert str(project.reports / "report.md") in printed
+    assert str(project.reports / "report.html") in printed
     for model in MODELS:
         assert re.search(rf"^{model} ", printed, re.MULTILINE)
 
     for members in ("se_densenet, 2 seeds", "4 architectures"):
         assert re.search(rf"^{members} ", printed, re.MULTILINE)
 
-    comparison = pd.read_csv(project.reports / "tables" / "comparison.csv")
+    comparison = pd.read_csv(project.reports / "comparison.csv")
     console = Console(width=80)
     for kind, make in (("architecture", summary_table), ("ensemble", ensembles_table)):
         table = make(comparison[comparison["kind"] == kind])
         assert console.measure(table).maximum <= 80
+
+
+def test_summary_marks_a_pair_that_differs_in_more_than_attention(
+    project: Project, capsys: pytest.CaptureFixture[str]
+):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["activation"] = "mish"
+    project.report(params.check(content))
+    capsys.readouterr()
+    print_summary(project.reports)
+    printed = capsys.readouterr().out
+    assert "* the two differ in more than attention" in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("ca_cnn ") and "*" in line]
+    assert " * " in line
 
 
 def test_networks_of_a_library_are_listed_without_an_attention_of_ours(

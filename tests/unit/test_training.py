@@ -190,7 +190,8 @@ def test_loop_equals_the_textbook_loop(dataset: Dataset) -> None:
 
     expected = network()
     expected.train()
-    optimizer = torch.optim.Adam(expected.parameters(), lr=settings.learning_rate)
+    rate = settings.learning_rate
+    optimizer = torch.optim.Adam(expected.parameters(), lr=rate, fused=True)
     order = torch.randperm(60, generator=generator(5, 1, "order"))
     inputs = training.images.permute(0, 3, 1, 2).float() / 255
     torch.manual_seed(derive(5, 1, "dropout"))

@@ -15,14 +15,28 @@ class UndecodableError(Exception):
 def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     """Decode an image file: uint8 (image_size, image_size, 3).
 
-    The image is turned upright by its EXIF orientation and resized as a whole, whatever its
-    proportions. Of several frames or pages it is the first. What is transparent is laid over
-    white, as a page or a viewer shows it: the colours under transparent pixels are what a program
-    happened to leave there, often black, and nobody ever saw them.
+    It is what `decode_upright` gives, resized as a whole, whatever its proportions.
 
     Args:
         file: at its beginning.
         image_size: height and width in pixels.
+
+    Raises:
+        UndecodableError: as `decode_upright`.
+    """
+    return squared(decode_upright(file), image_size)
+
+
+def decode_upright(file: BinaryIO) -> Image.Image:
+    """Decode an image file at its own size, as RGB.
+
+    The image is turned upright by its EXIF orientation. Of several frames or pages it is the first.
+    What is transparent is laid over white, as a page or a viewer shows it: the colours under
+    transparent pixels are what a program happened to leave there, often black, and nobody ever saw
+    them.
+
+    Args:
+        file: at its beginning.
 
     Raises:
         UndecodableError: if it isn't a whole image, is too large to be decoded safely (Pillow's
@@ -30,7 +44,7 @@ def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     """
     try:
         with Image.open(file) as picture:
-            upright = _on_white(_eight_bit(ImageOps.exif_transpose(picture)))
+            return _on_white(_eight_bit(ImageOps.exif_transpose(picture)))
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -38,7 +52,11 @@ def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
         reason = f"{type(error).__name__}: {error}"
         raise UndecodableError(" ".join(reason.split())) from None
-    return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))
+
+
+def squared(picture: Image.Image, image_size: int) -> np.ndarray:
+    """Return a picture resized as a whole, uint8 (image_size, image_size, 3)."""
+    return np.asarray(picture.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

@@ -97,6 +97,34 @@ def find(folder: Path) -> list[Found]:
     return in_classes + [Found(path, NO_CLASS) for path in visible if path.name not in classes]
 
 
+def files_under(
+    folder: Path, where: str, above: frozenset[tuple[int, int]] = frozenset()
+) -> list[Path]:
+    """Return what lies anywhere under a folder and is none itself, by path.
+
+    Args:
+        folder: to look through.
+        where: the setting that names it, for messages.
+        above: device and inode of folders that links are not followed back to.
+
+    Raises:
+        InputError: if a folder can't be read.
+    """
+    found: list[Path] = []
+    waiting = [(folder, above)]
+    while waiting:
+        current, holders = waiting.pop()
+        with _readable(current, where):
+            identity = _identity(current)
+            contents = [] if identity in holders else list(_visible(current))
+        for path in contents:
+            if _is_folder(path):
+                waiting.append((path, holders | {identity}))
+            else:
+                found.append(path)
+    return sorted(found, key=Path.as_posix)
+
+
 def examine(folder: Path, found: Found) -> Listed:
     """Read a file for its size and checksum, or tell why it can't be used; it is not decoded."""
     relative = found.path.relative_to(folder).as_posix()
@@ -123,19 +151,8 @@ def _under(folder: Path, class_folder: Path, where: str) -> list[Found]:
         raise InputError(
             f"{where}: the sub-folder '{printable(name)}' has a name that isn't UTF-8; rename it"
         )
-    found: list[Path] = []
-    waiting = [(class_folder, frozenset({_identity(folder)}))]
-    while waiting:
-        current, above = waiting.pop()
-        with _readable(current, where):
-            identity = _identity(current)
-            contents = [] if identity in above else list(_visible(current))
-        for path in contents:
-            if _is_folder(path):
-                waiting.append((path, above | {identity}))
-            else:
-                found.append(path)
-    return [Found(path, name) for path in sorted(found, key=Path.as_posix)]
+    found = files_under(class_folder, where, frozenset({_identity(folder)}))
+    return [Found(path, name) for path in found]
 
 
 def _visible(folder: Path) -> Iterator[Path]:

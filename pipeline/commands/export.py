@@ -1,0 +1,294 @@
+"""export: one trained network as a file that needs nothing of this project."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.commands.weights import check_trained
+from pipeline.data import arrays
+from pipeline.data.arrays import Dataset
+from pipeline.errors import InputError, StageError, choose
+from pipeline.evaluation.prediction import predict
+from pipeline.params import Settings
+from pipeline.reporting import provenance
+from pipeline.stages.network import trained
+from pipeline.stages.splits import wanted
+from pipeline.training import compute
+from pipeline.training.batches import plain_batches, to_device
+from pipeline.training.compute import Hardware
+
+IMAGES = 32  # of the test split, to compare the exported network on
+BATCH_SIZES = (1, IMAGES)
+TOLERANCE = 1e-4  # of the largest logit, or of 1 if that is larger
+
+INPUT = "images"
+OUTPUT = "logits"
+METADATA = "metadata.json"
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Network = Callable[[np.ndarray], np.ndarray]  # images float32 (B, C, H, W) in [0, 1] to logits
+
+
+class Normalising(nn.Module):
+    """A network with the normalisation of its images inside.
+
+    Args:
+        network: takes normalised images (B, C, H, W) and returns logits (B, K).
+        mean: float32 (C,), for images in [0, 1].
+        std: float32 (C,).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: np.ndarray, std: np.ndarray) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W) in [0, 1] to logits (B, K)."""
+        return self.network((images - self.mean) / self.std)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that a network can be exported to.
+
+    Attributes:
+        ending: of the file's name.
+        write: ``write(network, example, metadata, path)`` writes the file; `example` is a batch of
+            two images, `metadata` text by name.
+        load: ``load(path)`` gives the network in it, run by what the format is made for.
+        packages: that it needs besides PyTorch.
+    """
+
+    ending: str
+    write: Callable[[nn.Module, Tensor, dict[str, str], Path], None]
+    load: Callable[[Path], Network]
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, read again and compared.
+
+    Attributes:
+        path: the file.
+        difference: the largest between its logits and the original's.
+        largest: the largest logit of the original.
+        images: how many test images were compared.
+    """
+
+    path: Path
+    difference: float
+    largest: float
+    images: int
+
+    @property
+    def allowed(self) -> float:
+        """The largest difference that is put down to rounding."""
+        return TOLERANCE * max(1.0, self.largest)
+
+
+def run(
+    settings: Settings,
+    model: str,
+    seed: int,
+    splits: Path,
+    weights: Path,
+    file_format: str,
+    out: Path | None,
+) -> Exported:
+    """Export the network of one training run, and compare what was written with the original.
+
+    The exported network takes float32 images (B, C, H, W) in [0, 1], any number at a time, and
+    returns logits (B, K). The file holds as JSON, by name: model, seed, classes, image_size,
+    channels, mean, std, splits (their fingerprint), version (the commit of this code, None without
+    git) and torch (its version).
+
+    Args:
+        settings: all of params.yaml; `architectures`, `seeds`, `data` and `split` are used.
+        model: a key of `settings.architectures`.
+        seed: one of `settings.seeds`.
+        splits: the folder that the split stage wrote.
+        weights: the ``model.safetensors`` of the training run.
+        file_format: a name in `FORMATS`.
+        out: the file to write; ``exports/MODEL-SEED`` and the format's ending if None.
+
+    Raises:
+        InputError: if the network isn't trained, weights or splits are torn or don't fit the
+            settings, a package is missing, or `out` is of another format.
+        StageError: if the network can't be exported, or the file's logits differ from the
+            original's by more than rounding; no file is left then.
+    """
+    chosen = FORMATS[choose(file_format, FORMATS, "--format")]
+    path = out or Path("exports") / f"{model}-{seed}{chosen.ending}"
+    _check(settings, model, seed, weights, chosen, path)
+    dataset = arrays.read(splits, wanted(settings)).for_run(seed)
+    on_cpu = settings.compute.model_copy(update={"device": "cpu"})
+    with compute.prepare(on_cpu, precision="fp32") as hardware:
+        network = trained(settings, model, weights, dataset, hardware)
+        network.to(memory_format=torch.contiguous_format)
+        images, logits = _reference(network, dataset, hardware)
+        exportable = Normalising(network, dataset.mean, dataset.std).eval().requires_grad_(False)
+        incomplete = path.with_name(f".incomplete-{path.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            example = torch.zeros(2, *images.shape[1:])
+            with _quiet(), torch.no_grad():
+                _write(chosen, exportable, example, _metadata(model, seed, dataset), incomplete)
+                difference = _largest_difference(chosen.load(incomplete), images, logits)
+            exported = Exported(path, difference, float(np.abs(logits).max()), len(images))
+            if not difference <= exported.allowed:
+                raise StageError(
+                    f"{path}: not written: the exported {model} gives logits that differ by "
+                    f"{difference:.2g} from the original's, more than {exported.allowed:.1g}"
+                )
+            incomplete.replace(path)
+        finally:
+            incomplete.unlink(missing_ok=True)
+    return exported
+
+
+def _check(
+    settings: Settings, model: str, seed: int, weights: Path, chosen: Format, path: Path
+) -> None:
+    if seed not in settings.seeds:
+        seeds = ", ".join(map(str, settings.seeds))
+        raise InputError(f"--seed: {seed} is not one of {seeds}, the seeds of params.yaml")
+    if path.suffix != chosen.ending:
+        raise InputError(f"--out: '{path}' has to end in {chosen.ending} for this format")
+    if path.is_dir():
+        raise InputError(f"--out: '{path}' is a folder; name a file in it")
+    missing = [package for package in chosen.packages if find_spec(package) is None]
+    if missing:
+        raise InputError(
+            f"--format: needs packages that are not installed here ({', '.join(missing)}): "
+            f"python -m pip install {' '.join(chosen.packages)}"
+        )
+    check_trained(model, seed, weights)
+
+
+def _reference(
+    network: nn.Module, dataset: Dataset, hardware: Hardware
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return test images float32 (N, C, H, W) in [0, 1], and the original network's logits."""
+    test = to_device(dataset, "test", hardware.device)
+    test = test.subset(torch.arange(min(IMAGES, len(test))))
+    images = test.pictures(slice(None)).permute(0, 3, 1, 2).float().div(255).contiguous()
+    ((logits, _),) = predict(network, plain_batches(test, len(test)), hardware)
+    return images.numpy(), logits.numpy()
+
+
+def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, str]:
+    commit = provenance.commit(Path(__file__).parents[2])
+    content = {
+        "model": model,
+        "seed": seed,
+        "classes": dataset.classes,
+        "image_size": dataset.image_size,
+        "channels": dataset.channels,
+        "mean": dataset.mean.astype(float).round(8).tolist(),
+        "std": dataset.std.astype(float).round(8).tolist(),
+        "splits": dataset.fingerprint,
+        "version": None if commit is None else commit.name + " (changed)" * commit.changed,
+        "torch": torch.__version__,
+    }
+    return {name: json.dumps(value) for name, value in content.items()}
+
+
+def _write(
+    chosen: Format, network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path
+) -> None:
+    try:
+        chosen.write(network, example, metadata, path)
+    except OSError:
+        raise
+    except Exception as error:  # of any kind: it is the exporter's
+        reason = " ".join(str(error).split())[:300]
+        raise StageError(
+            f"{path.name.removeprefix('.incomplete-')}: not written: PyTorch can't export this "
+            f"network to this format ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def _largest_difference(network: Network, images: np.ndarray, logits: np.ndarray) -> float:
+    """Return the largest difference from the original's logits, over all `BATCH_SIZES`."""
+    differences = []
+    for size in BATCH_SIZES:
+        parts = [network(images[start : start + size]) for start in range(0, len(images), size)]
+        differences.append(np.abs(np.concatenate(parts) - logits).max())
+    return float(np.max(differences))
+
+
+def _write_onnx(network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path) -> None:
+    import onnx
+
+    torch.onnx.export(
+        network,
+        (example,),
+        path,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _load_onnx(path: Path) -> Network:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def _write_torchscript(
+    network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path
+) -> None:
+    traced = torch.jit.trace(network, example, check_trace=False)
+    content = {name: json.loads(value) for name, value in metadata.items()}
+    text = json.dumps(content, indent=2)
+    torch.jit.save(traced, path, _extra_files={METADATA: text})
+
+
+def _load_torchscript(path: Path) -> Network:
+    network = torch.jit.load(path)
+    return lambda images: network(torch.from_numpy(images)).numpy()
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _write_onnx, _load_onnx, ONNX_PACKAGES),
+    "torchscript": Format(".pt", _write_torchscript, _load_torchscript, ()),
+}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what exporters tell of themselves off the terminal; the comparison tells if it went."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

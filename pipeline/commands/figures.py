@@ -1,0 +1,130 @@
+"""The figure of one classified image, and its file, which takes the place of no other's."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.commands.answers import Prediction
+from pipeline.data.tables import printable
+from pipeline.explain.heatmaps import heatmap
+from pipeline.reporting.style import (
+    COLOURS,
+    HEAT_COLOURS,
+    HEAT_OPACITY,
+    shortened,
+    style,
+    without_axes,
+)
+
+SOURCE = "Source"  # keyword in the PNG file
+LONGEST_NAME = 150  # in bytes; file systems take 255
+LONGEST_TITLE = 60
+LONGEST_CLASS = 24
+MOST_BARS = 5
+DIGEST_LENGTH = 16
+
+
+def draw_prediction(
+    model: str, prediction: Prediction, picture: np.ndarray, class_map: np.ndarray
+) -> Figure:
+    """Draw an image, the same under the heatmap of its class, and the likeliest classes.
+
+    Args:
+        model: the name of the architecture.
+        prediction: what is said of the image.
+        picture: uint8 (H, W, 3).
+        class_map: float (h, w), what speaks for the likeliest class; stretched over the picture.
+    """
+    with style():
+        figure = Figure(figsize=(13.5, 4.6), layout="constrained")
+        figure.suptitle(shortened(printable(f"{model}: {prediction.file.name}"), LONGEST_TITLE))
+        original, overlaid, scale, bars = figure.subplots(1, 4, width_ratios=[1, 1, 0.04, 1.1])
+        _show(original, picture)
+        original.set_title("image")
+        _show(overlaid, picture)
+        laid_over = overlaid.imshow(
+            heatmap(class_map, picture.shape[:2]), cmap=HEAT_COLOURS, vmin=0, vmax=1,
+            alpha=HEAT_OPACITY,
+        )  # fmt: skip
+        overlaid.set_title(f"Grad-CAM of {_name(prediction.classes[0])}, mean of the seeds")
+        figure.colorbar(laid_over, cax=scale, label="lowest (0) to highest (1)")
+        _draw_probabilities(bars, prediction)
+    return figure
+
+
+def own_path(folder: Path, image: Path) -> Path:
+    """Return where the figure of an image goes: under the image's name, unless that is taken.
+
+    It is taken where there is a file that is no figure of this image; then a digest of where the
+    image lies is added to the name.
+    """
+    path = folder / f"{safe_name(image)}.png"
+    digest = _digest(image)
+    if path.exists() and _source(path) != digest:
+        return path.with_name(f"{path.stem}-{digest}.png")
+    return path
+
+
+def save(figure: Figure, prediction: Prediction) -> None:
+    """Write the figure of a prediction as PNG, which tells by a digest what it is of."""
+    path = prediction.figure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    incomplete = path.with_name(f".incomplete-{path.name}")
+    metadata = {"Software": None, SOURCE: _digest(prediction.file)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box
+        figure.savefig(incomplete, format="png", metadata=metadata)
+    incomplete.replace(path)
+
+
+def safe_name(image: Path) -> str:
+    """Return the name of a file without its ending, of characters that every system takes."""
+    kept = "".join(
+        character if character.isalnum() or character in "-_." else "_" for character in image.stem
+    )
+    cut = kept.encode("utf-8")[:LONGEST_NAME].decode("utf-8", "ignore")
+    return cut.lstrip(".") or "image"
+
+
+def _digest(image: Path) -> str:
+    return hashlib.sha256(bytes(image.resolve())).hexdigest()[:DIGEST_LENGTH]
+
+
+def _source(path: Path) -> str | None:
+    """Return the digest in a figure's file; None where it isn't one of ours."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(SOURCE)
+    except (OSError, UnidentifiedImageError):
+        return None
+
+
+def _show(axes: Axes, picture: np.ndarray) -> None:
+    axes.imshow(picture)
+    without_axes(axes)
+
+
+def _name(class_name: str) -> str:
+    return shortened(printable(class_name), LONGEST_CLASS)
+
+
+def _draw_probabilities(axes: Axes, prediction: Prediction) -> None:
+    probabilities = prediction.probabilities[:MOST_BARS]
+    positions = np.arange(len(probabilities))
+    drawn = axes.barh(positions, probabilities, color=COLOURS[0])
+    axes.bar_label(drawn, [f"{value:.1%}" for value in probabilities], padding=3)
+    axes.set_yticks(positions, [_name(name) for name in prediction.classes[:MOST_BARS]])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.18)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("probability, mean of the seeds")
+    axes.set_title(f"{prediction.agreement} seeds say {_name(prediction.classes[0])}")

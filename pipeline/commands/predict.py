@@ -1,0 +1,206 @@
+"""predict: ask the trained networks of all seeds together what other images show."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.commands.answers import Answer, Failure, Prediction
+from pipeline.commands.figures import draw_prediction, own_path, save
+from pipeline.commands.pictures import Picture, list_images, read_picture
+from pipeline.commands.weights import check_trained
+from pipeline.data import arrays
+from pipeline.data.arrays import Dataset
+from pipeline.data.augmentation import normalise
+from pipeline.data.sources.decoding import UndecodableError
+from pipeline.data.tables import printable
+from pipeline.errors import InputError
+from pipeline.evaluation.ensembles import mean_probabilities
+from pipeline.explain.cam import cam_layers, class_activation_maps
+from pipeline.models.layers import Classifier
+from pipeline.params import Settings
+from pipeline.progress import say, track
+from pipeline.stages.network import trained
+from pipeline.stages.splits import wanted
+from pipeline.training import compute
+from pipeline.training.compute import Hardware
+
+MOST_AT_ONCE = 32  # images: each is in memory as a person sees it, too
+
+
+@dataclass(frozen=True)
+class Member:
+    """The network of one seed, with what its images are normalised by.
+
+    Attributes:
+        network: in evaluation mode.
+        mean: float32 (C,), for images in [0, 1].
+        std: float32 (C,).
+    """
+
+    network: Classifier
+    mean: np.ndarray
+    std: np.ndarray
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Return what the network takes, float32 (B, C, H, W), for uint8 (B, H, W, C)."""
+        return normalise(pixels.permute(0, 3, 1, 2).float().div(255), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The networks of all seeds of one architecture.
+
+    Attributes:
+        model: the name of the architecture.
+        classes: K names.
+        image_size: height and width of the images in pixels.
+        channels: of the images.
+        members: one for each seed.
+        device: where they are.
+    """
+
+    model: str
+    classes: tuple[str, ...]
+    image_size: int
+    channels: int
+    members: tuple[Member, ...]
+    device: torch.device
+
+    def logits(self, pixels: Tensor) -> np.ndarray:
+        """Return each member's logits, float32 (M, B, K), for uint8 (B, H, W, C)."""
+        with torch.inference_mode():
+            answers = [member.network(member.inputs(pixels)) for member in self.members]
+        return torch.stack(answers).cpu().numpy()
+
+    def heatmaps(self, pixels: Tensor, targets: Tensor) -> np.ndarray:
+        """Return the mean of the members' Grad-CAMs, float32 (B, h, w) in [0, 1].
+
+        Args:
+            pixels: uint8 (B, H, W, C).
+            targets: int64 (B,), the class of each image to explain.
+        """
+        maps = []
+        for member in self.members:
+            network, inputs = member.network, member.inputs(pixels)
+            layer = network.activation_layers()[cam_layers(network, inputs)["grad_cam"]]
+            maps.append(class_activation_maps(network, "grad_cam", layer, inputs, targets))
+        return np.mean(maps, axis=0)
+
+
+def run(
+    settings: Settings,
+    model: str,
+    given: Sequence[Path],
+    splits: Path,
+    weights: Path,
+    out: Path,
+    top: int,
+) -> list[Answer]:
+    """Classify images, and draw for each what its class is seen in.
+
+    The probabilities are the mean over the networks of all seeds. The images are decoded as those
+    of the data set. What can't be classified is told in one line, and the rest goes on.
+
+    Args:
+        settings: all of params.yaml; `architectures`, `seeds`, `data`, `split`, `compute` and
+            `evaluate.batch_size` are used.
+        model: a key of `settings.architectures`.
+        given: image files, and folders of them.
+        splits: the folder that the split stage wrote.
+        weights: the folder with ``<seed>/model.safetensors`` of the training runs.
+        out: the folder for the figures, made if there is none.
+        top: how many classes to tell, the likeliest first.
+
+    Returns:
+        What came of each image, in the order of `given`.
+
+    Raises:
+        InputError: if a network is not trained, or weights or splits are torn or don't fit the
+            settings, or a folder of images can't be read, or `out` is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: '{printable(str(out))}' is not a folder; choose another")
+    dataset = arrays.read(splits, wanted(settings))
+    files = {seed: weights / str(seed) / "model.safetensors" for seed in settings.seeds}
+    for seed, path in files.items():
+        check_trained(model, seed, path)
+    paths = list_images(given, out)
+    answers: list[Answer] = []
+    with compute.prepare(settings.compute, precision="fp32") as hardware:
+        ensemble = _ensemble(settings, model, files, dataset, hardware)
+        progress = track(paths, f"{model}: images")
+        for part in _parts(progress, min(MOST_AT_ONCE, settings.evaluate.batch_size)):
+            answers += _answer(ensemble, part, out, top)
+    return answers
+
+
+def _ensemble(
+    settings: Settings, model: str, files: dict[int, Path], dataset: Dataset, hardware: Hardware
+) -> Ensemble:
+    members = []
+    for seed, path in files.items():
+        of_run = dataset.for_run(seed)
+        network = trained(settings, model, path, of_run, hardware)
+        members.append(Member(network, of_run.mean, of_run.std))
+    return Ensemble(
+        model,
+        dataset.classes,
+        dataset.image_size,
+        dataset.channels,
+        tuple(members),
+        hardware.device,
+    )
+
+
+def _parts(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
+    remaining = iter(paths)
+    while part := list(itertools.islice(remaining, size)):
+        yield part
+
+
+def _answer(ensemble: Ensemble, paths: Sequence[Path], out: Path, top: int) -> list[Answer]:
+    """Read, classify and draw a few images."""
+    read = [_read(ensemble, path) for path in paths]
+    pictures = [picture for picture in read if isinstance(picture, Picture)]
+    predictions = iter(_predict(ensemble, pictures, out, top))
+    return [what if isinstance(what, Failure) else next(predictions) for what in read]
+
+
+def _read(ensemble: Ensemble, path: Path) -> Picture | Failure:
+    try:
+        return read_picture(path, ensemble.image_size, ensemble.channels)
+    except UndecodableError as reason:
+        say(f"{printable(str(path))}: {reason}")
+        return Failure(path, str(reason))
+
+
+def _predict(
+    ensemble: Ensemble, pictures: Sequence[Picture], out: Path, top: int
+) -> Iterator[Prediction]:
+    if not pictures:
+        return
+    pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
+    pixels = pixels.to(ensemble.device)
+    logits = ensemble.logits(pixels)  # (M, B, K)
+    probabilities = mean_probabilities(logits)  # (B, K)
+    ranking = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]  # (B, top)
+    agreeing = (logits.argmax(axis=2) == ranking[:, 0]).sum(axis=0)  # (B,)
+    maps = ensemble.heatmaps(pixels, torch.from_numpy(ranking[:, 0]).to(ensemble.device))
+    for row, picture in enumerate(pictures):
+        prediction = Prediction(
+            file=picture.path,
+            classes=tuple(ensemble.classes[label] for label in ranking[row]),
+            probabilities=tuple(probabilities[row, ranking[row]].tolist()),
+            agreeing=int(agreeing[row]),
+            members=len(ensemble.members),
+            figure=own_path(out, picture.path),
+        )
+        save(draw_prediction(ensemble.model, prediction, picture.shown, maps[row]), prediction)
+        yield prediction

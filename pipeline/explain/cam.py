@@ -1,0 +1,207 @@
+"""Class activation maps: where a network's maps speak for a class.
+
+Grad-CAM: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization", https://arxiv.org/abs/1610.02391
+LayerCAM: Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization",
+IEEE Transactions on Image Processing 30 (2021)
+
+Both weight a layer's maps by the gradient of the class's logit, sum them over the channels and keep
+what is positive: Grad-CAM by the gradient's mean over the positions, LayerCAM by its positive part
+at each position, which holds in finer, shallower layers too. They are taken of the maps that the
+next layers see, after activation and attention: a bare convolution's are neither rectified nor
+weighted yet, and a gradient times a large negative value counts for the class as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchcam.methods import GradCAM, LayerCAM
+
+from pipeline.explain.feature_maps import caught
+from pipeline.models.layers import Classifier
+from pipeline.reporting.style import (
+    HEAT_COLOURS,
+    HEAT_OPACITY,
+    HEATMAPS,
+    shortened,
+    show_heat,
+    show_image,
+    style,
+)
+
+Kind = Literal["grad_cam", "layer_cam"]
+
+METHODS: dict[Kind, Callable[..., Any]] = {"grad_cam": GradCAM, "layer_cam": LayerCAM}
+FINER = 2  # the least that LayerCAM's map is finer than Grad-CAM's, where the network has such maps
+LARGEST_STORED = 32  # pixels a side
+
+
+def cam_layers(network: Classifier, inputs: Tensor) -> dict[Kind, str]:
+    """Return the name of the layer, of `network.activation_layers()`, that each kind is taken at.
+
+    Grad-CAM's is the deepest whose maps have more than one position, LayerCAM's the deepest whose
+    maps are at least twice as fine as that; the same one if there is none.
+
+    Args:
+        network: left as it is.
+        inputs: float32 (B, C, H, W), normalised; one image is enough.
+    """
+    layers = network.activation_layers()
+    with _at_rest(network), torch.no_grad(), caught(layers) as outputs:
+        network(inputs[:1])
+    sizes = {name: outputs[name].shape[2] for name in layers}
+    deepest = next((name for name in reversed(sizes) if sizes[name] > 1), list(sizes)[-1])
+    finer = (name for name in reversed(sizes) if sizes[name] >= FINER * sizes[deepest])
+    return {"grad_cam": deepest, "layer_cam": next(finer, deepest)}
+
+
+def class_activation_maps(
+    network: nn.Module, kind: Kind, layer: nn.Module, inputs: Tensor, targets: Tensor
+) -> np.ndarray:
+    """Return what speaks for each image's target class at each position of a layer.
+
+    Args:
+        network: maps `inputs` to logits (B, K); run in evaluation mode, and left as it was.
+        kind: the method.
+        layer: a module of the network that gives maps (B, channels, h, w).
+        inputs: float32 (B, C, H, W), normalised.
+        targets: int64 (B,), the classes.
+
+    Returns:
+        float32 (B, h, w) in [0, 1], each map divided by its own maximum; all 0 where nothing
+        speaks for the class.
+    """
+    with (
+        _at_rest(network),
+        _graph_begins_at(layer),
+        METHODS[kind](network, layer) as method,
+        torch.enable_grad(),
+    ):
+        logits = network(inputs)
+        maps = method(targets.tolist(), logits, normalized=False)[0]
+    return _over_maximum(maps.float()).cpu().numpy()
+
+
+def predicted_class_maps(
+    network: nn.Module, layer: nn.Module, batches: Iterable[tuple[Tensor, Any]]
+) -> np.ndarray:
+    """Return Grad-CAM of the predicted class, for every image of `batches`.
+
+    Args:
+        network: in evaluation mode.
+        layer: a module of the network that gives maps (B, channels, h, w).
+        batches: inputs float32 (B, C, H, W), normalised, and something that is not used.
+
+    Returns:
+        float16 (N, h, w) in [0, 1], each divided by its own maximum; larger maps are averaged over
+        areas down to 32 x 32.
+    """
+    maps = []
+    for inputs, _ in batches:
+        targets = predicted_classes(network, inputs)
+        found = class_activation_maps(network, "grad_cam", layer, inputs, targets)
+        maps.append(_small(found).astype(np.float16))
+    return np.concatenate(maps)
+
+
+@torch.no_grad()
+def predicted_classes(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the class with the highest logit for each of `inputs` (B, C, H, W), int64 (B,)."""
+    return network(inputs).argmax(1)
+
+
+@contextmanager
+def _at_rest(network: nn.Module) -> Iterator[None]:
+    """Run a network in evaluation mode and without gradients of its parameters, for a while."""
+    modes = [(module, module.training) for module in network.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.eval()
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def _graph_begins_at(layer: nn.Module) -> Iterator[None]:
+    """Let the gradient's graph begin at the layer's output: nothing below it is stored."""
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        # A copy, since some libraries' networks go on with it in place: no leaf allows that.
+        return output.detach().requires_grad_().clone()
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _over_maximum(maps: Tensor) -> Tensor:
+    """Divide each of `maps` (B, h, w), none of them negative, by its maximum, if it has one."""
+    return maps / maps.amax((1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def _small(maps: np.ndarray) -> np.ndarray:
+    size = (min(maps.shape[1], LARGEST_STORED), min(maps.shape[2], LARGEST_STORED))
+    return _over_maximum(F.adaptive_avg_pool2d(torch.from_numpy(maps), size)).numpy()
+
+
+def draw_cams(
+    title: str,
+    images: np.ndarray,
+    true_classes: Sequence[str],
+    predicted_classes: Sequence[str],
+    maps: dict[Kind, np.ndarray],
+    layers: dict[Kind, str],
+) -> Figure:
+    """Draw one row for each image: the image, then each kind of map laid over it, as it is.
+
+    Args:
+        title: of the figure.
+        images: uint8 (B, H, W, C).
+        true_classes: B class names.
+        predicted_classes: B class names.
+        maps: (B, h, w) in [0, 1] for each kind.
+        layers: the name of the layer of each kind.
+    """
+    with style():
+        rows, columns = len(images), 1 + len(maps)
+        figure = Figure(figsize=(3.1 * columns + 0.9, 3.3 * rows + 0.6), layout="constrained")
+        figure.suptitle(title)
+        panels = figure.subplots(rows, columns, squeeze=False)
+        for row, image in enumerate(images):
+            show_image(panels[row, 0], image)
+            panels[row, 0].set_title(
+                f"true: {shortened(true_classes[row])}\n"
+                f"predicted: {shortened(predicted_classes[row])}"
+            )
+            for axes, (kind, of_kind) in zip(panels[row, 1:], maps.items(), strict=True):
+                show_heat(axes, image, of_kind[row])
+                height, width = of_kind.shape[1:]
+                axes.set_title(
+                    f"{HEATMAPS[kind].name}, {height} x {width}\n{shortened(layers[kind], 28)}"
+                )
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(0, 1), HEAT_COLOURS),
+            ax=panels,
+            shrink=min(1.0, 0.5 + 0.4 / rows),
+            aspect=25,
+            alpha=HEAT_OPACITY,
+        )
+        bar.set_label("share of the map's maximum")
+    return figure

@@ -1,0 +1,208 @@
+"""Deletion and insertion: whether a heatmap's hot pixels are those that the network goes by.
+
+Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
+https://arxiv.org/abs/1806.07421, section 4.2. Deletion takes the pixels of an image away, the
+hottest first, and insertion puts them into an empty one: of a faithful heatmap the probability of
+the predicted class falls soon, and rises soon.
+
+The empty image is the mean that images are normalised by, for both. RISE inserts into a blurred
+image, for photographs; how far to blur is one choice more, and a blurred small image still shows
+what it is of. With one empty image both curves run between the same two probabilities, whatever the
+heatmap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from scipy.integrate import trapezoid
+from torch import Tensor, nn
+
+from pipeline.explain.cam import Kind, predicted_classes
+from pipeline.explain.interval import CONFIDENCE, mean_over_images
+from pipeline.explain.kinds import (
+    centre_heatmap,
+    network_heatmaps,
+    random_heatmaps,
+    resized,
+)
+from pipeline.models.layers import Classifier
+from pipeline.reporting.style import HEATMAPS, style
+
+EMPTY = 0.0  # the mean, once it is normalised
+BETTER = {"deletion": "lower", "insertion": "higher"}
+HEAT_DECIMALS = 6  # closer than that is a tie: interpolation rounds
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The probability of a class while an image loses, or gains, its hottest pixels.
+
+    Attributes:
+        share: float64 (S + 1,), of the pixels, from 0 to 1.
+        deletion: float64 (N, S + 1), with this share taken away.
+        insertion: float64 (N, S + 1), with this share put in.
+    """
+
+    share: np.ndarray
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+    def by_name(self) -> dict[str, np.ndarray]:
+        """Return deletion and insertion, (N, S + 1) each."""
+        return {"deletion": self.deletion, "insertion": self.insertion}
+
+
+def areas(curves: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return the area (N,) in [0, 1] under each of `curves` (N, S + 1), by the trapezoidal rule."""
+    return trapezoid(curves, share, axis=1)
+
+
+def hottest_first(heatmaps: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """Return the place of each pixel in the order from hot to cold, int64 (B, H, W) from 0.
+
+    Args:
+        heatmaps: (B, H, W).
+        ties: (B, H, W): of equally hot pixels that with the lower number comes first.
+    """
+    flat = (len(heatmaps), -1)
+    heat = heatmaps.astype(np.float64).round(HEAT_DECIMALS).reshape(flat)
+    order = np.lexsort((ties.reshape(flat), -heat), axis=1)
+    return order.argsort(axis=1).reshape(heatmaps.shape)
+
+
+@torch.no_grad()
+def deletion_and_insertion(
+    network: nn.Module, inputs: Tensor, targets: Tensor, places: np.ndarray, steps: int
+) -> Curves:
+    """Take the pixels of images away, and put them in, in a given order.
+
+    Args:
+        network: in evaluation mode.
+        inputs: float32 (B, C, H, W), normalised.
+        targets: int64 (B,), the classes whose probabilities are followed.
+        places: (B, H, W), see `hottest_first`.
+        steps: S; fewer if there are fewer pixels. Each is as many pixels as the others, or one
+            more.
+    """
+    pixels = places[0].size
+    counts = np.unique(np.linspace(0, pixels, steps + 1).round().astype(np.int64))
+    place = torch.from_numpy(places).to(inputs.device)[:, None]  # (B, 1, H, W)
+    deletion, insertion = [], []
+    for count in counts.tolist():
+        hot = place < count
+        deletion.append(_probabilities(network, inputs.masked_fill(hot, EMPTY), targets))
+        insertion.append(_probabilities(network, inputs.masked_fill(~hot, EMPTY), targets))
+    return Curves(counts / pixels, np.stack(deletion, axis=1), np.stack(insertion, axis=1))
+
+
+def faithfulness(
+    network: Classifier,
+    layers: Mapping[Kind, str],
+    batches: Iterable[tuple[Tensor, np.ndarray]],
+    steps: int,
+    seed: int,
+) -> dict[str, Curves]:
+    """Follow the probability of the predicted class for every kind of heatmap.
+
+    Args:
+        network: in evaluation mode.
+        layers: which of `network.activation_layers()` each class activation map is taken at.
+        batches: inputs float32 (B, C, H, W), normalised, and the images' ids int64 (B,).
+        steps: see `deletion_and_insertion`.
+        seed: of the random control and of the order of equally hot pixels; they depend on the
+            image's id besides, and are the same for every network with maps of the same size.
+
+    Returns:
+        the curves of all images, by the name of the kind.
+    """
+    found: dict[str, list[Curves]] = {kind: [] for kind in HEATMAPS}
+    for inputs, ids in batches:
+        size = (inputs.shape[2], inputs.shape[3])
+        targets = predicted_classes(network, inputs)
+        heatmaps = network_heatmaps(network, layers, inputs, targets)
+        generators = [np.random.default_rng([seed, number]) for number in ids.tolist()]
+        ties = np.stack([generator.random(size) for generator in generators])
+        coarse = (heatmaps["grad_cam"].shape[1], heatmaps["grad_cam"].shape[2])
+        heatmaps["random"] = random_heatmaps(coarse, generators)
+        heatmaps["centre"] = np.broadcast_to(centre_heatmap(size), (len(ids), *size)).copy()
+        for kind in HEATMAPS:
+            places = hottest_first(resized(heatmaps[kind], size), ties)
+            found[kind].append(
+                deletion_and_insertion(network, inputs, targets, places, steps),
+            )
+    return {kind: _joined(parts) for kind, parts in found.items()}
+
+
+def faithfulness_table(curves: Mapping[str, Curves]) -> pd.DataFrame:
+    """Return one row for each kind of heatmap and curve.
+
+    Columns: heatmap, curve, area (mean over images, in [0, 1]), low, high (interval of 95 %),
+    images.
+    """
+    rows = []
+    for kind, of_kind in curves.items():
+        for curve, probabilities in of_kind.by_name().items():
+            area = mean_over_images(areas(probabilities, of_kind.share), 0, 1)
+            rows.append((kind, curve, area.mean, area.low, area.high, area.images))
+    return pd.DataFrame(rows, columns=["heatmap", "curve", "area", "low", "high", "images"])
+
+
+def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
+    """Draw the mean curves with intervals: deletion on the left, insertion on the right."""
+    with style():
+        figure = Figure(figsize=(11, 6.2), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        figure.suptitle(title)
+        for axes, (curve, better) in zip(panels, BETTER.items(), strict=True):
+            for kind, of_kind in curves.items():
+                look, share = HEATMAPS[kind], of_kind.share
+                probability = mean_over_images(of_kind.by_name()[curve], 0, 1)
+                axes.plot(share, probability.mean, look.line, color=look.colour, label=look.name)
+                axes.fill_between(
+                    share,
+                    probability.low,
+                    probability.high,
+                    color=look.colour,
+                    alpha=0.12,
+                    linewidth=0,
+                )
+            axes.set_title(f"{curve}: {better} is better")
+            done = "removed" if curve == "deletion" else "put in"
+            axes.set_xlabel(f"share of the pixels {done}, hottest first")
+            axes.set_xlim(0, 1)
+            axes.set_ylim(0, 1)
+            axes.xaxis.set_major_formatter(PercentFormatter(1))
+        panels[0].set_ylabel("mean probability of the predicted class")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=len(names), columnspacing=1.2
+        )
+        panels[1].annotate(
+            f"taken away: the mean colour\nbands: {CONFIDENCE:.0%} interval",
+            (1, 0.02),
+            xycoords="axes fraction",
+            ha="right",
+            fontsize=11,
+        )
+    return figure
+
+
+def _probabilities(network: nn.Module, inputs: Tensor, targets: Tensor) -> np.ndarray:
+    """Return the probability of each image's target class, float64 (B,)."""
+    probabilities = network(inputs).double().softmax(1)
+    return probabilities.gather(1, targets[:, None])[:, 0].cpu().numpy()
+
+
+def _joined(parts: list[Curves]) -> Curves:
+    return Curves(
+        parts[0].share,
+        np.concatenate([part.deletion for part in parts]),
+        np.concatenate([part.insertion for part in parts]),
+    )

@@ -1,0 +1,38 @@
+"""The mean over images, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Means over images with their intervals, float64 of one shape; NaN where there is none."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    images: np.ndarray  # int64: how many have a value
+
+
+def mean_over_images(values: np.ndarray, lowest: float, highest: float) -> Mean:
+    """Return the mean of each column with Student's interval of 95 % for it.
+
+    Args:
+        values: float (N, ...), of N images; NaN where an image has no value.
+        lowest: that a value can be. The interval is cut there.
+        highest: that a value can be.
+    """
+    there = np.isfinite(values)
+    images = there.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(there, values, 0).sum(axis=0) / images
+        squares = np.where(there, (values - mean) ** 2, 0).sum(axis=0)
+        error = np.sqrt(squares / (images - 1) / images)
+    half = t.ppf((1 + CONFIDENCE) / 2, images - 1) * error  # NaN for a single image
+    return Mean(mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest), images)

@@ -1,0 +1,116 @@
+"""Test accuracies that others published for the networks compared here.
+
+A figure is shown only beside a network with the same settings, tested on the same images. The
+recipes differ, so the figures say what such a network can reach, not whether ours is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.data.arrays import Dataset
+
+CIFAR10_TEST_IMAGES = 10_000
+CIFAR10_SIZE = 32
+
+TUTORIAL_CNN: Mapping[str, Any] = {
+    "family": "cnn",
+    "channels": [32, 64, 128],
+    "kernel_size": 3,
+    "stride": 1,
+    "dilation": 1,
+    "groups": 1,
+    "activation": "relu",
+    "normalisation": "batch",
+    "pooling": "max",
+    "head": "flatten",
+    "hidden": 512,
+    "dropout": 0.5,
+}
+DENSENET_BC_100_12: Mapping[str, Any] = {
+    "family": "densenet",
+    "growth_rate": 12,
+    "block_config": [16, 16, 16],
+    "compression": 0.5,
+    "num_init_features": 24,
+    "bn_size": 4,
+    "drop_rate": 0.0,
+    "small_inputs": True,
+    "activation": "relu",
+    "normalisation": "batch",
+    "attention": "none",
+}
+# A padding of None keeps the size, as 1 does for a kernel of 3 and a stride of 1.
+SAME_SIZE = (None, 1)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published result on CIFAR-10's 10,000 test images.
+
+    Attributes:
+        network: what its authors call it.
+        accuracy: test accuracy in percent.
+        conditions: of the training, and how many runs the figure is of.
+        source: where it stands, as Markdown.
+    """
+
+    network: str
+    accuracy: float
+    conditions: str
+    source: str
+
+
+TUTORIAL_CONDITIONS = "50 epochs, Adam 0.001, batch 64; one run"
+TUTORIAL = "the tutorial whose networks and recipe the preset `cifar10` follows"
+PLAIN = Figure("plain CNN", 84.68, TUTORIAL_CONDITIONS, TUTORIAL)
+WITH_CHANNEL_ATTENTION = Figure("CNN with channel attention", 85.38, TUTORIAL_CONDITIONS, TUTORIAL)
+DENSENET_PAPER = Figure(
+    "DenseNet-BC (L=100, k=12)",
+    95.49,
+    "300 epochs, SGD, shifts and mirroring; one run",
+    "[Huang et al. 2017](https://arxiv.org/abs/1608.06993), table 2",
+)
+DENSENET_AGAIN = Figure(
+    "DenseNet-BC (L=100, k=12)",
+    95.23,
+    "300 epochs, SGD, shifts and mirroring; one run",
+    "[a reimplementation in PyTorch](https://github.com/bamos/densenet.pytorch)",
+)
+
+
+def figures_for(architecture: Mapping[str, Any], dataset: Dataset) -> Sequence[Figure]:
+    """Return what was published for a network; nothing where no figure is of the same.
+
+    Args:
+        architecture: its settings, as in params.yaml.
+        dataset: the images it was trained and tested on.
+    """
+    if not _is_whole_cifar10(dataset):
+        return ()
+    if _has(architecture, DENSENET_BC_100_12):
+        return (DENSENET_PAPER, DENSENET_AGAIN)
+    if _has(architecture, TUTORIAL_CNN) and architecture["padding"] in SAME_SIZE:
+        if architecture["attention"] == "none":
+            return (PLAIN,)
+        if architecture["attention"] == "channel" and architecture["reduction"] == 16:
+            return (WITH_CHANNEL_ATTENTION,)
+    return ()
+
+
+def _is_whole_cifar10(dataset: Dataset) -> bool:
+    """Return whether the networks were tested on what the published ones were tested on."""
+    return (
+        dataset.name == "cifar10"
+        and dataset.folds is None
+        and dataset.image_size == CIFAR10_SIZE
+        and len(dataset.rows("test")) == CIFAR10_TEST_IMAGES
+    )
+
+
+def _has(architecture: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    return all(
+        key in architecture and architecture[key] == value for key, value in settings.items()
+    )

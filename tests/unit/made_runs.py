@@ -1,0 +1,84 @@
+"""Runs and comparisons made up by the tests of figures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.metrics import classification_metrics
+from pipeline.reporting.comparison import Comparison, Judgement, compare
+from pipeline.reporting.design import REPEATED, Design
+from pipeline.reporting.results import Run
+
+CLASSES = (
+    "cat",
+    "dog | wolf",
+    "<b>bird`",
+    "a_b $c$ *d* [e]",
+    "a very long name of a class\nindeed",
+)
+BASELINES = {"cnn": None, "ca_cnn": "cnn", "densenet": None, "se_densenet": "densenet"}
+
+
+def made_run(
+    model: str, seed: int, labels: np.ndarray, logits: np.ndarray, classes: Sequence[str] = CLASSES
+) -> Run:
+    """Return a run with these answers; its costs follow from the length of the model's name."""
+    epochs = np.arange(1, 6)
+    history = {"epoch": epochs, "train_loss": 2 / epochs, "train_accuracy": epochs / 6}
+    history |= {"validation_loss": 2 / epochs, "validation_accuracy": epochs / 6}
+    history |= {"seconds": 0.5 * len(model)}
+    training = {"epochs": 5, "best_epoch": 4, "validation_accuracy": 4 / 6}
+    training |= {"precision": "fp32", "device_name": "made up"}
+    metrics = classification_metrics(logits, labels, tuple(classes))
+    metrics |= {"parameters": 1000 * len(model), "macs": 10_000 * len(model)}
+    timings = {"latency_ms": 0.1 * len(model), "throughput": 1000 / len(model)}
+    return Run(
+        model, seed, pd.DataFrame(history), training, labels, logits, metrics,
+        timings | {"device_name": "made up"},
+    )  # fmt: skip
+
+
+def compared(
+    baselines: Mapping[str, str | None] = BASELINES,
+    seeds: int = 3,
+    classes: Sequence[str] = CLASSES,
+    design: Design = REPEATED,
+    images: int = 200,
+) -> Comparison:
+    """Return a comparison of networks that answer by chance, most of them right.
+
+    Runs have different test images, and different numbers of them, unless the design says that they
+    have the same.
+    """
+    generator = np.random.default_rng(0)
+    sizes = [images + (0 if design.same_images else 7 * seed) for seed in range(seeds)]
+    runs = {
+        model: [
+            made_run(
+                model,
+                seed,
+                labels := np.arange(size) % len(classes),
+                _logits(generator, labels, len(classes)),
+                classes,
+            )
+            for seed, size in enumerate(sizes)
+        ]
+        for model in baselines
+    }
+    architectures = {
+        model: {"attention": "channel" if baseline else "none", "baseline": baseline}
+        for model, baseline in baselines.items()
+    }
+    return compare(
+        runs, architectures, tuple(classes), design, Judgement(0.95, 200, 0.5, 0),
+        ["seeds", "architectures"],
+    )  # fmt: skip
+
+
+def _logits(generator: np.random.Generator, labels: np.ndarray, classes: int) -> np.ndarray:
+    logits = generator.normal(size=(len(labels), classes)).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += 2
+    return logits

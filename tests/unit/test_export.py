@@ -1,0 +1,240 @@
+"""`export`: the file alone gives the logits that `evaluate` wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from pipeline.__main__ import main
+from pipeline.commands import export
+from pipeline.params import read
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+
+PRESETS = Path(__file__).parents[2] / "presets"
+LARGEST_DIFFERENCE = 1e-4  # of logits of a few units: rounding in another order
+
+# What is trained besides the four architectures of the preset: name, the entry it changes, changes.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "spatial_cnn": ("cnn", {"attention": "spatial"}),
+    "cbam_cnn": ("cnn", {"attention": "cbam"}),
+    "self_attention_cnn": ("cnn", {"attention": "self_attention"}),
+    "instance_norm_cnn": ("cnn", {"normalisation": "instance"}),
+    "efficient_densenet": ("densenet", {"efficient": True, "attention": "cbam"}),
+    "self_attention_densenet": ("densenet", {"attention": "self_attention"}),
+}
+LIBRARY = {
+    "resnet18": {"family": "torchvision", "name": "resnet18", "small_inputs": True},
+    "seresnet18": {"family": "timm", "name": "seresnet18", "small_inputs": True},
+}
+MODELS = ("cnn", "ca_cnn", "densenet", "se_densenet", *VARIANTS, *LIBRARY)
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def command(*arguments: str | Path) -> int:
+    """Run a command line as ``python -m pipeline`` would; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main([str(argument) for argument in arguments]))
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with divided digits and settings that list every architecture."""
+    folder = tmp_path_factory.mktemp("project")
+    content = read(PRESETS / "smoke.yaml")
+    architectures = content["architectures"]
+    for name, (changed, changes) in VARIANTS.items():
+        architectures[name] = architectures[changed] | changes | {"baseline": None}
+    architectures |= {name: entry | {"baseline": None} for name, entry in LIBRARY.items()}
+    content["train"]["epochs"] = 1
+    content["compute"] |= {"device": "cpu", "precision": "fp32"}
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert command("download") == command("split") == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def train(model: str, seed: int = 0) -> None:
+    """Train and evaluate, unless that is done."""
+    if not Path(f"data/evaluated/{model}/{seed}").exists():
+        for stage in ("train", "evaluate"):
+            assert command(stage, "--model", model, "--seed", str(seed)) == 0
+
+
+def images_of_the_test_split() -> np.ndarray:
+    """The test images as the exported networks take them, float32 (N, C, H, W) in [0, 1]."""
+    with Path("data/splits/index.csv").open(encoding="utf-8", newline="") as file:
+        test = [row for row, of in enumerate(csv.DictReader(file)) if of["split"] == "test"]
+    pixels = np.load("data/splits/images.npy")[test]
+    return (pixels.transpose(0, 3, 1, 2) / 255).astype(np.float32)
+
+
+def onnx_network(path: Path) -> Network:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def torchscript_network(path: Path) -> Network:
+    network = torch.jit.load(path)
+    return lambda images: network(torch.from_numpy(images)).numpy()
+
+
+FILES: dict[str, tuple[str, Callable[[Path], Network]]] = {
+    "onnx": (".onnx", onnx_network),
+    "torchscript": (".pt", torchscript_network),
+}
+
+
+@pytest.mark.parametrize("file_format", FILES)
+@pytest.mark.parametrize("model", MODELS)
+def test_file_gives_the_logits_of_evaluate(model: str, file_format: str, workplace: Path) -> None:
+    train(model)
+    assert command("export", "--model", model, "--format", file_format) == 0
+    ending, load = FILES[file_format]
+    network = load(Path("exports") / f"{model}-0{ending}")
+    images, evaluated = images_of_the_test_split(), np.load(f"data/evaluated/{model}/0/logits.npy")
+    np.testing.assert_allclose(network(images), evaluated, atol=LARGEST_DIFFERENCE)
+    for number in range(3):
+        alone = network(images[number : number + 1])
+        np.testing.assert_allclose(alone[0], evaluated[number], atol=LARGEST_DIFFERENCE)
+
+
+@pytest.mark.parametrize("file_format", FILES)
+def test_seed_and_file_can_be_chosen(file_format: str, workplace: Path, tmp_path: Path) -> None:
+    train("cnn", 1)
+    ending, load = FILES[file_format]
+    out = tmp_path / "new" / f"mine{ending}"
+    arguments = ("--model", "cnn", "--seed", "1", "--format", file_format, "--out", out)
+    assert command("export", *arguments) == 0
+    evaluated = np.load("data/evaluated/cnn/1/logits.npy")
+    logits = load(out)(images_of_the_test_split())
+    np.testing.assert_allclose(logits, evaluated, atol=LARGEST_DIFFERENCE)
+    assert list(out.parent.iterdir()) == [out]
+
+
+def told_by_onnx(path: Path) -> dict[str, Any]:
+    properties = onnx.load(path).metadata_props
+    return {of_file.key: json.loads(of_file.value) for of_file in properties}
+
+
+def told_by_torchscript(path: Path) -> dict[str, Any]:
+    held = {"metadata.json": ""}
+    torch.jit.load(path, _extra_files=held)
+    return json.loads(held["metadata.json"])
+
+
+@pytest.mark.parametrize(
+    ("file_format", "told_by"), [("onnx", told_by_onnx), ("torchscript", told_by_torchscript)]
+)
+def test_file_tells_what_it_is(
+    file_format: str, told_by: Callable[[Path], dict[str, Any]], workplace: Path
+) -> None:
+    train("cnn")
+    assert command("export", "--model", "cnn", "--format", file_format) == 0
+    told = told_by(Path("exports") / f"cnn-0{FILES[file_format][0]}")
+    described = json.loads(Path("data/splits/dataset.json").read_text(encoding="utf-8"))
+    for key in ("classes", "image_size", "channels"):
+        assert told[key] == described[key]
+    np.testing.assert_allclose(told["mean"], described["mean"], atol=1e-7)
+    np.testing.assert_allclose(told["std"], described["std"], atol=1e-7)
+    assert (told["model"], told["seed"], told["torch"]) == ("cnn", 0, torch.__version__)
+    assert "version" in told
+
+
+@pytest.mark.parametrize("file_format", FILES)
+def test_file_with_other_logits_is_not_left(
+    file_format: str,
+    workplace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train("cnn")
+    monkeypatch.setattr(
+        export.Normalising, "forward", lambda self, images: self.network(images - self.mean)
+    )
+    out = tmp_path / f"wrong{FILES[file_format][0]}"
+    capsys.readouterr()
+    assert command("export", "--model", "cnn", "--format", file_format, "--out", out) == 1
+    assert "not written: the exported cnn gives logits that differ by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_earlier_file_stays_where_the_new_one_is_wrong(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("cnn")
+    out = tmp_path / "cnn.pt"
+    arguments = ("export", "--model", "cnn", "--format", "torchscript", "--out", out)
+    assert command(*arguments) == 0
+    before = out.read_bytes()
+    monkeypatch.setattr(
+        export.Normalising, "forward", lambda self, images: self.network(images - self.mean)
+    )
+    assert command(*arguments) == 1
+    assert out.read_bytes() == before
+
+
+def test_missing_packages_are_named_with_what_installs_them(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("cnn")
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    capsys.readouterr()
+    assert command("export", "--model", "cnn", "--format", "onnx") == 2
+    message = capsys.readouterr().err
+    assert "python -m pip install onnx onnxscript onnxruntime" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("file_format", FILES)
+def test_one_line_tells_of_the_file_and_nothing_else(
+    file_format: str, workplace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train("densenet")
+    capfd.readouterr()
+    assert command("export", "--model", "densenet", "--format", file_format) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    (line,) = printed.out.splitlines()
+    assert line.startswith(f"exports/densenet-0{FILES[file_format][0]}: on 32 test images")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seed", "7"), "--seed: 7 is not one of 0, 1"),
+        (("--out", "network.txt"), "--out: 'network.txt' has to end in .pt"),
+        (("--seed", "1", "--model", "ca_cnn"), "train --model ca_cnn --seed 1"),
+    ],
+)
+def test_wrong_input_is_told(
+    arguments: tuple[str, ...],
+    message: str,
+    workplace: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train("cnn")
+    capsys.readouterr()
+    assert command("export", "--model", "cnn", "--format", "torchscript", *arguments) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.reporting import html, markdown
+from pipeline.reporting.heading import Badge, Card
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "[click](javascript:alert(1))",
+    "![x](https://example.com/x.png)",
+    "</style><script>alert(1)</script>",
+    "</details><script>alert(1)</script>",
+    "&lt;b&gt;",
+    "`code` | cell",
+]
+# Elements that a page of a report has no use for.
+FOREIGN = {"iframe", "object", "embed", "form", "base", "svg", "math", "template", "input"}
+
+
+class Elements(HTMLParser):
+    """Collect the elements of a page with their attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def named(self, tag: str) -> Iterator[dict[str, str]]:
+        return (attributes for name, attributes in self.found if name == tag)
+
+
+def page(text: str, folder: Path, **changes: Any) -> str:
+    arguments: dict[str, Any] = {"badge": None, "cards": []} | changes
+    return html.page(f"# Title\n\nAnswer.\n\n## First\n\n{text}\n", folder, **arguments)
+
+
+def assert_harmless(text: str) -> None:
+    """Assert that nothing in a page runs, or is asked for, but what the page brings itself."""
+    elements = Elements(text)
+    assert len(list(elements.named("script"))) == 1
+    assert not FOREIGN & {tag for tag, _ in elements.found}
+    for tag, attributes in elements.found:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert attributes.get("src", "data:image/").startswith("data:image/"), tag
+        target = attributes.get("href", "#")
+        assert target.startswith(("#", "https://", "data:image/", "data:text/csv;")), target
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, name: str):
+    escaped = markdown.escape(name)
+    table = markdown.table([escaped, "n"], [[escaped, "1"]])
+    text = f"{escaped}\n\n{table}\n\n{markdown.folded(name, escaped)}\n\n"
+    text += markdown.fenced(f"model: {name}", "yaml")
+    made = html.page(
+        f"# {escaped}\n\n{escaped}\n\n## {escaped}\n\n{text}",
+        tmp_path,
+        Badge(name, "good"),
+        [Card(name, name, name)],
+    )
+    assert_harmless(made)
+    # title, heading, answer, contents, h2, paragraph, two cells, summary, fold, code, badge, card
+    shown = "".join(Elements(made).text)
+    assert shown.count(name) == 15
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if not name.startswith("!")])
+def test_not_even_unescaped_names_do_anything(tmp_path: Path, name: str):
+    assert_harmless(page(f"{name}\n\n- {name}\n\n> {name}\n\n{name}", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["javascript:alert(1)", "data:text/html,x", "http://example.com", "//example.com", "../x.csv"],
+)
+def test_links_that_lead_out_of_the_page_are_taken_away(tmp_path: Path, target: str):
+    made = page(f"[the text](<{target}>)", tmp_path)
+    assert "the text" in "".join(Elements(made).text)
+    assert [link["href"] for link in Elements(made).named("a")] == ["#report", "#first"]
+
+
+def test_sources_on_the_web_are_linked_without_a_referrer(tmp_path: Path):
+    *_, link = Elements(page("[paper](https://arxiv.org/abs/1608.06993)", tmp_path)).named("a")
+    assert link == {
+        "href": "https://arxiv.org/abs/1608.06993",
+        "rel": "noopener noreferrer",
+    }
+
+
+def test_small_tables_are_inside_to_be_saved_and_large_ones_are_named(tmp_path: Path):
+    (tmp_path / "tables").mkdir()
+    small, large = tmp_path / "tables" / "small.csv", tmp_path / "tables" / "large.csv"
+    small.write_text("a,b\n1,ü\n", encoding="utf-8")
+    large.write_bytes(b"1\n" * 600_000)
+    made = page("[small](tables/small.csv), [large](tables/large.csv)", tmp_path)
+    *_, link = Elements(made).named("a")
+    assert link["download"] == "small.csv"
+    kind, content = link["href"].split(",")
+    assert kind == "data:text/csv;base64"
+    assert base64.b64decode(content) == small.read_bytes()
+    assert "large" in "".join(Elements(made).text)
+
+
+def test_figures_are_inside_with_size_and_description(tmp_path: Path):
+    Image.new("RGB", (150, 75), "red").save(tmp_path / "a b.png")
+    made = page(markdown.image('of "a" & <b>', "a b.png"), tmp_path)
+    (figure,) = [image for image in Elements(made).named("img") if image.get("width") == "96"]
+    assert (figure["height"], figure["alt"]) == ("48", 'of "a" & <b>')
+    content = base64.b64decode(figure["src"].removeprefix("data:image/png;base64,"))
+    assert content == (tmp_path / "a b.png").read_bytes()
+
+
+def test_figure_on_the_web_is_never_asked_for(tmp_path: Path):
+    with pytest.raises(InputError, match="can't be read"):
+        page("![x](https://example.com/x.png)", tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"<svg onload='alert(1)'>"])
+def test_figure_that_is_missing_or_no_png_is_refused(tmp_path: Path, content: bytes | None):
+    if content is not None:
+        (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.png: (can't be read|is no PNG)"):
+        page("![x](x.png)", tmp_path)
+
+
+def test_policy_allows_the_pages_own_style_and_script_alone(tmp_path: Path):
+    made = page("text", tmp_path)
+    (policy,) = [
+        meta["content"]
+        for meta in Elements(made).named("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", made, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_contents_lead_to_headings_that_are_told_apart(tmp_path: Path):
+    made = page("### Same\n\n### Same\n\n## First\n\n### Same 2\n\n### ***", tmp_path)
+    elements = Elements(made)
+    targets = [link["href"][1:] for link in elements.named("a")][1:]
+    anchors = [
+        attributes["id"]
+        for tag, attributes in elements.found
+        if tag in ("h2", "h3") and "id" in attributes
+    ]
+    assert targets == anchors
+    assert len(set(anchors)) == len(anchors) == 6
+
+
+def test_folds_stay_folds(tmp_path: Path):
+    made = page(markdown.folded("a & b", "**content**"), tmp_path)
+    assert "<summary>a &amp; b</summary>" in made
+    assert "<strong>content</strong>" in made
+
+
+def test_page_says_its_language_title_and_verdict(tmp_path: Path):
+    made = page("text", tmp_path, badge=Badge("Pays", "good"), cards=[Card("p", "0.01", "all")])
+    elements = Elements(made)
+    assert next(elements.named("html"))["lang"] == "en"
+    assert "<title>Title</title>" in made
+    assert '<p class="badge good">Pays</p>' in made
+    assert '<dt>p</dt><dd>0.01</dd><dd class="remark">all</dd>' in made

@@ -1,0 +1,218 @@
+"""The report's page in a browser: Chromium, without any network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from pipeline.reporting import html, markdown
+from pipeline.reporting.heading import Badge, Card
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WIDTHS = (390, 820, 1440)
+NAME = "<script>document.title = 'owned'</script>"
+SORTED = markdown.table(
+    ["name", "difference", "size", "time", "p"],
+    [
+        ["b", "+0.48 (-0.10 to +0.90)", "1.15 M", "12.5 min", "0.012"],
+        ["a", "-", "11.4 k", "47 s", "< 0.0001"],
+        ["item 10", "-1.30 (-2.00 to 0.00)", "999", "3.1 h", "1.00"],
+        ["item 9", "0.00 (-1.00 to +1.00)", "1,147,914", "0.8 s", "0.30"],
+        ["**all**", "**1**", "**1**", "**1**", "**1**"],
+    ],
+)
+TEXT = f"""# `a` against `b` on digits
+
+**Does it pay? Undecided:** some words.
+
+- **A doubt** that overturns it, with {markdown.escape(NAME)}.
+
+## Comparison
+
+{SORTED}
+
+{markdown.table([f"a wide column {k}" for k in range(30)], [["0.123456789"] * 30])}
+
+{"`" + "an_endless_name" * 30 + "`"}
+
+## Figures
+
+![A wide figure](wide.png)
+
+### Below
+
+{"Words of a paragraph. " * 400}
+
+[The numbers](numbers.csv)
+
+{markdown.folded("Folded", "behind")}
+
+### Last
+
+{markdown.fenced("key: " + "value " * 100, "yaml")}
+
+{"More words. " * 400}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert found, f"this test needs a browser: install {BROWSERS[0]} (apt-get install chromium)"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the address of a page with a report."""
+    folder = tmp_path_factory.mktemp("page")
+    Image.new("RGB", (2400, 600), "red").save(folder / "wide.png")
+    (folder / "numbers.csv").write_text("a\n1\n")
+    cards = [Card("Latency", "+37 %", NAME)] * 6
+    made = html.page(TEXT, folder, Badge("Undecided", "open"), cards)
+    (folder / "report.html").write_text(made, encoding="utf-8")
+    return (folder / "report.html").as_uri()
+
+
+@pytest.fixture(params=WIDTHS)
+def opened(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
+    """Return the page in a window; it may ask for nothing and complain of nothing meanwhile."""
+    context = browser.new_context(
+        viewport={"width": request.param, "height": 900}, color_scheme="light"
+    )
+    page = context.new_page()
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: requests.append(asked.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert complaints == []
+    assert {url for url in requests if not url.startswith("data:")} <= {address}
+
+
+def column(page: Page, number: int) -> list[str]:
+    return [
+        text.strip()
+        for text in page.locator("table")
+        .first.locator(f"tbody td:nth-child({number})")
+        .all_inner_texts()
+    ]
+
+
+def background(page: Page) -> str:
+    return page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+
+
+def test_nothing_is_wider_than_the_window(opened: Page):
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    wide = opened.locator(".scroll").nth(1)
+    assert wide.evaluate("element => element.scrollWidth > element.clientWidth")
+
+
+def test_names_stay_text(opened: Page):
+    assert opened.title() == "a against b on digits"
+    assert NAME in opened.locator(".answer").inner_text()
+    assert NAME in opened.locator(".card").first.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "ascending"),
+    [
+        (1, ["a", "b", "item 9", "item 10", "all"]),
+        (2, ["item 10", "item 9", "b", "a", "all"]),  # what is missing comes last
+        (3, ["item 10", "a", "item 9", "b", "all"]),
+        (4, ["item 9", "a", "b", "item 10", "all"]),
+        (5, ["a", "b", "item 9", "item 10", "all"]),
+    ],
+)
+def test_tables_are_sorted_by_what_the_numbers_mean(
+    opened: Page, number: int, ascending: list[str]
+):
+    heading = opened.locator("table").first.locator("th").nth(number - 1)
+    assert heading.get_attribute("aria-sort") is None
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert column(opened, 1) == ascending
+
+    heading.get_by_role("button").focus()
+    opened.keyboard.press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    missing = ["a"] if number == 2 else []
+    there = [name for name in ascending[:-1] if name not in missing]
+    assert column(opened, 1) == [*reversed(there), *missing, "all"]
+
+    opened.locator("table").first.locator("th").nth(number % 5).get_by_role("button").click()
+    assert opened.locator("table").first.locator("th[aria-sort]").count() == 1
+
+
+def test_theme_follows_the_system_until_it_is_chosen(opened: Page):
+    light = background(opened)
+    opened.emulate_media(color_scheme="dark")
+    dark = background(opened)
+    assert dark != light
+    button = opened.locator(".theme")
+    assert button.inner_text() == "Light"
+    button.click()
+    assert (background(opened), button.inner_text()) == (light, "Dark")
+    opened.reload()
+    assert background(opened) == light  # remembered
+    opened.locator(".theme").click()
+    opened.emulate_media(color_scheme="light")
+    assert background(opened) == dark
+
+
+def test_contents_lead_to_their_headings(opened: Page):
+    contents = opened.locator(".contents")
+    folded = opened.viewport_size["width"] < 1088  # the width in page.css, 68 rem
+    assert (contents.get_attribute("open") is None) == folded
+    for name in ("Comparison", "Figures", "Below", "Last"):
+        if folded:
+            contents.locator("summary").click()
+        contents.get_by_role("link", name=name, exact=True).click()
+        opened.wait_for_timeout(1000)  # the scrolling is smooth
+        heading = opened.get_by_role("heading", name=name, exact=True)
+        assert 0 < heading.bounding_box()["y"] < 900
+        if folded:
+            assert contents.get_attribute("open") is None
+
+
+def test_figures_open_large_by_mouse_and_keyboard(opened: Page):
+    viewer = opened.locator(".viewer")
+    figure = opened.get_by_role("button", name="Enlarge: A wide figure")
+    figure.click()
+    assert viewer.is_visible()
+    assert viewer.locator("img").get_attribute("alt") == "A wide figure"
+    assert viewer.locator("img").bounding_box()["width"] == 2400
+    opened.keyboard.press("Escape")
+    assert not viewer.is_visible()
+    figure.focus()
+    opened.keyboard.press("Enter")
+    assert viewer.is_visible()
+    opened.keyboard.press("Enter")  # the first thing in it closes it
+    assert not viewer.is_visible()
+
+
+def test_tables_are_saved_by_their_link(opened: Page):
+    with opened.expect_download() as saved:
+        opened.get_by_role("link", name="The numbers").click()
+    assert saved.value.suggested_filename == "numbers.csv"
+    assert Path(saved.value.path()).read_text() == "a\n1\n"
+
+
+def test_printing_unfolds_everything_and_is_light(opened: Page):
+    opened.emulate_media(color_scheme="dark", media="print")
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.get_by_text("behind").is_visible()
+    assert background(opened) == "rgb(255, 255, 255)"
+    assert not opened.locator(".bar").is_visible()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from scipy.stats import binomtest
+from sklearn.metrics import recall_score
+
+from pipeline.reporting import tables
+from pipeline.reporting.design import CROSS_VALIDATED
+from tests.unit.made_runs import CLASSES, compared
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compared()
+
+
+def test_comparison_table_says_how_sure_each_pair_is(comparison):
+    table = tables.comparison_table(comparison).set_index("model")
+    pairs = {"ca_cnn": "cnn", "se_densenet": "densenet"}
+    for model, baseline in pairs.items():
+        right, other = (
+            np.array([run.logits.argmax(axis=1) == run.labels for run in comparison.runs[name]])
+            for name in (model, baseline)
+        )
+        row = table.loc[model]
+        assert row["gained"] == pytest.approx((right & ~other).sum(axis=1).mean())
+        assert row["lost"] == pytest.approx((other & ~right).sum(axis=1).mean())
+        assert row["difference"] == pytest.approx(100 * (right.mean() - other.mean()))
+        assert row["interval_method"] == "bca"
+        assert 0 <= row["p"] <= row["p_holm"] <= 1
+        assert row["smallest_detectable"] > 0
+    # Holm: of two pairs the smaller p counts twice, and no p is less than one before it.
+    small, large = sorted(table.loc[list(pairs), "p"])
+    expected = [min(1, 2 * small), min(1, max(2 * small, large))]
+    assert sorted(table.loc[list(pairs), "p_holm"]) == pytest.approx(expected)
+    alone = table.loc["cnn", ["p", "p_holm", "gained", "lost", "smallest_detectable", "verdict"]]
+    assert alone.isna().all()
+
+
+def test_comparison_table_holds_calibration_of_networks_and_ensembles(comparison):
+    table = tables.comparison_table(comparison).set_index("model")
+    for name, runs in comparison.runs.items():
+        brier = [
+            ((softmax(run.logits, axis=1) - np.eye(len(CLASSES))[run.labels]) ** 2).sum(axis=1)
+            for run in runs
+        ]
+        assert table.loc[name, "brier"] == pytest.approx(np.mean(brier), rel=1e-5)
+        mean = np.mean([softmax(run.logits, axis=1) for run in runs], axis=0)
+        together = ((mean - np.eye(len(CLASSES))[runs[0].labels]) ** 2).sum(axis=1).mean()
+        row = table.loc[f"ensemble: {name}, 3 seeds"]
+        assert row["brier"] == pytest.approx(together, rel=1e-5)
+    assert table["ece"].between(0, 1).all()
+
+
+def test_pairs_table_has_the_exact_test_of_every_run(comparison):
+    table = tables.pairs_table(comparison)
+    assert list(table["model"]) == ["ca_cnn"] * 3 + ["se_densenet"] * 3
+    assert list(table["seed"]) == [0, 1, 2] * 2
+    for row in table.to_dict("records"):
+        candidate, baseline = (
+            comparison.runs[row[key]][row["seed"]] for key in ("model", "baseline")
+        )
+        right = candidate.logits.argmax(axis=1) == candidate.labels
+        other = baseline.logits.argmax(axis=1) == baseline.labels
+        assert (row["gained"], row["lost"]) == ((right & ~other).sum(), (other & ~right).sum())
+        exact = binomtest(row["gained"], row["gained"] + row["lost"]).pvalue
+        assert row["p_mcnemar"] == pytest.approx(exact)
+
+
+def test_class_differences_are_those_of_the_recalls(comparison):
+    table = tables.class_differences_table(comparison)
+    assert list(table["class"]) == [*CLASSES, *CLASSES]
+    assert (table["images"] == 40).all()
+    recalls = {
+        model: np.mean(
+            [recall_score(run.labels, run.logits.argmax(axis=1), average=None) for run in runs],
+            axis=0,
+        )
+        for model, runs in comparison.runs.items()
+    }
+    for model, of_model in table.groupby("model"):
+        baseline = of_model["baseline"].iloc[0]
+        expected = 100 * (recalls[model] - recalls[baseline])
+        np.testing.assert_allclose(of_model["difference"], expected, atol=1e-9)
+    assert (table["difference_low"] <= table["difference"]).all()
+    assert (table["difference"] <= table["difference_high"]).all()
+
+
+def test_calibration_table_counts_every_answer_in_its_bin(comparison):
+    table = tables.calibration_table(comparison)
+    assert set(table["model"]) == set(tables.comparison_table(comparison)["model"])
+    for model, runs in comparison.runs.items():
+        found = table[table["model"] == model]
+        confidence = np.concatenate([softmax(run.logits, axis=1).max(axis=1) for run in runs])
+        right = np.concatenate([run.logits.argmax(axis=1) == run.labels for run in runs])
+        answers = pd.DataFrame({"confidence": confidence, "right": right})
+        bins = pd.cut(answers["confidence"], np.linspace(0, 1, 16), labels=False)
+        slow = answers.groupby(bins).mean().reindex(range(15))
+        np.testing.assert_array_equal(found["count"], np.bincount(bins, minlength=15))
+        np.testing.assert_allclose(found["confidence"], slow["confidence"], rtol=1e-6)
+        np.testing.assert_allclose(found["accuracy"], slow["right"], rtol=1e-6)
+        np.testing.assert_allclose(found["bin_low"], np.linspace(0, 1, 16)[:-1])
+        np.testing.assert_allclose(found["bin_high"], np.linspace(0, 1, 16)[1:])
+
+
+def test_headline_metrics_hold_what_exists(comparison):
+    with_pair = tables.headline_metrics(comparison.entries["ca_cnn"])
+    assert {"p_holm", "ece", "brier", "difference", "accuracy_sd"} <= set(with_pair)
+    control = tables.headline_metrics(comparison.entries["cnn"])
+    assert {"ece", "brier"} <= set(control)
+    assert not {"p_holm", "difference"} & set(control)
+    one_seed = tables.headline_metrics(compared(seeds=1).entries["ca_cnn"])
+    assert "difference" in one_seed
+    assert not {"p_holm", "accuracy_sd"} & set(one_seed)
+    assert not any(math.isnan(value) for value in (with_pair | control | one_seed).values())
+
+
+def test_tables_of_no_pair_have_their_columns_and_no_row():
+    alone = compared({"cnn": None})
+    for table in (tables.pairs_table(alone), tables.class_differences_table(alone)):
+        assert len(table) == 0
+        assert {"model", "baseline"} <= set(table)
+    assert tables.comparison_table(alone)["verdict"].isna().all()
+
+
+def test_pairs_table_of_a_cross_validation_has_a_row_for_each_fold():
+    folds = compared(design=CROSS_VALIDATED)
+    assert len(tables.pairs_table(folds)) == 6
+    images = tables.class_differences_table(folds).groupby("model")["images"].sum()
+    assert (images == 200 + 207 + 214).all()

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pipeline.evaluation.statistics import Estimate
+from pipeline.reporting import wording
+
+
+def test_numbers_are_written_as_a_person_would():
+    assert wording.points(0.234) == "+0.23"
+    assert wording.points(-0.001) == "0.00"
+    assert wording.spread(97.312, 0.239) == "97.31 ± 0.24"
+    assert wording.spread(97.312, math.nan) == "97.31"
+    assert wording.relative(1_150_602, 1_147_914) == "0.2 % more"
+    assert wording.relative(0.9, 1.0) == "10 % less"
+    assert wording.relative(1.0, 1.0) == "no more"
+    assert wording.change(1_150_602, 1_147_914) == "+0.2 %"
+    assert wording.change(0.9, 1.0) == "-10 %"
+    assert wording.change(1.0001, 1.0) == "0 %"
+    assert wording.large(287_929_692) == "288 M"
+    assert wording.large(999) == "999"
+    assert [wording.duration(s) for s in (0.84, 47, 750, 11_160)] == [
+        "0.8 s",
+        "47 s",
+        "12.5 min",
+        "3.1 h",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (1.0, "1.00"),
+        (0.165, "0.17"),
+        (0.0949, "0.095"),
+        (0.012, "0.012"),
+        (0.00062, "0.0006"),
+        (1e-9, "< 0.0001"),
+        (math.nan, "-"),
+    ],
+)
+def test_p_values_keep_the_digits_that_matter(p: float, text: str):
+    assert wording.p_value(p) == text
+
+
+def test_interval_names_its_confidence():
+    estimate = Estimate(0.48, 0.04, 0.9, 0.2, 0.9, 3, "bca")
+    assert wording.interval(estimate) == "(90 % interval 0.04 to 0.90)"
+    assert wording.interval(estimate, signed=True) == "(90 % interval +0.04 to +0.90)"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+)
+def test_names_are_listed_as_in_a_sentence(names: list[str], text: str):
+    assert wording.listed(names) == text
+
+
+def test_own_images_are_nobodys_data_set():
+    assert wording.images_of("image_folder") == "your images"
+    assert wording.images_of("fashion_mnist") == r"fashion\_mnist"
