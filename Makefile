@@ -28,7 +28,8 @@ $(VENV)/.installed: requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-test: setup  ## Run all tests, the engines' and the registry's included
+test: setup  ## Run all tests, the engines', the registry's and the browser's included
+	@command -v chromium chromium-browser google-chrome >/dev/null || python -m playwright install chromium
 	python -m pytest -n auto --dist worksteal
 
 test-fast: setup  ## Run the unit tests alone

@@ -58,7 +58,8 @@ def test_own_images_are_audited_and_cross_validated_by_both_engines(tmp_path: Pa
         compare_two_on_folds(project)
     projects[0].snakemake()
     projects[1].dvc("repro")
-    outputs = ("data/splits/*", "data/evaluated/*/*/logits.npy", "reports/figures/**/*")
+    figures = ("reports/figures/architectures/**/*", "reports/figures/comparison/[!t]*")
+    outputs = ("data/splits/*", "data/evaluated/*/*/logits.npy", *figures)
     for pattern in outputs:
         assert projects[0].hashes(pattern) == projects[1].hashes(pattern) != {}
     project = projects[0]

@@ -286,7 +286,7 @@ def test_cross_validation_and_ensembles_are_evaluated(folds: int | None, workpla
             command("evaluate", "--model", model, "--seed", seed)
         command("explain", "--model", model)
     command("report")
-    with (workplace / "reports" / "tables" / "comparison.csv").open() as file:
+    with (workplace / "reports" / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
     ensembles = [row for row in rows if row["kind"] == "ensemble"]
     # over seeds for both architectures, unless each seed has test images of its own; and over both

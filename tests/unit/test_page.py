@@ -62,8 +62,7 @@ TEXT = f"""# `a` against `b` on digits
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert found, f"this test needs a browser: install {BROWSERS[0]} (apt-get install chromium)"
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)  # None: playwright's own
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched

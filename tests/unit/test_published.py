@@ -70,7 +70,6 @@ def test_networks_that_are_taken_for_published_have_their_parameters(name: str, 
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("cnn", {"dropout": 0.1}),
         ("cnn", {"channels": [32, 64]}),
         ("cnn", {"padding": 0}),
         ("cnn", {"activation": "mish"}),
