@@ -1,1 +1,1 @@
-"""What a run costs, measured side by side in one process: ``make bench``."""
+"""What a run costs, measured side by side: ``make bench`` measures all of it."""

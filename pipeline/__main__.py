@@ -28,6 +28,13 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")
 Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
 Splits = Annotated[Path, typer.Option(help="The folder of arrays that the split stage wrote.")]
 Model = Annotated[str, typer.Option(help="An architecture of params.yaml.")]
+Asked = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="An architecture of params.yaml; the candidate (model in params.yaml) if not given.",
+    ),
+]
 Trained = Annotated[Path, typer.Option(help="The folder of all trainings.")]
 Seed = Annotated[int, typer.Option(min=0, help="The seed of the training run.")]
 
@@ -38,7 +45,7 @@ TRAINED = Path("data/trained")
 EVALUATED = Path("data/evaluated")
 REPORTS = Path("reports")
 PREDICTIONS = Path("predictions")
-ARCHITECTURE_FIGURES = Path("figures/architectures")
+EXPLAINED = REPORTS / "figures" / "architectures"
 DOWNLOADS = Path(".cache/downloads")
 CHECKPOINTS = Path(".cache/checkpoints")
 OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, REPORTS)
@@ -144,7 +151,7 @@ def explain(
         model,
         weights or TRAINED / run / "model.safetensors",
         splits,
-        out or REPORTS / ARCHITECTURE_FIGURES / model,
+        out or EXPLAINED / model,
     )
 
 
@@ -154,13 +161,14 @@ def report(
     splits: Splits = SPLITS,
     trained: Trained = TRAINED,
     evaluated: Annotated[Path, typer.Option(help="The folder of all evaluations.")] = EVALUATED,
+    figures: Annotated[Path, typer.Option(help="The folder of all explanations.")] = EXPLAINED,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = REPORTS,
 ) -> None:
     """Compare the architectures and write the report."""
     settings = load(params)
     from pipeline.stages import report as stage
 
-    stage.run(settings, splits, trained, evaluated, out / ARCHITECTURE_FIGURES, out, params)
+    stage.run(settings, splits, trained, evaluated, figures, out, params)
 
 
 @app.command()
@@ -168,7 +176,7 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")
     ],
-    model: Model,
+    asked: Asked = None,
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
     trained: Trained = TRAINED,
@@ -184,7 +192,7 @@ def predict(
     answers. Images are decoded as those that the networks were trained on: resized to the same
     square, whatever their proportions, and made grey for grey data sets.
     """
-    settings = _settings_for(model, params)
+    settings, model = _asked(asked, params)
     from pipeline.commands import answers as printed
     from pipeline.commands import predict as command
 
@@ -199,11 +207,11 @@ def predict(
 
 @app.command()
 def export(
-    model: Model,
     file_format: Annotated[
         Literal["onnx", "torchscript"],
         typer.Option("--format", help="ONNX runs nearly everywhere, TorchScript where PyTorch is."),
     ],
+    asked: Asked = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The seed of the run; the first if not given.")
     ] = None,
@@ -211,7 +219,10 @@ def export(
     splits: Splits = SPLITS,
     trained: Trained = TRAINED,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; in exports/ if not given.")
+        Path | None,
+        typer.Option(
+            help="The file to write, in exports/ if not given; a file that is there is replaced."
+        ),
     ] = None,
 ) -> None:
     """Write a trained network as ONNX or TorchScript, and check it.
@@ -220,7 +231,7 @@ def export(
     height, width) and gives logits; the normalisation is inside. What it gives for test images is
     compared with what the network gives here.
     """
-    settings = _settings_for(model, params)
+    settings, model = _asked(asked, params)
     chosen = settings.seeds[0] if seed is None else seed
     from pipeline.commands import export as command
 
@@ -241,8 +252,9 @@ def check(params: ParamsFile = PARAMS) -> None:
     data_path.check(settings, Path(), OUTPUTS)
     runs = len(settings.architectures) * len(settings.seeds)
     typer.echo(
-        f"{params} is right: {', '.join(settings.architectures)}; {len(settings.seeds)} seeds, "
-        f"{runs} training runs of {settings.train.epochs} epochs on {settings.data.name}; "
+        f"{params} is right: {', '.join(settings.architectures)}; "
+        f"{_counted(len(settings.seeds), 'seed')}, {_counted(runs, 'training run')} of "
+        f"{_counted(settings.train.epochs, 'epoch')} on {settings.data.name}; "
         f"candidate {settings.model}"
     )
 
@@ -286,7 +298,7 @@ def prune(
 
     from pipeline import leftovers
 
-    found = leftovers.find(settings, TRAINED, EVALUATED, REPORTS / ARCHITECTURE_FIGURES)
+    found = leftovers.find(settings, TRAINED, EVALUATED, EXPLAINED)
     begun = leftovers.unfinished(CHECKPOINTS)
     if not found and not begun:
         typer.echo("nothing is left over")
@@ -315,6 +327,18 @@ def _settings_for(model: str, params: Path) -> Settings:
     settings = load(params)
     choose(model, settings.architectures, "--model")
     return settings
+
+
+def _asked(model: str | None, params: Path) -> tuple[Settings, str]:
+    """Return the settings and the architecture to use: the candidate if none is named."""
+    settings = load(params)
+    if model is None:
+        return settings, settings.model
+    return settings, choose(model, settings.architectures, "--model")
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,9 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.data.sources.listing import is_utf8
 from pipeline.data.tables import printable
 
 BAR_WIDTH = 20
+WIDEST = 100_000  # columns; more than any names take
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ def print_answers(answers: Sequence[Answer], model: str) -> None:
     predictions = [answer for answer in answers if isinstance(answer, Prediction)]
     if not predictions:
         return
-    console = Console()
-    console.print(answers_table(predictions, model))
+    table, console = answers_table(predictions, model), Console()
+    Console(width=max(console.width, _width(table))).print(table, crop=False)
     console.print(
         "Every image gets one of the classes, also one that shows none of them.", highlight=False
     )
@@ -86,13 +88,22 @@ def answers_table(predictions: Iterable[Prediction], model: str) -> Table:
     return table
 
 
+def _width(table: Table) -> int:
+    """Return how many columns a table takes with no name broken, so that names can be copied."""
+    console = Console(width=WIDEST)
+    return console.measure(table).maximum
+
+
 def answers_json(answers: Sequence[Answer]) -> str:
-    """Return a list of objects: file, and predictions, agreement and heatmap, or error."""
+    """Return a list of objects: file, and predictions, agreement and heatmap, or error.
+
+    Names of files are as they are, except those that are no UTF-8, which JSON can't hold.
+    """
     return json.dumps([_record(answer) for answer in answers], indent=2)
 
 
 def _record(answer: Answer) -> dict[str, Any]:
-    file = printable(str(answer.file))
+    file = _written(answer.file)
     if isinstance(answer, Failure):
         return {"file": file, "error": answer.reason}
     return {
@@ -102,8 +113,14 @@ def _record(answer: Answer) -> dict[str, Any]:
             for name, probability in zip(answer.classes, answer.probabilities, strict=True)
         ],
         "agreement": {"agreeing": answer.agreeing, "seeds": answer.members},
-        "heatmap": printable(str(answer.figure)),
+        "heatmap": _written(answer.figure),
     }
+
+
+def _written(path: Path) -> str:
+    """Return the name that a program opens a file by; a printable one where it is no UTF-8."""
+    name = str(path)
+    return name if is_utf8(name) else printable(name)
 
 
 def _text(name: str) -> Text:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.commands.outputs import check_folder
 from pipeline.commands.weights import check_trained
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
@@ -126,11 +127,12 @@ def run(
         splits: the folder that the split stage wrote.
         weights: the ``model.safetensors`` of the training run.
         file_format: a name in `FORMATS`.
-        out: the file to write; ``exports/MODEL-SEED`` and the format's ending if None.
+        out: the file to write, in the place of one that is there; ``exports/MODEL-SEED`` and the
+            format's ending if None.
 
     Raises:
         InputError: if the network isn't trained, weights or splits are torn or don't fit the
-            settings, a package is missing, or `out` is of another format.
+            settings, a package is missing, or `out` is of another format or lies in no folder.
         StageError: if the network can't be exported, or the file's logits differ from the
             original's by more than rounding; no file is left then.
     """
@@ -173,6 +175,7 @@ def _check(
         raise InputError(f"--out: '{path}' has to end in {chosen.ending} for this format")
     if path.is_dir():
         raise InputError(f"--out: '{path}' is a folder; name a file in it")
+    check_folder(path.parent)
     missing = [package for package in chosen.packages if find_spec(package) is None]
     if missing:
         raise InputError(

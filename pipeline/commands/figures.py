@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,16 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.commands.answers import Prediction
 from pipeline.data.tables import printable
-from pipeline.explain.heatmaps import heatmap
 from pipeline.reporting.style import (
     COLOURS,
-    HEAT_COLOURS,
-    HEAT_OPACITY,
+    HEAT_LABEL,
+    draw_heat_scale,
     shortened,
+    show_heat,
+    show_image,
     style,
-    without_axes,
 )
+from pipeline.reporting.style import save as save_png
 
 SOURCE = "Source"  # keyword in the PNG file
 LONGEST_NAME = 150  # in bytes; file systems take 255
@@ -41,22 +42,24 @@ def draw_prediction(
         model: the name of the architecture.
         prediction: what is said of the image.
         picture: uint8 (H, W, 3).
-        class_map: float (h, w), what speaks for the likeliest class; stretched over the picture.
+        class_map: float (h, w), not negative: what speaks for the likeliest class. It is divided by
+            its maximum, and drawn as coarse as it is.
     """
     with style():
         figure = Figure(figsize=(13.5, 4.6), layout="constrained")
         figure.suptitle(shortened(printable(f"{model}: {prediction.file.name}"), LONGEST_TITLE))
-        original, overlaid, scale, bars = figure.subplots(1, 4, width_ratios=[1, 1, 0.04, 1.1])
-        _show(original, picture)
+        parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.2, 1.3], wspace=0.03)
+        left, right = parts[0]
+        original, overlaid, scale = left.subplots(1, 3, width_ratios=[1, 1, 0.04])
+        show_image(original, picture)
         original.set_title("image")
-        _show(overlaid, picture)
-        laid_over = overlaid.imshow(
-            heatmap(class_map, picture.shape[:2]), cmap=HEAT_COLOURS, vmin=0, vmax=1,
-            alpha=HEAT_OPACITY,
-        )  # fmt: skip
-        overlaid.set_title(f"Grad-CAM of {_name(prediction.classes[0])}, mean of the seeds")
-        figure.colorbar(laid_over, cax=scale, label="lowest (0) to highest (1)")
-        _draw_probabilities(bars, prediction)
+        show_heat(overlaid, picture, class_map / (class_map.max() or 1))
+        height, width = class_map.shape
+        overlaid.set_title(
+            f"Grad-CAM of {_name(prediction.classes[0])},\nmean of the seeds, {height} x {width}"
+        )
+        draw_heat_scale(left, scale, HEAT_LABEL)
+        _draw_probabilities(right.subplots(), prediction)
     return figure
 
 
@@ -76,12 +79,8 @@ def own_path(folder: Path, image: Path) -> Path:
 def save(figure: Figure, prediction: Prediction) -> None:
     """Write the figure of a prediction as PNG, which tells by a digest what it is of."""
     path = prediction.figure
-    path.parent.mkdir(parents=True, exist_ok=True)
     incomplete = path.with_name(f".incomplete-{path.name}")
-    metadata = {"Software": None, SOURCE: _digest(prediction.file)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box
-        figure.savefig(incomplete, format="png", metadata=metadata)
+    save_png(figure, incomplete, {SOURCE: _digest(prediction.file)})
     incomplete.replace(path)
 
 
@@ -95,7 +94,7 @@ def safe_name(image: Path) -> str:
 
 
 def _digest(image: Path) -> str:
-    return hashlib.sha256(bytes(image.resolve())).hexdigest()[:DIGEST_LENGTH]
+    return hashlib.sha256(os.fsencode(os.path.realpath(image))).hexdigest()[:DIGEST_LENGTH]
 
 
 def _source(path: Path) -> str | None:
@@ -105,11 +104,6 @@ def _source(path: Path) -> str | None:
             return picture.info.get(SOURCE)
     except (OSError, UnidentifiedImageError):
         return None
-
-
-def _show(axes: Axes, picture: np.ndarray) -> None:
-    axes.imshow(picture)
-    without_axes(axes)
 
 
 def _name(class_name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import warnings
 from collections import Counter
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.sources.decoding import UndecodableError, decode_upright, squared
-from pipeline.data.sources.listing import KINDS, files_under, why_unreadable
+from pipeline.data.sources.listing import KINDS, files_under, is_folder, why_unreadable
 from pipeline.data.tables import printable
 from pipeline.errors import InputError
 from pipeline.progress import say
@@ -55,7 +56,7 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
     return [
         path
         for place in given
-        for path in ((_in_folder(place, out) or [place]) if place.is_dir() else [place])
+        for path in ((_in_folder(place, out) or [place]) if is_folder(place) else [place])
     ]
 
 
@@ -86,18 +87,23 @@ def read_picture(path: Path, image_size: int, channels: int) -> Picture:
 
 
 def _in_folder(folder: Path, out: Path) -> list[Path]:
-    written = out.resolve()
-    if folder.resolve().is_relative_to(written):
+    written = _real(out)
+    if _real(folder).is_relative_to(written):
         raise InputError(
             f"--out: '{printable(str(out))}' holds the images themselves; choose another folder"
         )
     paths = [
-        path for path in files_under(folder, "IMAGE") if not path.resolve().is_relative_to(written)
+        path for path in files_under(folder, "IMAGE") if not _real(path).is_relative_to(written)
     ]
     readable = _readable_endings()
     kept = [path for path in paths if path.suffix.lower() in readable]
     _tell_left_out(folder, [path for path in paths if path.suffix.lower() not in readable])
     return kept
+
+
+def _real(path: Path) -> Path:
+    """Return where a path leads; unlike `Path.resolve` it takes links that lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _readable_endings() -> frozenset[str]:

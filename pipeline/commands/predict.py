@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.commands.answers import Answer, Failure, Prediction
 from pipeline.commands.figures import draw_prediction, own_path, save
+from pipeline.commands.outputs import check_folder
 from pipeline.commands.pictures import Picture, list_images, read_picture
 from pipeline.commands.weights import check_trained
 from pipeline.data import arrays
@@ -20,7 +21,6 @@ from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import normalise
 from pipeline.data.sources.decoding import UndecodableError
 from pipeline.data.tables import printable
-from pipeline.errors import InputError
 from pipeline.evaluation.ensembles import mean_probabilities
 from pipeline.explain.cam import cam_layers, class_activation_maps
 from pipeline.models.layers import Classifier
@@ -123,10 +123,10 @@ def run(
 
     Raises:
         InputError: if a network is not trained, or weights or splits are torn or don't fit the
-            settings, or a folder of images can't be read, or `out` is no folder.
+            settings, or a folder of images can't be read, or `out` can't be
+            a folder.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out: '{printable(str(out))}' is not a folder; choose another")
+    check_folder(out)
     dataset = arrays.read(splits, wanted(settings))
     files = {seed: weights / str(seed) / "model.safetensors" for seed in settings.seeds}
     for seed, path in files.items():

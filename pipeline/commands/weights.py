@@ -21,5 +21,6 @@ def check_trained(model: str, seed: int, weights: Path) -> None:
     if not weights.exists():
         raise InputError(
             f"{weights}: no such file: {model} is not trained with seed {seed} yet; run the "
-            f"pipeline (dvc repro), or python -m pipeline train --model {model} --seed {seed}"
+            f"pipeline (dvc repro, or snakemake --cores 4), or "
+            f"python -m pipeline train --model {model} --seed {seed}"
         )

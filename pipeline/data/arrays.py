@@ -195,7 +195,8 @@ def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
         )
         class_names = [row["class"] for row in index]
     except FileNotFoundError:
-        raise InputError(f"{path}: does not exist; {_again()}") from None
+        remedy = _again() if folder.exists() else _first()
+        raise InputError(f"{path}: does not exist; {remedy}") from None
     except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
         raise InputError(f"{path}: is torn ({error}); {_again()}") from None
     _check_fit(folder, dataset, class_names)
@@ -258,6 +259,13 @@ def _splits(index: Sequence[dict[str, str]], folds: int | None) -> np.ndarray:
 def _fingerprint(folder: Path) -> str:
     content = (folder / INDEX).read_bytes() + (folder / DESCRIPTION).read_bytes()
     return hashlib.sha256(content).hexdigest()
+
+
+def _first() -> str:
+    return (
+        "run the pipeline first (dvc repro, or snakemake --cores 4), or the split stage alone "
+        "(python -m pipeline split)"
+    )
 
 
 def _again() -> str:

@@ -206,11 +206,15 @@ def normalise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tenso
     Returns:
         A tensor like `images`.
     """
-    to_channels = [
-        torch.as_tensor(value, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+    count, channels, height, width = images.shape
+    # all pixels of an image in one row: a loop over its three channels would be slow
+    rows = images.permute(0, 2, 3, 1).reshape(count, -1)  # (B, H * W * C)
+    to_pixels = [
+        torch.as_tensor(value, dtype=images.dtype, device=images.device).repeat(height * width)
         for value in (mean, std)
     ]
-    return (images - to_channels[0]) / to_channels[1]
+    normalised = (rows - to_pixels[0]).div_(to_pixels[1])
+    return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _integers(uniform: Tensor, bound: int) -> Tensor:
@@ -395,8 +399,9 @@ def _hue_shifted(planes: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = planes
     largest = torch.maximum(torch.maximum(red, green), blue)
     span = largest - torch.minimum(torch.minimum(red, green), blue)
-    is_red = (red == largest).float()
-    is_green = (green == largest).float().mul_(1.0 - is_red)
+    # into floats at once: to convert what is bool takes ten times as long
+    is_red = torch.eq(red, largest, out=torch.empty_like(red))
+    is_green = torch.eq(green, largest, out=torch.empty_like(green)).mul_(1.0 - is_red)
     is_blue = 1.0 - is_red - is_green
     hue = (green - blue).mul_(is_red)
     hue.add_((blue - red).mul_(is_green)).add_((red - green).mul_(is_blue))

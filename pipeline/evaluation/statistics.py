@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
-IntervalMethod = Literal["bca", "percentile"]
+IntervalMethod = Literal["bca", "percentile", "exact"]
 
 DRAWN_AT_ONCE = 2**22  # counts of 8 bytes: many patterns and resamples must not fill the memory
 
@@ -118,8 +118,19 @@ def paired_difference(gains: Sequence[np.ndarray], bootstrap: Bootstrap) -> Diff
 
 
 def accuracy_estimate(correct: Sequence[np.ndarray], bootstrap: Bootstrap) -> Estimate:
-    """Estimate an accuracy from `correct`, bool (N_r,) for each run; see `paired_difference`."""
-    return Estimate(*_bootstrapped([run.astype(np.int8) for run in correct], bootstrap))
+    """Estimate an accuracy from `correct`, bool (N_r,) for each run; see `paired_difference`.
+
+    Where all answers are right, or all wrong, no resampling tells how sure that is: the interval is
+    then the exact binomial one (Clopper and Pearson, Biometrika 26, 1934) of the largest run.
+    """
+    estimate = Estimate(*_bootstrapped([run.astype(np.int8) for run in correct], bootstrap))
+    if estimate.low < estimate.high or estimate.mean not in (0, 100):
+        return estimate
+    images = max(len(run) for run in correct)
+    right = images if estimate.mean else 0
+    exact = binomtest(right, images).proportion_ci(bootstrap.confidence, method="exact")
+    low, high = 100 * float(exact.low), 100 * float(exact.high)
+    return replace(estimate, low=low, high=high, method="exact")
 
 
 def recall_difference(

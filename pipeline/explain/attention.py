@@ -14,6 +14,7 @@ from pipeline.explain.attention_figures import draw_attention, draw_attention_va
 from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
     ModuleWeights,
+    share_by_chance,
     variation,
     weights_by_class,
 )
@@ -70,7 +71,7 @@ def attention_table(weights: Mapping[str, ModuleWeights], classes: Sequence[str]
     """Return one row for each module, weight and class.
 
     The columns are layer, kind, index (of the channel, or of the position, row by row), class,
-    mean_weight and sd_over_images.
+    mean_weight and sd_over_images, both of maps that are averaged down where they are large.
     """
     frames = []
     for layer, of_module in weights.items():
@@ -94,7 +95,8 @@ def variation_table(weights: Mapping[str, ModuleWeights]) -> pd.DataFrame:
     """Return one row for each module: the numbers of its `Variation`, and whether it is constant.
 
     The columns are module, kind, weights, mean, sd_between, sd_over_images, share_by_class (empty
-    where nothing varies) and constant.
+    where nothing varies), share_by_chance (what classes without any influence explain in the mean)
+    and constant.
     """
     rows = []
     for name, of_module in weights.items():
@@ -108,6 +110,7 @@ def variation_table(weights: Mapping[str, ModuleWeights]) -> pd.DataFrame:
                 "sd_between": varying.sd_between,
                 "sd_over_images": varying.sd_over_images,
                 "share_by_class": varying.share_by_class,
+                "share_by_chance": share_by_chance(of_module.images),
                 "constant": varying.constant,
             }
         )

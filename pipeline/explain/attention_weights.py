@@ -35,6 +35,8 @@ class ModuleWeights:
         images: int64 (K,), of each class.
         mean: float64 (K, W), with W = C or h * w; NaN where a class has no image.
         sd: float64 (K, W), over the class's images, dividing by their number; NaN likewise.
+        sd_over_images: float64 (V,), of each weight over all images, dividing likewise; V = C, or
+            all positions: averages over positions vary less than these do.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class ModuleWeights:
     images: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
+    sd_over_images: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class Variation:
         means: float64 (W,), of each weight over the images.
         mean: of all weights.
         sd_between: sd of `means`.
-        sd_over_images: sd over the images, in the mean over the weights.
+        sd_over_images: sd over the images, in the mean over the weights as the module gives them.
         share_by_class: share in [0, 1] of the variance over the images that the class explains,
-            over all weights together; NaN where nothing varies.
+            over all weights (W) together; NaN where nothing varies.
     """
 
     means: np.ndarray
@@ -105,8 +108,8 @@ def weights_by_class(
 ) -> dict[str, ModuleWeights]:
     """Run the network once over `batches` and average its attention weights by class.
 
-    Maps of weights larger than `LARGEST_MAP` are averaged down first. A module that the network
-    never runs is left out.
+    Maps of weights larger than `LARGEST_MAP` are averaged down first, but for the sd over all
+    images. A module that the network never runs is left out.
 
     Args:
         network: in evaluation mode.
@@ -118,6 +121,8 @@ def weights_by_class(
     shapes: dict[str, tuple[int, ...]] = {}
     sums: dict[str, np.ndarray] = {}
     squares: dict[str, np.ndarray] = {}
+    full_sums: dict[str, np.ndarray] = {}  # not averaged down, (V,)
+    full_squares: dict[str, np.ndarray] = {}
     with caught_weights(modules) as caught:
         for inputs, labels in batches:
             network(inputs)
@@ -129,8 +134,20 @@ def weights_by_class(
                 weights = weights.reshape(len(weights), -1)  # (B, W)
                 sums[name] = sums.get(name, 0) + member @ weights
                 squares[name] = squares.get(name, 0) + member @ weights**2
+                full = told.float().flatten(1).cpu().numpy()  # (B, V)
+                full_sums[name] = full_sums.get(name, 0) + full.sum(axis=0, dtype=np.float64)
+                full_squares[name] = full_squares.get(name, 0) + np.einsum(
+                    "bv,bv->v", full, full, dtype=np.float64
+                )
     return {
-        name: _by_class(modules[name].kind, shapes[name], images, sums[name], squares[name])
+        name: _by_class(
+            modules[name].kind,
+            shapes[name],
+            images,
+            sums[name],
+            squares[name],
+            _sd_over_images(images.sum(), full_sums[name], full_squares[name]),
+        )
         for name in modules
         if name in sums
     }
@@ -144,14 +161,13 @@ def variation(weights: ModuleWeights) -> Variation:
     means = (share * mean).sum(axis=0)  # (W,)
     between = (share * (mean - means) ** 2).sum(axis=0)  # (W,), variances
     total = between + (share * sd**2).sum(axis=0)
-    # the weights are float32: what varies less than that resolves doesn't vary
-    varies = np.sqrt(total) > np.finfo(np.float32).eps * np.abs(means)
+    varies = _varies(means, np.sqrt(total))
     explained, whole = between[varies].sum(), total[varies].sum()
     return Variation(
         means=means,
         mean=float(means.mean()),
         sd_between=float(means.std()),
-        sd_over_images=float(np.sqrt(np.where(varies, total, 0)).mean()),
+        sd_over_images=float(weights.sd_over_images.mean()),
         share_by_class=float(explained / whole) if varies.any() else np.nan,
     )
 
@@ -163,6 +179,17 @@ def share_by_chance(images: np.ndarray) -> float:
         images: int64 (K,), of each class.
     """
     return float(((images > 0).sum() - 1) / max(1, images.sum() - 1))
+
+
+def _varies(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Return whether weights vary by what float32 resolves, which they are."""
+    return sd > np.finfo(np.float32).eps * np.abs(mean)
+
+
+def _sd_over_images(images: int, sums: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    mean = sums / images
+    sd = np.sqrt(np.maximum(squares / images - mean**2, 0))
+    return np.where(_varies(mean, sd), sd, 0)
 
 
 def _averaged_down(weights: Tensor) -> np.ndarray:
@@ -180,8 +207,9 @@ def _by_class(
     images: np.ndarray,
     sums: np.ndarray,
     squares: np.ndarray,
+    sd_over_images: np.ndarray,
 ) -> ModuleWeights:
     with np.errstate(invalid="ignore"):
         mean = sums / images[:, None]  # (K, W)
         sd = np.sqrt(np.maximum(squares / images[:, None] - mean**2, 0))
-    return ModuleWeights(kind, shape, images, mean, sd)
+    return ModuleWeights(kind, shape, images, mean, sd, sd_over_images)

@@ -37,6 +37,7 @@ from pipeline.reporting.style import HEATMAPS, style
 
 EMPTY = 0.0  # the mean, once it is normalised
 BETTER = {"deletion": "lower", "insertion": "higher"}
+CONTROLS = ("random", "centre")
 HEAT_DECIMALS = 6  # closer than that is a tie: interpolation rounds
 
 
@@ -116,8 +117,9 @@ def faithfulness(
         layers: which of `network.activation_layers()` each class activation map is taken at.
         batches: inputs float32 (B, C, H, W), normalised, and the images' ids int64 (B,).
         steps: see `deletion_and_insertion`.
-        seed: of the random control and of the order of equally hot pixels; they depend on the
-            image's id besides, and are the same for every network with maps of the same size.
+        seed: of the random control and of the order of equally hot pixels, both as coarse as
+            Grad-CAM's maps; they depend on the image's id besides, and are the same for every
+            network with maps of the same size.
 
     Returns:
         the curves of all images, by the name of the kind.
@@ -128,8 +130,10 @@ def faithfulness(
         targets = predicted_classes(network, inputs)
         heatmaps = network_heatmaps(network, layers, inputs, targets)
         generators = [np.random.default_rng([seed, number]) for number in ids.tolist()]
-        ties = np.stack([generator.random(size) for generator in generators])
         coarse = (heatmaps["grad_cam"].shape[1], heatmaps["grad_cam"].shape[2])
+        # A map that is 0 where it knows nothing must fare there as chance does, not better: see
+        # `random_heatmaps`.
+        ties = resized(random_heatmaps(coarse, generators), size)
         heatmaps["random"] = random_heatmaps(coarse, generators)
         heatmaps["centre"] = np.broadcast_to(centre_heatmap(size), (len(ids), *size)).copy()
         for kind in HEATMAPS:
@@ -143,15 +147,31 @@ def faithfulness(
 def faithfulness_table(curves: Mapping[str, Curves]) -> pd.DataFrame:
     """Return one row for each kind of heatmap and curve.
 
+    Every kind is measured on the same images, so the differences from the controls are taken image
+    by image: their intervals are far narrower than what the intervals of two areas tell.
+
     Columns: heatmap, curve, area (mean over images, in [0, 1]), low, high (interval of 95 %),
-    images.
+    images; then for each of `CONTROLS`, such as random: random_difference (mean over images of the
+    area less that of the control, in [-1, 1]), random_low, random_high (interval of 95 %). They are
+    empty in the rows of the controls themselves.
+
+    Args:
+        curves: by the name of the kind, the controls among them; of the same images in each.
     """
     rows = []
     for kind, of_kind in curves.items():
-        for curve, probabilities in of_kind.by_name().items():
-            area = mean_over_images(areas(probabilities, of_kind.share), 0, 1)
-            rows.append((kind, curve, area.mean, area.low, area.high, area.images))
-    return pd.DataFrame(rows, columns=["heatmap", "curve", "area", "low", "high", "images"])
+        for curve in BETTER:
+            of_images = _areas(of_kind, curve)
+            area = mean_over_images(of_images, 0, 1)
+            row = {"heatmap": kind, "curve": curve, "area": area.mean}
+            row |= {"low": area.low, "high": area.high, "images": area.images}
+            if kind not in CONTROLS:
+                for control in CONTROLS:
+                    more = mean_over_images(of_images - _areas(curves[control], curve), -1, 1)
+                    row |= {f"{control}_difference": more.mean}
+                    row |= {f"{control}_low": more.low, f"{control}_high": more.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
@@ -198,6 +218,10 @@ def _probabilities(network: nn.Module, inputs: Tensor, targets: Tensor) -> np.nd
     """Return the probability of each image's target class, float64 (B,)."""
     probabilities = network(inputs).double().softmax(1)
     return probabilities.gather(1, targets[:, None])[:, 0].cpu().numpy()
+
+
+def _areas(curves: Curves, curve: str) -> np.ndarray:
+    return areas(curves.by_name()[curve], curves.share)
 
 
 def _joined(parts: list[Curves]) -> Curves:

@@ -43,6 +43,11 @@ def _repeating(norm: nn.Module, training: bool) -> Iterator[None]:
             setattr(norm, name, tensor)
 
 
+def _joined(features: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    """Return all channels of features, each (B, C_i, H, W)."""
+    return features[0] if len(features) == 1 else torch.cat(features, 1)
+
+
 class DenseLayer(nn.Module):
     """Adds `growth_rate` feature maps computed from all the earlier ones of its block."""
 
@@ -70,7 +75,7 @@ class DenseLayer(nn.Module):
 
     def bottleneck(self, *features: Tensor) -> Tensor:
         """Join all earlier features and reduce them to bn_size * growth_rate channels."""
-        x = torch.cat(features, 1)  # (B, in_channels, H, W)
+        x = _joined(features)  # (B, in_channels, H, W)
         return self.conv1(self.activation1(self.norm1(x)))  # (B, bn_size * growth_rate, H, W)
 
     def recomputed_bottleneck(self, *features: Tensor) -> Tensor:
@@ -111,7 +116,10 @@ class DenseBlock(nn.Module):
         features = [x]
         for layer in self.children():
             features.append(layer(features))  # (B, growth_rate, H, W)
-        return torch.cat(features, 1)  # (B, C + layers * growth_rate, H, W)
+            if not layer.efficient:
+                # at once: else the backward pass sums gradients a few channels at a time
+                features = [_joined(features)]
+        return _joined(features)  # (B, C + layers * growth_rate, H, W)
 
 
 class Transition(nn.Module):

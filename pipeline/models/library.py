@@ -18,6 +18,7 @@ from pipeline.models.attention import Attention, Kind
 from pipeline.models.layers import Classifier
 
 MOST_FEATURE_LAYERS = 6
+NORMS = (nn.BatchNorm2d, nn.GroupNorm)  # and timm's, which activate besides
 MOST_STEM_CONVOLUTIONS = 3  # before the stem's pool: some stems are three 3x3 instead of one 7x7
 SIZES = range(32, 513, 32)  # in pixels: what to propose where images are too small
 
@@ -65,12 +66,17 @@ class LibraryClassifier(Classifier):
     Args:
         network: maps (B, C, H, W) to logits (B, K).
         layers: the names of its modules that are worth looking at, shallow to deep.
+        activations: for each of them the name of the module that activates its maps; its own where
+            none is known to.
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], activations: Sequence[str]
+    ) -> None:
         super().__init__()
         self.network = network
         self.layers = tuple(layers)
+        self.activations = tuple(activations)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, K)."""
@@ -82,6 +88,14 @@ class LibraryClassifier(Classifier):
         They have the library's names, such as conv1, layer1, ..., layer4 of a ResNet.
         """
         return {name: self.network.get_submodule(name) for name in self.layers}
+
+    def activation_layers(self) -> dict[str, nn.Module]:
+        """Return the feature layers, or what norms and activates their maps directly after them.
+
+        That is known of modules that stand in one sequence: features.1 after features.0 of a VGG.
+        A DenseNet's last norm is followed by an activation that is no module, but works in place.
+        """
+        return {name: self.network.get_submodule(name) for name in self.activations}
 
     def attention_layers(self) -> dict[str, Attention]:
         """Return the modules of `GATES`, by the library's names, such as layer1.0.se.
@@ -215,11 +229,11 @@ def _classifier(
 
     try:
         network = adapted(image_size)
-        layers = _feature_layers(network, num_classes, image_size, in_channels)
+        layers, activations = _layers(network, num_classes, image_size, in_channels)
     except Exception as error:  # of any kind: it is the library's
         larger = _larger_size(adapted, num_classes, image_size, in_channels)
         raise InputError(_refusal(name, image_size, small_inputs, larger, error)) from None
-    return LibraryClassifier(network, layers)
+    return LibraryClassifier(network, layers, activations)
 
 
 def _refusal(
@@ -252,7 +266,7 @@ def _larger_size(
         if size > image_size:
             try:
                 with torch.device("meta"):  # shapes alone, nothing is computed
-                    _feature_layers(make(size), num_classes, size, in_channels)
+                    _layers(make(size), num_classes, size, in_channels)
             except Exception:  # of any kind: it is the library's
                 continue
             return size
@@ -350,16 +364,22 @@ def _let_gates_tell(network: nn.Module) -> None:
             _replace(network, f"{name}.{child}", LibraryGate(gate, kind))
 
 
-def _feature_layers(
+def _layers(
     network: nn.Module, num_classes: int, image_size: int, in_channels: int
-) -> list[str]:
-    """Run the network and return the names of its layers that are worth looking at.
+) -> tuple[list[str], list[str]]:
+    """Run the network and return the names of its feature layers and of their activations."""
+    images = torch.zeros(2, in_channels, image_size, image_size)
+    sizes, keeping = _map_sizes(network, images, num_classes)
+    layers = _feature_layers(network, sizes)
+    return layers, [_activation(network, name, keeping) for name in layers]
+
+
+def _feature_layers(network: nn.Module, sizes: dict[str, int]) -> list[str]:
+    """Return the names of the layers that are worth looking at.
 
     They are the first convolution, and of the modules beside and after it the last of each map
     size; of more than `MOST_FEATURE_LAYERS` the first and the deepest.
     """
-    images = torch.zeros(2, in_channels, image_size, image_size)
-    sizes = _map_sizes(network, images, num_classes)
     stem = _stem(network)[0]
     chosen: list[str] = []
     for name in sorted(_trunk(network, stem, sizes), key=list(sizes).index):
@@ -371,16 +391,52 @@ def _feature_layers(
     return [stem, *deeper[1 - MOST_FEATURE_LAYERS :]]
 
 
-def _map_sizes(network: nn.Module, images: Tensor, num_classes: int) -> dict[str, int]:
+def _activation(network: nn.Module, name: str, keeping: set[str]) -> str:
+    """Return the last of the modules directly after `name` that only norm or activate its maps.
+
+    Its own name if there is none, or it doesn't stand in a sequence.
+    """
+    holder, _, child = name.rpartition(".")
+    if not isinstance(network.get_submodule(holder), nn.Sequential):
+        return name
+    siblings = [sibling for sibling, _ in network.get_submodule(holder).named_children()]
+    for sibling in siblings[siblings.index(child) + 1 :]:
+        for after in _steps(network, f"{holder}.{sibling}".lstrip(".")):
+            module = network.get_submodule(after)
+            weighs = next(module.parameters(), None) is not None
+            if after not in keeping or (weighs and not isinstance(module, NORMS)):
+                return name
+            name = after
+    return name
+
+
+def _steps(network: nn.Module, name: str) -> Iterator[str]:
+    """Yield the modules that a sequence runs one after the other; of any other, itself."""
+    module = network.get_submodule(name)
+    if isinstance(module, nn.Sequential):
+        for child, _ in module.named_children():
+            yield from _steps(network, f"{name}.{child}")
+    else:
+        yield name
+
+
+def _map_sizes(
+    network: nn.Module, images: Tensor, num_classes: int
+) -> tuple[dict[str, int], set[str]]:
     """Return the height of the maps that modules put out, in the order in which they finish.
 
     Left out are modules without weights, unless they make maps of what was none before, such as
     tokens, and the module that gives the logits.
 
+    Returns:
+        the heights, and the modules, with or without weights, whose maps are as large and as many
+        as those that they are given.
+
     Raises:
         ValueError: if the network doesn't give one logit for each image and class.
     """
     sizes: dict[str, int] = {}
+    keeping: set[str] = set()
     perhaps_logits: dict[str, Tensor] = {}
 
     def record(name: str) -> Any:
@@ -390,6 +446,9 @@ def _map_sizes(network: nn.Module, images: Tensor, num_classes: int) -> dict[str
                 sizes[name] = output.shape[2]
                 if output[0].numel() == num_classes:
                     perhaps_logits[name] = output
+            mapped = bool(inputs) and _is_map(inputs[0]) and _is_map(output)
+            if mapped and output.shape == inputs[0].shape:
+                keeping.add(name)
 
         return hook
 
@@ -410,7 +469,7 @@ def _map_sizes(network: nn.Module, images: Tensor, num_classes: int) -> dict[str
     for name, output in perhaps_logits.items():
         if output.untyped_storage()._cdata == logits.untyped_storage()._cdata:
             del sizes[name]
-    return sizes
+    return sizes, keeping
 
 
 def _is_map(value: Any) -> bool:

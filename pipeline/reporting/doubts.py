@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.stats import norm
 
 from pipeline.reporting.comparison import Comparison, Pair
+from pipeline.reporting.summary import confusion_counts
 
 # The settings that each kind of attention reads: where they differ, so do the networks.
 READ_BY: Mapping[str, tuple[str, ...]] = {
@@ -18,6 +22,9 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "self_attention": ("heads",),
 }
 
+# Weights that differ by a smaller share of their mean are all the same.
+IDLE_BELOW = 0.01
+
 
 def chance(comparison: Comparison) -> float:
     """Return the accuracy in percent of who names the most frequent class every time."""
@@ -26,9 +33,44 @@ def chance(comparison: Comparison) -> float:
 
 
 def unlearnt(comparison: Comparison, models: Iterable[str]) -> list[str]:
+    """Return those of `models` that can't be told from guessing.
+
+    They are not certainly better than `chance`, nor do they tell the classes apart: where one class
+    is much more frequent than the others, good networks too may fail to beat naming it.
+    """
+    return [
+        model
+        for model in not_better_than_chance(comparison, models)
+        if _mean_recall(comparison, model)[1] <= 1 / _classes_with_images(comparison, model)
+    ]
+
+
+def not_better_than_chance(comparison: Comparison, models: Iterable[str]) -> list[str]:
     """Return those of `models` that are not certainly better than `chance`."""
     reached = chance(comparison)
     return [model for model in models if comparison.entries[model].summary.accuracy.low <= reached]
+
+
+def mean_recall(comparison: Comparison, model: str) -> float:
+    """Return the mean recall of the classes in percent, each counting the same."""
+    return 100 * _mean_recall(comparison, model)[0]
+
+
+def _mean_recall(comparison: Comparison, model: str) -> tuple[float, float]:
+    """Return the mean recall of the classes and the lower end of its interval, in [0, 1]."""
+    counts = confusion_counts(comparison.runs[model])  # (K, K)
+    images = counts.sum(axis=1)
+    recalls = np.diag(counts)[images > 0] / images[images > 0]
+    different = images[images > 0]
+    if comparison.design.same_images:
+        different = different / len(comparison.runs[model])
+    error = math.sqrt((recalls * (1 - recalls) / different).sum()) / len(recalls)
+    quantile = norm.ppf(1 - (1 - comparison.judgement.confidence) / 2)
+    return float(recalls.mean()), float(recalls.mean() - quantile * error)
+
+
+def _classes_with_images(comparison: Comparison, model: str) -> int:
+    return int((confusion_counts(comparison.runs[model]).sum(axis=1) > 0).sum())
 
 
 def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -37,6 +79,40 @@ def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) ->
     attention = model.get("attention", "none")
     read = ("attention", *READ_BY[attention])
     return not pair.confounders and all(model.get(key) == baseline.get(key) for key in read)
+
+
+def judged(pair: Pair, comparison: Comparison) -> str:
+    """Return a pair's verdict, or in two words why there can be none.
+
+    Every table and figure asks here, so that none says what another takes back.
+    """
+    if unlearnt(comparison, (pair.model, pair.baseline)):
+        return "nothing learnt"
+    if same_settings(pair, comparison.architectures):
+        return "same settings"
+    return pair.verdict
+
+
+def told_apart(candidate: np.ndarray, baseline: np.ndarray) -> bool:
+    """Return whether two costs differ by more than runs do: no run of one is within the other's.
+
+    Args:
+        candidate: float (R,), measured for each run.
+        baseline: the same.
+    """
+    if min(len(candidate), len(baseline)) < 2:
+        return False
+    return bool(candidate.min() > baseline.max() or candidate.max() < baseline.min())
+
+
+def idle(modules: pd.DataFrame) -> list[str]:
+    """Return which attention modules give all they weight the same weight in every image.
+
+    Args:
+        modules: ``attention_variation.csv`` of an architecture.
+    """
+    even = modules["sd_between"] <= IDLE_BELOW * modules["mean"]
+    return list(modules["module"][modules["constant"] & even])
 
 
 def still_improving(comparison: Comparison) -> list[str]:

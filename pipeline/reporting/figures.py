@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.reporting import wording
+from pipeline.reporting import doubts, wording
 from pipeline.reporting.comparison import Comparison, Pair
 from pipeline.reporting.design import Design
 from pipeline.reporting.results import Run
@@ -24,8 +24,7 @@ from pipeline.reporting.style import (
     show_image,
     style,
 )
-from pipeline.reporting.summary import Summary
-from pipeline.reporting.tables import confusion_counts
+from pipeline.reporting.summary import Summary, confusion_counts
 
 MOST_ANNOTATED_CLASSES = 12
 MOST_NAMED_CLASSES = 20
@@ -67,7 +66,7 @@ def draw_accuracies(comparison: Comparison) -> Figure:
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         axes.grid(axis="x", alpha=0.25)
         if pairs:
-            _draw_differences(panels[0, 1], pairs, palette, comparison.judgement.margin)
+            _draw_differences(panels[0, 1], pairs, palette, comparison)
             panels[0, 1].set_ylim(rows - 0.4, -0.6)
             panels[0, 1].set_title(f"Difference to the baseline, {interval}", fontsize=11)
     return figure
@@ -215,16 +214,18 @@ def _draw_summary(
 
 
 def _draw_differences(
-    axes: Axes, pairs: Sequence[Pair], palette: Mapping[str, str], margin: float
+    axes: Axes, pairs: Sequence[Pair], palette: Mapping[str, str], comparison: Comparison
 ) -> None:
+    margin = comparison.judgement.margin
     rows = [list(palette).index(pair.model) for pair in pairs]
     for position, pair in zip(rows, pairs, strict=True):
         colour = palette[pair.model]
         difference = pair.difference
         axes.hlines(position, difference.low, difference.high, color=colour, linewidth=2.5)
         axes.plot(difference.mean, position, "D", color=colour, markersize=7)
+        judged = doubts.judged(pair, comparison)
         axes.text(
-            1.02, position, pair.verdict, transform=axes.get_yaxis_transform(), va="center",
+            1.02, position, judged, transform=axes.get_yaxis_transform(), va="center",
         )  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
     if margin > 0:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.reporting import markdown, wording
+from pipeline.reporting import doubts, markdown, wording
 from pipeline.reporting.comparison import ClassDifference, Comparison, Pair
 from pipeline.reporting.results import Explanation
 from pipeline.reporting.trade_off import pareto_front
@@ -24,6 +24,7 @@ HEATMAPS = {
 Outcome = Literal["better", "worse", "even"]
 CONTROLS = ("random", "centre")
 MOST_NAMED = 4
+FEW_IMAGES = 100
 # A rank correlation above which a heatmap counts as the same: half of its variance is.
 SAME_MAP = math.sqrt(0.5)
 
@@ -40,13 +41,30 @@ def cost(pair: Pair, comparison: Comparison) -> str:
     more = [
         f"{wording.relative(candidate.parameters, baseline.parameters, less='fewer')} parameters",
         f"{wording.relative(candidate.macs, baseline.macs, less='fewer')} MACs",
-        f"{wording.relative(candidate.latency_ms, baseline.latency_ms)} time for one image",
-        f"{wording.relative(candidate.training_seconds, baseline.training_seconds)} time in "
-        "training",
     ]
-    return (
+    unclear = []
+    for name, ours, theirs, of_candidate, of_baseline in (
+        ("time for one image", candidate.latency_ms, baseline.latency_ms,
+         candidate.latencies, baseline.latencies),
+        ("time in training", candidate.training_seconds, baseline.training_seconds,
+         candidate.training_times, baseline.training_times),
+    ):  # fmt: skip
+        if doubts.told_apart(of_candidate, of_baseline):
+            more.append(f"{wording.relative(ours, theirs)} {name}")
+        else:
+            unclear.append(name)
+    told = (
         f"Against `{pair.baseline}`, `{pair.model}` needs {wording.listed(more)}, and is {bought}."
     )
+    if unclear:
+        told += (
+            f" Their {wording.listed(unclear)} {'was' if len(unclear) == 1 else 'were'} not told "
+            f"apart: {comparison.design.unit}s differ by as much."
+            if len(candidate.latencies) > 1
+            else f" Their {wording.listed(unclear)} {'was' if len(unclear) == 1 else 'were'} "
+            f"measured once, which tells nothing apart."
+        )
+    return told
 
 
 def on_the_front(comparison: Comparison) -> str:
@@ -59,7 +77,6 @@ def on_the_front(comparison: Comparison) -> str:
         "parameters": [summary.parameters for summary in summaries.values()],
         "MACs": [summary.macs for summary in summaries.values()],
         "latency": [summary.latency_ms for summary in summaries.values()],
-        "training time": [summary.training_seconds for summary in summaries.values()],
     }
     by_front: dict[tuple[str, ...], list[str]] = {}
     for name, values in costs.items():
@@ -71,8 +88,8 @@ def on_the_front(comparison: Comparison) -> str:
         for front, names in by_front.items()
     )
     return (
-        "On the Pareto front of the architectures, where no other is at least as accurate for "
-        f"less: {told}."
+        "On the Pareto front of the architectures, where no other is as accurate and as cheap and "
+        f"better in one of them: {told}."
     )
 
 
@@ -84,7 +101,8 @@ def exchanged(pair: Pair, comparison: Comparison) -> str:
     images = len(design.test_labels(comparison.runs[pair.model]))
     if design.same_images:
         within = f" ({design.described(runs)})" if runs == 1 else f" (means over {runs} seeds)"
-        count = f"{gained / runs:,.0f}", f"{lost / runs:,.0f}"
+        digits = 1 if runs > 1 and (gained + lost) / runs < FEW_IMAGES else 0
+        count = f"{gained / runs:,.{digits}f}", f"{lost / runs:,.{digits}f}"
     else:
         within = f" ({design.described(runs)})"
         count = f"{gained:,}", f"{lost:,}"
@@ -111,7 +129,7 @@ def moved_classes(pair: Pair, confidence: float) -> str:
     told = f"The class {', '.join(moves)}." if moves else "No class moved."
     return (
         f"{told} The {100 * confidence:g} % interval excludes 0 for {apart} of {len(known)} "
-        f"classes; about {expected:.2g} would do so by chance if no class differed."
+        f"classes; roughly {expected:.2g} would do so by chance if no class differed."
     )
 
 
@@ -125,17 +143,31 @@ def _moved(of: ClassDifference) -> str:
 
 @dataclass(frozen=True)
 class Area:
-    """The mean area in [0, 1] under a deletion or insertion curve, with its interval."""
+    """The mean area in [0, 1] under a deletion or insertion curve, with its interval.
+
+    Attributes:
+        mean: over images.
+        low: of its interval.
+        high: of its interval.
+        against: by control the interval (low, high) of the mean difference, image by image; NaN for
+            a control itself.
+    """
 
     mean: float
     low: float
     high: float
+    against: Mapping[str, tuple[float, float]]
 
 
 def areas(explanation: Explanation) -> dict[tuple[str, str], Area]:
     """Return the areas of an architecture by kind of heatmap and curve."""
     return {
-        (row["heatmap"], row["curve"]): Area(row["area"], row["low"], row["high"])
+        (row["heatmap"], row["curve"]): Area(
+            row["area"],
+            row["low"],
+            row["high"],
+            {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in CONTROLS},
+        )
         for row in explanation.faithfulness.to_dict("records")
     }
 
@@ -144,9 +176,9 @@ def against_control(
     measured: Mapping[tuple[str, str], Area], heatmap: str, control: str
 ) -> tuple[Outcome, Outcome]:
     """Return whether a kind of heatmap beats a control, by deletion and by insertion."""
-    lower = _compared(measured[control, "deletion"], measured[heatmap, "deletion"])
-    higher = _compared(measured[heatmap, "insertion"], measured[control, "insertion"])
-    return lower, higher
+    low, high = measured[heatmap, "deletion"].against[control]
+    fewer = _outcome(-high, -low)
+    return fewer, _outcome(*measured[heatmap, "insertion"].against[control])
 
 
 def faithful(explanation: Explanation) -> str:
@@ -168,15 +200,16 @@ def _against(measured: Mapping[tuple[str, str], Area], heatmap: str, control: st
     curves = {"deletion": deletion, "insertion": insertion}
     apart = [f"{outcome} by {curve}" for curve, outcome in curves.items() if outcome != "even"]
     if len(apart) == 1:
-        return f"{apart[0]} alone than {name}"
+        outcome, _, curve = apart[0].partition(" ")
+        return f"{outcome} than {name} {curve} alone"
     return f"{' but '.join(apart)} than {name}"
 
 
-def _compared(larger: Area, smaller: Area) -> Outcome:
-    """Return better if `larger` is so beyond doubt, worse if it is the other way round."""
-    if larger.low > smaller.high:
+def _outcome(low: float, high: float) -> Outcome:
+    """Return better or worse if the interval of a gain excludes 0."""
+    if low > 0:
         return "better"
-    return "worse" if larger.high < smaller.low else "even"
+    return "worse" if high < 0 else "even"
 
 
 def randomised(explanation: Explanation) -> str:
@@ -186,28 +219,41 @@ def randomised(explanation: Explanation) -> str:
     told = []
     for heatmap in ("grad_cam", "layer_cam"):
         row = everything[everything["heatmap"] == heatmap].iloc[0]
-        numbers = f"{row['rank_correlation']:.2f}, {row['low']:.2f} to {row['high']:.2f}"
-        told.append(f"{HEATMAPS[heatmap]} {_change(row['low'], row['high'])} ({numbers})")
+        told.append(f"{HEATMAPS[heatmap]} {_changed(row, int(table['images'].max()))}")
     return f"`{explanation.model}`: {', '.join(told)}."
 
 
-def _change(low: float, high: float) -> str:
-    if math.isnan(low):
+def _changed(row: pd.Series, images: int) -> str:
+    """Return what becomes of a kind of heatmap, of so many images, once all weights are random."""
+    correlation, low, high = row["rank_correlation"], row["low"], row["high"]
+    if math.isnan(correlation):
         return "has no pattern left to compare"
+    if math.isnan(low):
+        return f"can't be told to change ({correlation:.2f} for one image)"
+    of = "" if row["images"] == images else f", {row['images']:.0f} of {images} images have any"
+    return f"{_change(low, high)} ({correlation:.2f}, {low:.2f} to {high:.2f}{of})"
+
+
+def _change(low: float, high: float) -> str:
     if high < SAME_MAP:
         return "changes"
     return "stays much the same" if low > SAME_MAP else "can't be told to change"
 
 
-def attention(explanation: Explanation) -> str:
-    """Return whether an architecture's attention varies with the image; "" where it has none."""
+def attention(explanation: Explanation, run: str) -> str:
+    """Return whether an architecture's attention varies with the image; "" where it has none.
+
+    Args:
+        explanation: of the architecture.
+        run: whose network was looked at, such as ``seed 0``.
+    """
     modules = explanation.variation
     if modules is None:
         return ""
     constant = list(modules["module"][modules["constant"]])
     varying = len(modules) - len(constant)
     told = (
-        f"`{explanation.model}`: the weights of {varying} of {len(modules)} attention "
+        f"`{explanation.model}` ({run}): the weights of {varying} of {len(modules)} attention "
         f"module{'s' if len(modules) != 1 else ''} vary with the image"
     )
     if constant:
@@ -215,9 +261,21 @@ def attention(explanation: Explanation) -> str:
             f"; {_some(constant)} hardly differ{'s' if len(constant) == 1 else ''} from image to "
             f"image and {'is a scale factor' if len(constant) == 1 else 'are scale factors'}"
         )
+    idle = doubts.idle(modules)
+    if idle:
+        factors = modules["mean"][modules["module"].isin(idle)]
+        told += (
+            f"; {_some(idle)} {'does' if len(idle) == 1 else 'do'} not even tell channels or "
+            f"places apart, but multipl{'ies' if len(idle) == 1 else 'y'} everything by "
+            f"{_range_of(factors)}"
+        )
     shares = modules["share_by_class"][~modules["constant"]].dropna()
     if len(shares):
-        told += f"; the class explains {_range(100 * shares)} of the variation"
+        by_chance = 100 * modules["share_by_chance"].max()
+        told += (
+            f"; the class explains {_range(100 * shares)} of the variation "
+            f"({by_chance:.2g} % would be chance)"
+        )
     return f"{told}."
 
 
@@ -225,6 +283,11 @@ def _some(modules: Sequence[str]) -> str:
     shown = [f"`{module}`" for module in modules[:MOST_NAMED]]
     rest = len(modules) - len(shown)
     return wording.listed([*shown, f"{rest} more"] if rest else shown)
+
+
+def _range_of(factors: pd.Series) -> str:
+    low, high = f"{factors.min():.2f}", f"{factors.max():.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _range(percentages: pd.Series) -> str:

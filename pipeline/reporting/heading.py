@@ -15,6 +15,8 @@ Tone = Literal["good", "bad", "open", "void"]
 
 TONES: dict[Verdict, Tone] = {"pays": "good", "does not pay": "bad", "undecided": "open"}
 
+NOT_TOLD_APART = "similar"
+
 
 @dataclass(frozen=True)
 class Badge:
@@ -82,12 +84,16 @@ def _against(pair: Pair, comparison: Comparison) -> Sequence[Card]:
         ),
         Card(
             "Latency",
-            wording.change(candidate.latency_ms, baseline.latency_ms),
-            f"{candidate.latency_ms:.3g} ms an image",
+            wording.change(candidate.latency_ms, baseline.latency_ms)
+            if doubts.told_apart(candidate.latencies, baseline.latencies)
+            else NOT_TOLD_APART,
+            f"{wording.latency(candidate.latency_ms)} an image",
         ),
         Card(
             "Training time",
-            wording.change(candidate.training_seconds, baseline.training_seconds),
+            wording.change(candidate.training_seconds, baseline.training_seconds)
+            if doubts.told_apart(candidate.training_times, baseline.training_times)
+            else NOT_TOLD_APART,
             f"{wording.duration(candidate.training_seconds)} a {comparison.design.unit}",
         ),
     ]
@@ -109,7 +115,7 @@ def _alone(candidate: str, comparison: Comparison) -> Sequence[Card]:
         ),
         Card("Parameters", wording.large(summary.parameters), f"{summary.parameters:,}"),
         Card("MACs", wording.large(summary.macs), "for one image"),
-        Card("Latency", f"{summary.latency_ms:.3g} ms", "for one image"),
+        Card("Latency", wording.latency(summary.latency_ms), "for one image"),
         Card(
             "Training time",
             wording.duration(summary.training_seconds),

@@ -31,6 +31,7 @@ from pipeline.reporting.style import SETTINGS
 
 TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
 DOTS_PER_PIXEL = SETTINGS["savefig.dpi"] / 96  # so that all figures have letters of one size
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the chunk: no data, its name, their checksum
 LARGEST_TABLE = 1_000_000  # bytes of a CSV file that the page holds
 FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\s*|</details>\s*")
 ICON = (
@@ -60,7 +61,7 @@ def page(text: str, folder: Path, badge: Badge | None, cards: Sequence[Card]) ->
         cards: key numbers for the head of the page.
 
     Raises:
-        InputError: if a figure that the report shows is missing or is no PNG.
+        InputError: if a figure that the report shows is missing or is no whole PNG.
     """
     markdown = _renderer()
     tokens = markdown.parse(text)
@@ -233,6 +234,8 @@ def _embed_figure(token: Token, folder: Path) -> None:
         raise InputError(f"{path}: can't be read: {error.strerror}; make it again") from None
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
         raise InputError(f"{path}: is no PNG; make it again")
+    if not content.endswith(PNG_END):
+        raise InputError(f"{path}: is torn: a PNG without its end; make it again")
     width, height = (round(dots / DOTS_PER_PIXEL) for dots in struct.unpack(">II", content[16:24]))
     token.attrs |= {"src": _data_uri(content, "image/png"), "width": width, "height": height}
 

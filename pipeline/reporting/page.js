@@ -1,8 +1,8 @@
 "use strict";
 
 // A number as the report writes it: "+0.48 (+0.04 to +0.90)", "1,147,914", "11.4 M", "12.5 min".
-const SCALES = { "": 1, "%": 1, k: 1e3, M: 1e6, G: 1e9, ms: 1e-3, s: 1, min: 60, h: 3600 };
-const NUMBER = /^[<>]?\s*([+\-−]?(?:\d[\d,]*)(?:\.\d+)?(?:e[+-]?\d+)?)\s*(%|k|M|G|ms|s|min|h)?(?![\w.])/;
+const SCALES = { "": 1, "%": 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12, ms: 1e-3, s: 1, min: 60, h: 3600 };
+const NUMBER = /^[<>]?\s*([+\-−]?(?:\d[\d,]*)(?:\.\d+)?(?:e[+-]?\d+)?)\s*(%|k|M|G|T|ms|s|min|h)?(?![\w.])/;
 
 function numberIn(text) {
   const found = NUMBER.exec(text);

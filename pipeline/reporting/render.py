@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def render(
         **_compared(candidate, comparison, ensembles, figures),
         **_classes(candidate, comparison, figures),
         **_looks(candidate, comparison, explanations, figures),
-        **_certainty(candidate, comparison, dataset, figures),
+        **_certainty(candidate, comparison, explanations, dataset, figures),
         **_making(candidate, comparison, dataset, figures, provenance),
     )
     return Report(
@@ -140,6 +140,8 @@ def _answer(candidate: str, comparison: Comparison, dataset: Dataset) -> dict[st
         "title": f"`{candidate}`{against} on {name}",
         "answer": wording.answer(candidate, name, comparison, copied),
         "other_answers": [wording.answer(of.model, name, comparison, 0) for of in others],
+        "has_pair": first is not None,
+        "confounded": any(pair.confounders for pair in doubts.pairs(comparison, candidate)),
         "overturning": list(_overturning(candidate, comparison, dataset)),
     }
 
@@ -251,8 +253,11 @@ def _looks(
         for model in order
     ]
     explained = [one.explanation for one in shown]
+    first_run = f"{comparison.design.unit} {comparison.runs[candidate][0].seed}"
+    measured = {int(one.faithfulness["images"].max()) for one in explained}
     return {
-        "first_run": f"{comparison.design.unit} {comparison.runs[candidate][0].seed}",
+        "first_run": first_run,
+        "measured_images": f"{max(measured):,}" if measured else "",
         "explained": bool(shown),
         "heatmaps": [one.figure("Class activation maps", "cams.png") for one in shown],
         "faithfulness": _image("How faithful the heatmaps are", figures.faithfulness),
@@ -263,7 +268,7 @@ def _looks(
         "randomisation": _of_all(shown, "The randomisation check", "randomisation.png"),
         "attention": [
             (
-                findings.attention(one.explanation),
+                findings.attention(one.explanation, first_run),
                 one.figure("How attention weights vary", "attention_variation.png"),
                 one.figure("Attention weights by class", "attention.png"),
                 f"[attention.csv]({one.link('attention.csv')}), "
@@ -337,7 +342,11 @@ def _against(areas: Mapping[tuple[str, str], Area], heatmap: str, control: str) 
 
 
 def _certainty(
-    candidate: str, comparison: Comparison, dataset: Dataset, figures: Figures
+    candidate: str,
+    comparison: Comparison,
+    explanations: Mapping[str, Explanation],
+    dataset: Dataset,
+    figures: Figures,
 ) -> dict[str, Any]:
     """Return the part on how sure all this is."""
     judgement = comparison.judgement
@@ -348,18 +357,19 @@ def _certainty(
         "error": f"{error:.3g}",
         "half_error": f"{error / 2:.3g}",
         "resamples": f"{judgement.resamples:,}",
-        "pairs": _pairs(pairs, judgement.margin) if pairs else "",
+        "pairs": _pairs(pairs, comparison) if pairs else "",
         "exact_tests": _exact_tests(pairs, comparison) if pairs else "",
         "powers": [_power(pair, comparison) for pair in pairs],
         "calibration": _calibration(comparison),
         "reliability": markdown.image("Confidence against accuracy", figures.reliability),
-        "doubts": list(_doubts(comparison)),
+        "doubts": [*_idle_attention(comparison, explanations), *_doubts(comparison)],
         "published": _published(comparison, dataset),
     }
 
 
-def _pairs(pairs: Sequence[Pair], margin: float) -> str:
-    headings = ["pair", "difference", "p", "p, all pairs", f"p of +{margin:g} points", "verdict"]
+def _pairs(pairs: Sequence[Pair], comparison: Comparison) -> str:
+    margin = f"p of +{comparison.judgement.margin:g} points"
+    headings = ["pair", "difference", "p", "p, all pairs", margin, "verdict"]
     rows = [
         [
             f"`{pair.model}` - `{pair.baseline}`",
@@ -367,7 +377,7 @@ def _pairs(pairs: Sequence[Pair], margin: float) -> str:
             wording.p_value(pair.p),
             wording.p_value(pair.p_holm),
             wording.p_value(pair.p_margin_holm),
-            pair.verdict,
+            _judged(pair, comparison),
         ]
         for pair in pairs
     ]
@@ -393,6 +403,8 @@ def _exact_tests(pairs: Sequence[Pair], comparison: Comparison) -> str:
 
 def _power(pair: Pair, comparison: Comparison) -> str:
     names = f"`{pair.model}` against `{pair.baseline}`"
+    if len(pair.mcnemar) == 1:
+        return f"{names}: a single {comparison.design.unit} finds no difference, however large."
     if math.isnan(pair.smallest_detectable):
         return f"{names}: what it could have shown can't be told, as no image divides the two."
     design = comparison.design
@@ -476,12 +488,11 @@ def _comparison(comparison: Comparison, candidate: str) -> str:
         "latency",
         "training",
     ]
-    unlearnt = set(doubts.unlearnt(comparison, comparison.entries))
     rows = []
     for entry in comparison.entries.values():
         name = f"`{entry.model}`"
         shown = f"**{name}** (candidate)" if entry.model == candidate else name
-        rows.append(_row(shown, entry.summary, _difference(entry), _judged(entry, unlearnt)))
+        rows.append(_row(shown, entry.summary, _difference(entry), _judged(entry.pair, comparison)))
     rows += [
         _row(f"*{wording.ensemble(of)}*", of.summary, wording.ABSENT, wording.ABSENT)
         for of in comparison.ensembles
@@ -489,11 +500,12 @@ def _comparison(comparison: Comparison, candidate: str) -> str:
     return markdown.table(headings, rows)
 
 
-def _judged(entry: Entry, unlearnt: Collection[str]) -> str:
-    if entry.pair is None:
+def _judged(pair: Pair | None, comparison: Comparison) -> str:
+    """Return the verdict on a pair, with a star if it is not about attention alone."""
+    if pair is None:
         return wording.ABSENT
-    nothing = {entry.pair.model, entry.pair.baseline} & set(unlearnt)
-    return "nothing learnt" if nothing else entry.pair.verdict
+    star = r" \*" if pair.confounders else ""
+    return f"{doubts.judged(pair, comparison)}{star}"
 
 
 def _row(name: str, summary: Summary, difference: str, verdict: str) -> list[str]:
@@ -504,7 +516,7 @@ def _row(name: str, summary: Summary, difference: str, verdict: str) -> list[str
         verdict,
         f"{summary.parameters:,}",
         wording.large(summary.macs),
-        f"{summary.latency_ms:.3g} ms",
+        wording.latency(summary.latency_ms),
         wording.duration(summary.training_seconds),
     ]
 
@@ -550,9 +562,31 @@ def _bounds(pair: Pair) -> str:
     return f"{wording.points(pair.difference.mean)} ({low} to {high})"
 
 
+def _idle_attention(
+    comparison: Comparison, explanations: Mapping[str, Explanation]
+) -> Iterator[str]:
+    """Say which attention does nothing, so that no difference can be its doing."""
+    for model, explanation in explanations.items():
+        modules = explanation.variation
+        if modules is not None and (idle := doubts.idle(modules)):
+            run = f"{comparison.design.unit} {comparison.runs[model][0].seed}"
+            yield (
+                f"{len(idle)} of {len(modules)} attention modules of `{model}` ({run}) do nothing "
+                "but multiply all channels by the same number, whatever the image."
+            )
+
+
 def _doubts(comparison: Comparison) -> Iterator[str]:
     """Say what a reader should keep in mind besides what overturns the answer."""
     design = comparison.design
+    unlearnt = doubts.unlearnt(comparison, comparison.entries)
+    for model in doubts.not_better_than_chance(comparison, comparison.entries):
+        if model not in unlearnt:
+            yield (
+                f"`{model}` is not shown to be right more often than who names the most frequent "
+                f"class every time ({doubts.chance(comparison):.1f} %); but it tells the classes "
+                f"apart: their mean recall is {doubts.mean_recall(comparison, model):.1f} %."
+            )
     runs = next(iter(comparison.runs.values()))
     improving = doubts.still_improving(comparison)
     if improving:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import InputError
+from pipeline.reporting.style import HEATMAPS
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,10 @@ class Explanation:
         model: the architecture's name.
         folder: holds the figures.
         record: ``explain.json``.
-        faithfulness: a row for each kind of heatmap and curve: heatmap, curve, area, low, high.
-        randomisation: a row for each kind of heatmap and what was randomised: heatmap, randomised,
-            rank_correlation, low, high; in the order of what was randomised.
-        variation: a row for each attention module: module, kind, share_by_class, constant; None
-            without attention.
+        faithfulness: a row for each kind of heatmap and curve, with the columns of ``COLUMNS``.
+        randomisation: the same for each kind of heatmap and what was randomised, in the order of
+            what was randomised.
+        variation: the same for each attention module; None without attention.
         grad_cam: float16 (N, h, w), of the N test images of the first run.
     """
 
@@ -69,6 +72,7 @@ class Explanation:
     grad_cam: np.ndarray
 
 
+ENDS = ("low", "high")
 NEEDED = {
     "explain.json": ("images", "cams"),
     "train.json": ("epochs", "best_epoch", "validation_accuracy", "precision", "device_name"),
@@ -77,11 +81,30 @@ NEEDED = {
 }
 
 
+CAMS = ("grad_cam", "layer_cam")
+CONTROLS = ("random", "centre")
+CURVES = ("deletion", "insertion")
+DIFFERENCES = [f"{control}_difference" for control in CONTROLS]
+INTERVALS = [f"{name}{end}" for name in ("", *(f"{of}_" for of in CONTROLS)) for end in ENDS]
+
+# The columns that are read, and what is in them.
 COLUMNS = {
-    "faithfulness.csv": {"heatmap", "curve", "area", "low", "high"},
-    "randomisation.csv": {"heatmap", "randomised", "rank_correlation", "low", "high"},
-    "attention_variation.csv": {"module", "kind", "share_by_class", "constant"},
-}
+    "faithfulness.csv": {
+        "heatmap": "str", "curve": "str", "area": "float64", "images": "int64",
+        **dict.fromkeys([*DIFFERENCES, *INTERVALS], "float64"),
+    },
+    "randomisation.csv": {
+        "heatmap": "str", "randomised": "str", "rank_correlation": "float64", "images": "int64",
+        **dict.fromkeys(ENDS, "float64"),
+    },
+    "attention_variation.csv": {
+        "module": "str", "kind": "str", "mean": "float64", "sd_between": "float64",
+        "share_by_class": "float64", "share_by_chance": "float64", "constant": "bool",
+    },
+}  # fmt: skip
+# Of a single image there is no interval, of a map without a pattern no correlation, of weights that
+# never vary no share, of a control no difference from itself.
+MAY_BE_EMPTY = {*INTERVALS, *DIFFERENCES, "rank_correlation", "share_by_class"}
 FIGURES = ("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png", "randomisation.png")
 ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
 
@@ -172,7 +195,7 @@ def _checked(run: Run, evaluated: Path, splits: str) -> Run:
 def read_explanations(
     folder: Path, models: Iterable[str], test_images: int
 ) -> dict[str, Explanation]:
-    """Read what was explained of `models`; an architecture without a folder is left out.
+    """Read what was explained of `models`; an architecture of which there is nothing is left out.
 
     Args:
         folder: holds ``<model>/`` with the explain stage's files.
@@ -185,38 +208,91 @@ def read_explanations(
     return {
         model: _read_explanation(folder / model, model, test_images)
         for model in models
-        if (folder / model).is_dir()
+        if os.path.lexists(folder / model)
     }
 
 
 def _read_explanation(folder: Path, model: str, test_images: int) -> Explanation:
-    path = folder
+    path, again = folder, f"(python -m pipeline explain --model {model})"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; remove it and explain {model} {again}")
     try:
         record = _read_json(path := folder / "explain.json")
-        faithfulness = _read_table(path := folder / "faithfulness.csv")
-        randomisation = _read_table(path := folder / "randomisation.csv")
+        faithfulness = _read_faithfulness(path := folder / "faithfulness.csv")
+        randomisation = _read_randomisation(path := folder / "randomisation.csv", record)
         grad_cam = np.load(path := folder / "grad_cam.npy", mmap_mode="r", allow_pickle=False)
         has_attention = bool(record.get("attention"))
         variation = (
-            _read_table(path := folder / "attention_variation.csv") if has_attention else None
+            _read_variation(path := folder / "attention_variation.csv", record)
+            if has_attention
+            else None
         )
         for name in (*FIGURES, *(ATTENTION_FILES if has_attention else ())):
             (path := folder / name).stat()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; explain {model} first") from None
+        raise InputError(f"{path}: no such file; explain {model} first {again}") from None
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: can't be read ({error}); explain {model} again") from None
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: can't be read ({reason}); explain {model} again {again}"
+        ) from None
     if grad_cam.ndim != 3 or len(grad_cam) != test_images:
         raise InputError(
             f"{folder / 'grad_cam.npy'}: expected a map for each of {test_images} test images, got "
-            f"shape {grad_cam.shape}; explain {model} again"
+            f"shape {grad_cam.shape}; explain {model} again {again}"
         )
     return Explanation(model, folder, record, faithfulness, randomisation, variation, grad_cam)
 
 
+def _read_faithfulness(path: Path) -> pd.DataFrame:
+    table = _read_table(path)
+    _check_rows(table, ["heatmap", "curve"], product(HEATMAPS, CURVES))
+    if table.loc[~table["heatmap"].isin(CONTROLS), DIFFERENCES].isna().any(axis=None):
+        raise ValueError(f"without a number in {' or '.join(DIFFERENCES)}")
+    return table
+
+
+def _read_randomisation(path: Path, record: Mapping[str, Any]) -> pd.DataFrame:
+    table = _read_table(path)
+    randomised = record.get("randomisation", {}).get("randomised", table["randomised"].unique())
+    _check_rows(table, ["heatmap", "randomised"], product(CAMS, randomised))
+    return table
+
+
+def _read_variation(path: Path, record: Mapping[str, Any]) -> pd.DataFrame:
+    table = _read_table(path)
+    modules = record["attention"].get("modules", ())
+    _check_rows(table, ["module"], ((module,) for module in modules))
+    return table
+
+
 def _read_table(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path)
-    missing = sorted(COLUMNS[path.name] - set(table))
+    """Return a table with the columns that are read of it.
+
+    Raises:
+        ValueError: if it is torn, so that no finding stumbles over what is not there.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise ValueError("ends within a line")
+    columns = COLUMNS[path.name]
+    table = pd.read_csv(StringIO(text), dtype=columns)
+    missing = sorted(columns.keys() - set(table))
     if missing:
         raise ValueError(f"without {', '.join(missing)}")
+    if table.empty:
+        raise ValueError("without a row")
+    for column in columns.keys() - MAY_BE_EMPTY:
+        if table[column].isna().any():
+            raise ValueError(f"without a value in {column}")
     return table
+
+
+def _check_rows(
+    table: pd.DataFrame, columns: Sequence[str], expected: Iterable[tuple[str, ...]]
+) -> None:
+    """Raise a ValueError unless there is a row with each of `expected` in these columns."""
+    there = set(table[list(columns)].itertuples(index=False, name=None))
+    missing = [row for row in expected if row not in there]
+    if missing:
+        raise ValueError(f"without the row {', '.join(missing[0])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,8 +38,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 # Where the colours begin anew, the marker changes.
 MARKERS = ("D", "o", "s", "^", "v", "P")
 
+NO_KEYWORDS: Mapping[str, str] = {}
+
 HEAT_COLOURS = "viridis"
 HEAT_OPACITY = 0.6
+HEAT_LABEL = "share of the map's maximum"
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,23 @@ def markers(names: Sequence[str]) -> dict[str, str]:
     return {name: MARKERS[cycle % len(MARKERS)] for name, cycle in cycles.items()}
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as an opaque PNG without the metadata that would change its bytes."""
+def save(figure: Figure, path: Path, keywords: Mapping[str, str] = NO_KEYWORDS) -> None:
+    """Write `figure` as an opaque PNG without the metadata that would change its bytes.
+
+    Args:
+        figure: to write.
+        path: of the file; its folder is made.
+        keywords: what the file tells besides the picture: text by keyword.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Fonts and transparency are looked up only now.
-    with style():
+    with style(), warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box; there is a warning for each.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(
-            path, format="png", metadata={"Software": None}, facecolor="white", transparent=False
-        )
+            path, format="png", metadata={"Software": None, **keywords}, facecolor="white",
+            transparent=False,
+        )  # fmt: skip
 
 
 def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:

@@ -58,6 +58,8 @@ class Summary:
         latency_ms: median over trials of the time for one image.
         throughput: median over trials, images per second.
         training_seconds: time of all epochs, mean over trials.
+        latencies: float (R,), time of each trial for one image, ms.
+        training_times: float (R,), time of all epochs of each trial, seconds.
     """
 
     accuracies: np.ndarray
@@ -72,6 +74,8 @@ class Summary:
     latency_ms: float
     throughput: float
     training_seconds: float
+    latencies: np.ndarray
+    training_times: np.ndarray
 
 
 def of_run(run: Run) -> Trial:
@@ -129,4 +133,11 @@ def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
         latency_ms=float(np.median([trial.latency_ms for trial in trials])),
         throughput=float(np.median([trial.throughput for trial in trials])),
         training_seconds=float(np.mean([trial.training_seconds for trial in trials])),
+        latencies=np.array([trial.latency_ms for trial in trials]),
+        training_times=np.array([trial.training_seconds for trial in trials]),
     )
+
+
+def confusion_counts(runs: Sequence[Run]) -> np.ndarray:
+    """Return the confusion matrix int64 (K, K), rows true, pooled over runs."""
+    return np.sum([run.metrics["confusion"] for run in runs], axis=0)

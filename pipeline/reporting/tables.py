@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.calibration import BINS
-from pipeline.reporting import wording
+from pipeline.reporting import doubts, wording
 from pipeline.reporting.comparison import Comparison, Ensemble, Entry, Pair
 from pipeline.reporting.design import MEASURES, Design
 from pipeline.reporting.results import Run
@@ -28,7 +28,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
         | _summary_cells(entry.summary)
-        | _pair_cells(entry)
+        | _pair_cells(entry, comparison)
         for entry in comparison.entries.values()
     ]
     ensembles = [
@@ -176,11 +176,6 @@ def headline_metrics(entry: Entry) -> dict[str, float | int]:
     return metrics
 
 
-def confusion_counts(runs: Sequence[Run]) -> np.ndarray:
-    """Return the confusion matrix int64 (K, K), rows true, pooled over runs."""
-    return np.sum([run.metrics["confusion"] for run in runs], axis=0)
-
-
 def mean_validation_accuracy(runs: Sequence[Run]) -> pd.Series:
     """Return the validation accuracy of each epoch that every run reached, in [0, 1], the mean."""
     curves = [run.history.set_index("epoch")["validation_accuracy"] for run in runs]
@@ -226,7 +221,7 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _pair_cells(entry: Entry) -> dict[str, Any]:
+def _pair_cells(entry: Entry, comparison: Comparison) -> dict[str, Any]:
     pair = entry.pair
     return {
         "baseline": pair.baseline if pair else None,
@@ -240,7 +235,7 @@ def _pair_cells(entry: Entry) -> dict[str, Any]:
         "gained": np.mean([run.gained for run in pair.mcnemar]) if pair else None,
         "lost": np.mean([run.lost for run in pair.mcnemar]) if pair else None,
         "smallest_detectable": pair.smallest_detectable if pair else None,
-        "verdict": pair.verdict if pair else None,
+        "verdict": doubts.judged(pair, comparison) if pair else None,
         "confounders": " ".join(pair.confounders) if pair else None,
     }
 

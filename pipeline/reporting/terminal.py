@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.errors import InputError
 from pipeline.reporting import wording
 
 
 def print_summary(reports: Path) -> None:
-    """Print the comparison of the report in the folder `reports`, and where the report is.
+    """Print the comparison of the report in the folder `reports`, its answer, and where it is.
 
     Raises:
         InputError: if there is none.
@@ -33,8 +36,26 @@ def print_summary(reports: Path) -> None:
         console.print(ensembles_table(ensembles))
     if architectures["confounders"].notna().any():
         console.print("* the two differ in more than attention", highlight=False)
+    console.print(Text(_answer(reports / "report.md")), end="")
     for name in ("report.html", "report.md"):
         console.print(f"report: {reports / name}", highlight=False, soft_wrap=True)
+
+
+def _answer(report: Path) -> str:
+    """Return what the report's first paragraph says, as a line of plain text; "" without a report.
+
+    It is in the file as Markdown, whose marks are left out.
+    """
+    try:
+        text = report.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    tokens = MarkdownIt("commonmark").parse(text)
+    for before, token in pairwise(tokens):
+        if before.type == "paragraph_open":
+            parts = (" " if of.type == "softbreak" else of.content for of in token.children or ())
+            return "".join(parts) + "\n"
+    return ""
 
 
 def summary_table(architectures: pd.DataFrame) -> Table:

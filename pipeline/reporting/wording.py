@@ -10,6 +10,7 @@ from pipeline.evaluation.statistics import Estimate
 from pipeline.reporting import doubts, markdown
 from pipeline.reporting.comparison import Comparison, Ensemble, Pair
 from pipeline.reporting.design import Design
+from pipeline.reporting.summary import Summary
 
 ATTENTIONS = {
     "channel": "channel attention",
@@ -46,7 +47,7 @@ def answer(model: str, dataset: str, comparison: Comparison, copied: int) -> str
     but = f"; but {', and '.join(reservations)}" if reservations else ""
     return (
         f"**{asked} {_verdict(entry.pair, comparison)}{but}:** "
-        f"{_difference_and_cost(entry.pair, comparison)}"
+        f"{_difference_and_cost(entry.pair, comparison)}{_what_would_decide(entry.pair)}"
     )
 
 
@@ -70,7 +71,21 @@ def _verdict(pair: Pair, comparison: Comparison) -> str:
         return "Undecided, for the two have the same settings and are the same network"
     if pair.difference.runs == 1:
         return f"Undecided, as it always is with a single {comparison.design.unit}"
+    if pair.verdict == "does not pay":
+        gain = points(comparison.judgement.margin)
+        return f"{ANSWERS[pair.verdict]}; a gain of {gain} points is excluded"
     return ANSWERS[pair.verdict]
+
+
+def _what_would_decide(pair: Pair) -> str:
+    """Return what an undecided pair could have shown; nothing where that says nothing."""
+    smallest = pair.smallest_detectable
+    if pair.verdict != "undecided" or pair.difference.runs == 1 or not smallest < 100:
+        return ""
+    return (
+        f" So many seeds and images find a true difference of {smallest:.2f} points four times out "
+        "of five; more of either find smaller ones."
+    )
 
 
 def _reservations(pair: Pair, comparison: Comparison, copied: int) -> list[str]:
@@ -88,8 +103,14 @@ def _difference_and_cost(pair: Pair, comparison: Comparison) -> str:
         f"{points(pair.difference.mean)} points of test accuracy against its baseline "
         f"`{pair.baseline}` {interval(pair.difference, signed=True)} with {described}, for "
         f"{relative(candidate.parameters, baseline.parameters, less='fewer')} parameters and "
-        f"{relative(candidate.latency_ms, baseline.latency_ms)} latency."
+        f"{_latency(candidate, baseline)}."
     )
+
+
+def _latency(candidate: Summary, baseline: Summary) -> str:
+    if doubts.told_apart(candidate.latencies, baseline.latencies):
+        return f"{relative(candidate.latency_ms, baseline.latency_ms)} latency"
+    return "a latency that was not told apart"
 
 
 def question(pair: Pair, dataset: str, architectures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -192,10 +213,17 @@ def relative(value: float, reference: float, less: str = "less") -> str:
 
 def large(value: float) -> str:
     """Return a count with three digits and a unit of thousands, such as ``1.15 M``."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:  # what rounds to the unit is written in it
             return f"{value / size:.3g} {unit}"
     return f"{value:g}"
+
+
+def latency(milliseconds: float) -> str:
+    """Return a time for one image such as ``0.574 ms`` or ``1.23 s``."""
+    if milliseconds >= 999.5:
+        return f"{milliseconds / 1000:.3g} s"
+    return f"{milliseconds:.3g} ms"
 
 
 def duration(seconds: float) -> str:

@@ -92,15 +92,17 @@ def training_batches(
     count = len(data)
     device = data.labels.device
     order = torch.randperm(count, generator=generator(seed, epoch, "order"))
+    # moved once an epoch: a copy in each step would make the host wait for the device
+    of_images, of_labels = order.to(data.rows.device), order.to(device)
     size = data.images.shape[1]
     draws = draw(augmentation, count, size, generator(seed, epoch, "augmentation")).to(device)
     for start in range(0, count, batch_size):
-        positions = order[start : start + batch_size]
-        if len(positions) == 1 and count > 1:
+        part = slice(start, start + batch_size)
+        if count - start == 1 and count > 1:
             return
-        drawn = draws[start : start + batch_size]
-        targets = data.labels[positions.to(device)]
-        images = augment(data.pictures(positions), drawn)
+        drawn = draws[part]
+        targets = data.labels[of_labels[part]]
+        images = augment(data.pictures(of_images[part]), drawn)
         if augmentation.cutmix:
             images, targets = cutmix(images, targets, data.num_classes, drawn)
         yield normalise(images, data.mean, data.std), targets
@@ -120,7 +122,7 @@ def plain_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tenso
     """
     for start in range(0, len(data), batch_size):
         part = slice(start, start + batch_size)
-        images = data.pictures(part).permute(0, 3, 1, 2).float().div(255)
+        images = data.pictures(part).permute(0, 3, 1, 2).float().div_(255)
         yield normalise(images, data.mean, data.std), data.labels[part]
 
 

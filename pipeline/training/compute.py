@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import tempfile
 import time
@@ -16,6 +17,10 @@ from pipeline.errors import InputError, StageError
 from pipeline.machine import cpu_name
 from pipeline.params import Compute
 from pipeline.progress import say
+
+# glibc's malloc.h
+M_TRIM_THRESHOLD = -1  # top of the heap that is given back; -1: never
+M_MMAP_MAX = -4  # allocations that get a mapping of their own, given back when freed
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware
         StageError: if the block runs out of memory.
     """
     torch.set_num_threads(compute.threads)
+    _keep_freed_memory()
     chosen = precision or compute.precision
     with _device(compute.device) as device, _memory_shortage_told(device):
         yield Hardware(
@@ -62,6 +68,18 @@ def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware
             threads=compute.threads,
             name=_name(device),
         )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step instead of giving it back to the system.
+
+    The maps of a step are large, and the system hands out pages one by one, zeroed: to fault them
+    in anew for each took two thirds of the time of a DenseNet's evaluation.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library hasn't got it
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 @contextlib.contextmanager

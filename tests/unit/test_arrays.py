@@ -161,6 +161,16 @@ def test_a_missing_or_torn_file_is_named(tmp_path: Path, name: str) -> None:
         arrays.read(tmp_path)
 
 
+def test_before_any_run_it_is_told_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        arrays.read(tmp_path / "splits")
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'splits' / 'dataset.json'}: does not exist; run the")
+    for command in ("dvc repro", "snakemake --cores 4", "python -m pipeline split"):
+        assert command in message
+    assert "delete" not in message
+
+
 def test_a_large_set_is_measured_in_small_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,15 @@ def measured(weights: np.ndarray, labels: np.ndarray, batch_size: int = 4) -> Mo
     return weights_by_class(module, {"told": module}, batches, int(labels.max()) + 1)["told"]
 
 
+class ToldMaps(Told):
+    """Attention whose weights are the image."""
+
+    kind = "spatial"
+
+    def weights(self, x: Tensor) -> Tensor:
+        return x
+
+
 def batched(
     inputs: Tensor, labels: np.ndarray, batch_size: int = 4
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
@@ -168,6 +177,25 @@ def test_attention_is_constant_up_to_one_percent_of_its_mean_weight(
     varying = variation(measured(weights, np.arange(100) % 2))
     assert varying.sd_over_images == pytest.approx(0.4 * share * CONSTANT_BELOW, rel=1e-3)
     assert varying.constant is constant
+
+
+@pytest.mark.parametrize("size", [16, 56, 224])
+def test_attention_to_positions_varies_by_as_much_however_large_its_maps_are(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = 0.5 * (1 + 0.085 * torch.randn(10, 1, size, size, generator=generator))
+    module = ToldMaps()
+    told = weights_by_class(module, {"told": module}, batched(weights, LABELS), 3)["told"]
+    varying = variation(told)
+    expected = weights.double().numpy().std(axis=0).mean()  # 8.5 % of 0.5, less what 10 images miss
+    assert varying.sd_over_images == pytest.approx(expected, rel=1e-6)
+    assert not varying.constant
+    assert told.shape == (16, 16) if size > 16 else (size, size)
+    averaged = F.adaptive_avg_pool2d(weights, 16).flatten(1).double().numpy()
+    np.testing.assert_allclose(varying.means, averaged.mean(axis=0), rtol=1e-6)
+    by_class = [averaged[k == LABELS].mean(axis=0) for k in range(3)]
+    between = np.average((by_class - averaged.mean(axis=0)) ** 2, axis=0, weights=[4, 3, 3])
+    share = between.sum() / averaged.var(axis=0).sum()
+    assert varying.share_by_class == pytest.approx(share, rel=1e-4)
 
 
 def test_attention_that_gives_nothing_at_all_is_a_scale_factor() -> None:
@@ -347,7 +375,7 @@ def test_library_networks_that_tell_nothing_have_no_attention_layers(
 
 def test_attention_table_has_a_row_for_each_weight_and_class() -> None:
     mean = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])  # 3 classes, 2 channels
-    weights = ModuleWeights("channel", (2,), np.array([1, 1, 1]), mean, mean / 10)
+    weights = ModuleWeights("channel", (2,), np.array([1, 1, 1]), mean, mean / 10, mean[0])
     table = attention_table({"one": weights}, CLASSES)
     assert len(table) == 6
     row = table[(table["index"] == 1) & (table["class"] == "a|b")].iloc[0]
@@ -363,6 +391,7 @@ def test_variation_table_tells_scale_factors_from_attention() -> None:
     table = variation_table(told).set_index("module")
     assert table["constant"].to_dict() == {"dead": True, "alive": False}
     assert table["weights"].to_dict() == {"dead": 4, "alive": 6}
+    assert table["share_by_chance"].to_dict() == pytest.approx({"dead": 2 / 9, "alive": 2 / 9})
     figure = draw_attention_variation("model", told)
     assert figure.get_suptitle().startswith("Attention in model: 1 of 2 modules are scale factors")
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]

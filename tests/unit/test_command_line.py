@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.__main__ import main
+from pipeline.reporting.terminal import print_summary
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -80,6 +83,61 @@ def test_every_command_checks_all_settings_first(folder: Path, stage: tuple[str,
 def test_negative_epochs_are_refused(folder: Path) -> None:
     edit(folder, "epochs: 2 ", "epochs: -2 ")
     assert "params.yaml: train.epochs: -2" in refused(folder, "check")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [("[0]", "; 1 seed, 4 training runs of 2 epochs"), ("[0, 1]", "; 2 seeds, 8 training runs")],
+)
+def test_check_counts_seeds_and_runs(folder: Path, seeds: str, told: str) -> None:
+    edit(folder, "seeds: [0, 1]", f"seeds: {seeds}")
+    (folder / "data" / "local").mkdir(parents=True)
+    done = run("check", cwd=folder)
+    assert done.returncode == 0
+    assert told in done.stdout
+
+
+def test_explanations_are_looked_for_where_it_is_said(tmp_path: Path) -> None:
+    from pipeline.stages import report
+
+    taken: list[Path] = []
+    (tmp_path / "params.yaml").write_text((ROOT / "presets" / "smoke.yaml").read_text())
+    arguments = ["report", "--params", str(tmp_path / "params.yaml"), "--out", "elsewhere"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "run", lambda *given: taken.append(given[4]))
+        for chosen in ([], ["--figures", "mine"]):
+            with pytest.raises(SystemExit) as ended:
+                main([*arguments, *chosen])
+            assert not ended.value.code
+    assert taken == [Path("reports/figures/architectures"), Path("mine")]
+
+
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_help_tells_which_model_it_is_if_none_is_named(command: str) -> None:
+    told = " ".join(run(command, "--help").stdout.split())
+    assert "the candidate (model in params.yaml) if not given" in told
+
+
+def test_help_of_export_tells_that_a_file_is_replaced() -> None:
+    assert "a file that is there is replaced" in " ".join(run("export", "--help").stdout.split())
+
+
+def test_summary_ends_with_the_reports_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = "model,kind,accuracy,accuracy_sd,difference,difference_low,difference_high,verdict,"
+    columns += "confounders,parameters,latency_ms,training_seconds\n"
+    (tmp_path / "comparison.csv").write_text(columns + "cnn,architecture,90,1,,,,,,1000,1,60\n")
+    answer = "**Does `ca_cnn` pay\non a\\_b &lt;c&gt;?** [Yes](#x), *it* pays."
+    (tmp_path / "report.md").write_text(f"# Title\n\n{answer}\n\n## More\n\ntext\n")
+    print_summary(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    told = lines.index("Does ca_cnn pay on a_b <c>? Yes, it pays.")
+    assert [line.startswith("report: ") for line in lines[told + 1 :]] == [True, True]
+    (tmp_path / "report.md").unlink()
+    print_summary(tmp_path)
+    assert "Yes, it pays" not in capsys.readouterr().out
 
 
 def test_unknown_model_lists_the_known(folder: Path) -> None:

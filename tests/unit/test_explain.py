@@ -267,7 +267,10 @@ def test_stage_tests_the_heatmaps_on_as_many_images_as_it_is_told(splits: Path, 
     record = json.loads(explained("dense", splits, tmp_path / "out")["explain.json"])
     assert (record["faithfulness"]["images"], record["faithfulness"]["steps"]) == (12, 4)
     table = pd.read_csv(tmp_path / "out" / "faithfulness.csv")
-    assert list(table.columns) == ["heatmap", "curve", "area", "low", "high", "images"]
+    columns = ["heatmap", "curve", "area", "low", "high", "images"]
+    columns += [f"random_{number}" for number in ("difference", "low", "high")]
+    columns += [f"centre_{number}" for number in ("difference", "low", "high")]
+    assert list(table.columns) == columns
     kinds = ["grad_cam", "layer_cam", "strongest_channel", "random", "centre"]
     assert table["heatmap"].tolist() == [kind for kind in kinds for _ in range(2)]
     assert table["curve"].tolist() == ["deletion", "insertion"] * 5

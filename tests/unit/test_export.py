@@ -132,6 +132,14 @@ def test_seed_and_file_can_be_chosen(file_format: str, workplace: Path, tmp_path
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_the_candidate_is_exported_where_no_model_is_named(workplace: Path, tmp_path: Path) -> None:
+    candidate = read(Path("params.yaml"))["model"]
+    train(candidate)
+    out = tmp_path / "candidate.pt"
+    assert command("export", "--format", "torchscript", "--out", out) == 0
+    assert told_by_torchscript(out)["model"] == candidate
+
+
 def told_by_onnx(path: Path) -> dict[str, Any]:
     properties = onnx.load(path).metadata_props
     return {of_file.key: json.loads(of_file.value) for of_file in properties}
@@ -226,6 +234,7 @@ def test_one_line_tells_of_the_file_and_nothing_else(
         (("--seed", "7"), "--seed: 7 is not one of 0, 1"),
         (("--out", "network.txt"), "--out: 'network.txt' has to end in .pt"),
         (("--seed", "1", "--model", "ca_cnn"), "train --model ca_cnn --seed 1"),
+        (("--out", "params.yaml/network.pt"), "--out: 'params.yaml' is not a folder"),
     ],
 )
 def test_wrong_input_is_told(

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_1samp
+from scipy.stats import ttest_1samp, ttest_rel
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchcam.metrics import DeletionInsertionMetric
 
 from pipeline import models
+from pipeline.explain import faithfulness as faithfulness_module
 from pipeline.explain.cam import cam_layers
 from pipeline.explain.faithfulness import (
+    CONTROLS,
     Curves,
     areas,
     deletion_and_insertion,
@@ -175,6 +177,50 @@ def test_resizing_keeps_what_is_equal_equal():
     np.testing.assert_allclose(resized(coarse, (16, 16)), 1 / 3, atol=1e-6)
 
 
+class PairIsProbability(nn.Module):
+    """Gives class 0 the share of the pairs of neighbours of which neither is taken away."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, across = x[:, :, 1:] * x[:, :, :-1], x[:, :, :, 1:] * x[:, :, :, :-1]
+        return MeanIsProbability()((down + across.mT) / 2)
+
+
+def inserted(heat: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """Return the areas (N,) under the insertion curves of whole images."""
+    images = torch.ones(len(heat), 1, *heat.shape[1:])
+    targets = torch.zeros(len(heat), dtype=torch.int64)
+    places = hottest_first(heat, ties)
+    curves = deletion_and_insertion(PairIsProbability(), images, targets, places, steps=64)
+    return areas(curves.insertion, curves.share)
+
+
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_a_map_that_knows_nothing_fares_as_the_control_of_its_size_does(
+    heat: float, monkeypatch: pytest.MonkeyPatch
+):
+    count, size, coarse = 400, (32, 32), (4, 4)
+    maps = np.full((count, *coarse), heat, np.float32)
+    told = {"grad_cam": maps, "layer_cam": maps, "strongest_channel": maps}
+    monkeypatch.setattr(faithfulness_module, "network_heatmaps", lambda *arguments: told.copy())
+    batches = [(torch.ones(count, 1, *size), np.arange(count))]
+    found = faithfulness(PairIsProbability(), {}, batches, steps=64, seed=0)  # type: ignore[arg-type]
+    of_kind = {kind: areas(curves.insertion, curves.share) for kind, curves in found.items()}
+
+    spots = random_heatmaps(coarse, [np.random.default_rng([9, n]) for n in range(count)])
+    expected = inserted(resized(spots, size), np.zeros((count, *size)))
+    for kind in ("grad_cam", "layer_cam", "strongest_channel", "random"):
+        more = mean_over_images(of_kind[kind] - expected, -1, 1)
+        assert more.low < 0 < more.high
+        assert more.high - more.low < 0.005
+    # the control is drawn apart from the order of what is equally hot
+    assert abs(np.corrcoef(of_kind["grad_cam"], of_kind["random"])[0, 1]) < 0.2
+
+    # both of a pair of single pixels are there in share p with probability p**2: an area of 1/3
+    pixels = np.random.default_rng(0).random((count, *size))
+    assert inserted(pixels, pixels).mean() == pytest.approx(1 / 3, abs=0.002)
+    assert expected.mean() > 0.4
+
+
 # all kinds together
 
 
@@ -202,17 +248,50 @@ def test_every_kind_has_curves_that_begin_and_end_alike():
     assert not np.allclose(other["random"].deletion, again["random"].deletion, atol=1e-6)
 
 
+def curves_through(middles: list[float]) -> Curves:
+    """Return curves from 1 over these values to 0, of area (1 + m) / 4 + m / 4, and back."""
+    deletion = np.array([[1, middle, 0] for middle in middles])
+    return Curves(np.array([0, 0.5, 1]), deletion, deletion[:, ::-1])
+
+
 def test_table_has_the_mean_area_of_each_kind_and_curve():
-    share = np.array([0, 0.5, 1])
-    deletion = np.array([[1, 0.5, 0], [1, 0.1, 0], [1, 0.3, 0]])
-    table = faithfulness_table({"grad_cam": Curves(share, deletion, deletion[:, ::-1])})
-    assert list(table.columns) == ["heatmap", "curve", "area", "low", "high", "images"]
-    assert table["curve"].tolist() == ["deletion", "insertion"]
-    by_hand = [0.5, 0.3, 0.4]  # (1 + m) / 4 + m / 4 for m = 0.5, 0.1, 0.3
+    table = faithfulness_table(
+        {kind: curves_through([0.5, 0.1, 0.3]) for kind in ("grad_cam", "random", "centre")}
+    )
+    assert list(table.columns)[:6] == ["heatmap", "curve", "area", "low", "high", "images"]
+    assert table["curve"].tolist() == ["deletion", "insertion"] * 3
+    by_hand = [0.5, 0.3, 0.4]
     interval = ttest_1samp(by_hand, 0).confidence_interval(0.95)
     assert table.iloc[0][["area", "low"]].tolist() == pytest.approx([0.4, interval.low])
     assert table.iloc[0]["high"] == pytest.approx(interval.high)
-    assert table["images"].tolist() == [3, 3]
+    assert table["images"].tolist() == [3] * 6
+
+
+def test_table_compares_each_kind_with_the_controls_image_by_image():
+    # images differ by far more than kinds do: the intervals of the areas overlap
+    middles = np.random.default_rng(0).uniform(0.1, 0.9, 20)
+    small = np.random.default_rng(1).normal(0.03, 0.01, 20)
+    table = faithfulness_table(
+        {
+            "grad_cam": curves_through(middles),
+            "random": curves_through(middles + small),
+            "centre": curves_through(middles[::-1]),
+        }
+    ).set_index(["heatmap", "curve"])
+    areas_of = table["area"]
+    for curve in ("deletion", "insertion"):
+        row = table.loc["grad_cam", curve]
+        assert row["high"] > table.loc["random", curve]["low"]
+        for control, middle in (("random", middles + small), ("centre", middles[::-1])):
+            paired = ttest_rel(middles / 2, middle / 2).confidence_interval(0.95)
+            assert row[f"{control}_low"] == pytest.approx(paired.low)
+            assert row[f"{control}_high"] == pytest.approx(paired.high)
+            difference = areas_of["grad_cam", curve] - areas_of[control, curve]
+            assert row[f"{control}_difference"] == pytest.approx(difference)
+        assert row["random_high"] < 0
+    compared = [f"{control}_{n}" for control in CONTROLS for n in ("difference", "low", "high")]
+    assert list(table.columns)[4:] == compared
+    assert table.loc[list(CONTROLS), compared].isna().all(axis=None)
 
 
 def test_intervals_are_students_and_stay_where_values_can_be():

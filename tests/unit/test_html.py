@@ -142,6 +142,16 @@ def test_figure_that_is_missing_or_no_png_is_refused(tmp_path: Path, content: by
         page("![x](x.png)", tmp_path)
 
 
+@pytest.mark.parametrize("kept", [30, 3000, -1])
+def test_torn_figure_is_refused(tmp_path: Path, kept: int):
+    Image.effect_noise((90, 90), 50).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    assert len(content) > 3000
+    (tmp_path / "x.png").write_bytes(content[:kept])
+    with pytest.raises(InputError, match=r"x\.png: is torn"):
+        page("![x](x.png)", tmp_path)
+
+
 def test_policy_allows_the_pages_own_style_and_script_alone(tmp_path: Path):
     made = page("text", tmp_path)
     (policy,) = [

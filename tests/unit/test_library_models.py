@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import InputError
+from pipeline.explain.feature_maps import caught
 from pipeline.models import build
 from pipeline.models.layers import Classifier
 from pipeline.models.library import _AveragePool
@@ -85,23 +86,62 @@ def test_adapted_networks_train_on_small_images(name: str, channels: int) -> Non
 def test_feature_layers_are_the_stem_and_the_last_of_each_map_size(name: str) -> None:
     torch.manual_seed(1)
     model = torchvision_model(name).eval()
-    caught: dict[str, tuple[Tensor, Tensor]] = {}
+    put_out: dict[str, tuple[Tensor, Tensor]] = {}
 
     def catch(name: str) -> Any:
-        return lambda module, inputs, output: caught.update({name: (output, output.clone())})
+        return lambda module, inputs, output: put_out.update({name: (output, output.clone())})
 
     for layer, module in model.feature_layers().items():
         module.register_forward_hook(catch(layer))
     with torch.no_grad():
         model(torch.randn(2, 3, 32, 32))
-    assert list(caught) == list(model.feature_layers()) == SMALL[name]
-    sizes = [output.shape[2] for output, _ in caught.values()]
+    assert list(put_out) == list(model.feature_layers()) == SMALL[name]
+    sizes = [output.shape[2] for output, _ in put_out.values()]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == 32
     assert len(set(sizes[1:])) == len(sizes) - 1
-    for output, when_caught in caught.values():
+    for output, when_caught in put_out.values():
         assert output.shape[2] == output.shape[3]
         assert torch.equal(output, when_caught)  # nothing was computed in place
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "expected"),
+    [
+        ("torchvision", "alexnet", ["features.1", "features.4", "features.11"]),
+        ("torchvision", "vgg11", [f"features.{n}" for n in (1, 4, 9, 14, 19)]),
+        ("torchvision", "vgg11_bn", [f"features.{n}" for n in (2, 6, 13, 20, 27)]),
+        (
+            "torchvision",
+            "densenet121",
+            [
+                "features.relu0",
+                *(f"features.transition{n}.relu" for n in (1, 2, 3)),
+                "features.norm5",  # and then a rectifier that is no module, in place
+            ],
+        ),
+        ("timm", "vgg11", [f"features.{n}" for n in (1, 4, 9, 14, 19)]),
+    ],
+)
+def test_activation_layers_come_after_the_rectifier(
+    family: str, name: str, expected: list[str]
+) -> None:
+    torch.manual_seed(1)
+    settings = {"family": family, "name": name, "small_inputs": False}
+    model = build(settings, 5, 64).eval()
+    layers = model.activation_layers()
+    assert list(layers)[: len(expected)] == expected
+    with torch.no_grad(), caught(layers) as maps:
+        model(torch.randn(2, 3, 64, 64))
+    for layer in expected:
+        assert maps[layer].min() == 0
+        assert maps[layer].max() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "vit_b_16", "swin_t"])
+def test_activation_layers_are_the_feature_layers_where_no_sequence_goes_on(name: str) -> None:
+    model = torchvision_model(name, size=64, small=False)
+    assert model.activation_layers() == model.feature_layers()
 
 
 def test_photographs_get_the_network_of_the_library() -> None:

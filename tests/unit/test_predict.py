@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,14 @@ from scipy.special import softmax
 from pipeline import models
 from pipeline.__main__ import main
 from pipeline.commands import predict
-from pipeline.commands.answers import Failure, Prediction, answers_json, answers_table
-from pipeline.commands.figures import draw_prediction, safe_name
+from pipeline.commands.answers import (
+    Failure,
+    Prediction,
+    answers_json,
+    answers_table,
+    print_answers,
+)
+from pipeline.commands.figures import draw_prediction, safe_name, save
 from pipeline.commands.pictures import LONGEST_SIDE, read_picture
 from pipeline.params import read
 
@@ -400,6 +408,34 @@ def test_figures_are_no_images_to_classify(ask: Ask, tmp_path: Path) -> None:
     assert command("predict", tmp_path, "--model", "ca_cnn", "--out", tmp_path) == 2
 
 
+def test_links_in_a_circle_and_names_too_long_are_told_and_the_rest_goes_on(
+    ask: Ask, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    photo().save(folder / "photo.png")
+    (folder / "circle.png").symlink_to("circle.png")
+    too_long = tmp_path / f"{'x' * 300}.png"
+    circle, classified, long = ask(folder, too_long, code=1)
+    assert "Too many levels of symbolic links" in circle["error"]
+    assert "predictions" in classified
+    assert "File name too long" in long["error"]
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "file/far/below", "dangling"])
+def test_figures_can_not_be_written_below_a_file(
+    out: str, project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    photo().save(tmp_path / "photo.png")
+    capsys.readouterr()
+    assert command("predict", tmp_path / "photo.png", "--out", tmp_path / out) == 2
+    message = capsys.readouterr().err
+    assert f"--out: '{tmp_path / out.split('/')[0]}' is not a folder" in message
+    assert message.count("\n") == 1
+
+
 # --- figures --------------------------------------------------------------------------------------
 
 
@@ -460,16 +496,44 @@ def a_prediction(**changes: Any) -> Prediction:
 def test_figure_shows_the_image_the_map_over_all_of_it_and_the_probabilities() -> None:
     picture = np.asarray(photo())
     top_left = np.zeros((4, 4))
-    top_left[0, 0] = 1
+    top_left[0, 0] = 0.5
     figure = draw_prediction("ca_cnn", a_prediction(), picture, top_left)
-    original, overlaid, _, bars = figure.axes
+    original, overlaid, scale, bars = figure.axes
     np.testing.assert_array_equal(original.images[0].get_array(), picture)
-    laid_over = overlaid.images[1].get_array()
-    assert laid_over.shape == picture.shape[:2]
-    assert np.unravel_index(laid_over.argmax(), laid_over.shape) == (0, 0)
-    assert laid_over[20:, 30:].max() == 0
+    laid_over = overlaid.images[1]
+    np.testing.assert_array_equal(laid_over.get_array(), 2 * top_left)
+    assert laid_over.get_interpolation() == "nearest"
+    assert laid_over.get_extent() == overlaid.images[0].get_extent()
+    assert scale.get_ylabel() == "share of the map's maximum"
     assert [bar.get_width() for bar in bars.patches] == [0.75, 0.125]
-    figure.canvas.draw()  # class names with $ are no mathematics
+    figure.draw_without_rendering()  # class names with $ are no mathematics
+
+
+def test_label_of_the_scale_stands_clear_of_the_class_names() -> None:
+    told = a_prediction(classes=("a class with a long name", "another"))
+    figure = draw_prediction("ca_cnn", told, np.asarray(photo()), np.ones((4, 4)))
+    figure.draw_without_rendering()
+    _, _, scale, bars = figure.axes
+    label = scale.yaxis.label.get_window_extent()
+    ticks = max(tick.get_window_extent().x1 for tick in scale.get_yticklabels())
+    names = min(name.get_window_extent().x0 for name in bars.get_yticklabels())
+    letter = scale.yaxis.label.get_fontsize() * figure.dpi / 72
+    assert label.x0 - ticks > 0.25 * letter
+    assert names - label.x1 > 0.75 * letter
+
+
+def test_map_without_anything_for_the_class_is_drawn_as_zeros() -> None:
+    figure = draw_prediction("ca_cnn", a_prediction(), np.asarray(photo()), np.zeros((4, 4)))
+    assert not figure.axes[1].images[1].get_array().any()
+
+
+def test_names_that_the_font_lacks_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    told = a_prediction(file=Path("猫.png"), classes=("犬", "鳥"), figure=tmp_path / "cat.png")
+    figure = draw_prediction("ca_cnn", told, np.asarray(photo()), np.ones((4, 4)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(figure, told)
+    assert told.figure.is_file()
 
 
 # --- on the terminal ------------------------------------------------------------------------------
@@ -482,10 +546,39 @@ def test_table_tells_names_as_they_are() -> None:
         assert part in told.getvalue()
 
 
+def test_names_in_the_table_are_never_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    path = f"/a/folder/{'deep/' * 30}photo of a cat.png"
+    name = f"a class with {'many ' * 20}words"
+    print_answers([a_prediction(file=Path(path), classes=(name, "other"))], "ca_cnn")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "75.00%" in line]
+    assert line.startswith(f"{path} {name} ")
+    assert line.rstrip().endswith("2 of 3")
+
+
+@pytest.mark.parametrize(
+    "name", ["no\u00a0break.png", "back\\slash.png", "two\nlines.png", "猫.png"]
+)
+def test_json_holds_names_with_which_the_files_can_be_opened(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("here")
+    told = a_prediction(file=tmp_path / name, figure=tmp_path / name)
+    (answer,) = json.loads(answers_json([told]))
+    assert Path(answer["file"]).read_text() == Path(answer["heatmap"]).read_text() == "here"
+    (failed,) = json.loads(answers_json([Failure(tmp_path / name, "reason")]))
+    assert failed["file"] == str(tmp_path / name)
+
+
+def test_json_escapes_a_name_that_is_no_text() -> None:
+    told = answers_json([Failure(Path(os.fsdecode(b"\xff.png")), "reason")])
+    assert json.loads(told)[0]["file"] == "\\xff.png"
+
+
 def test_json_tells_what_could_not_be_read() -> None:
     failure = Failure(Path("b\n.png"), "not an image that can be read")
     assert json.loads(answers_json([failure, a_prediction()])) == [
-        {"file": "b\\n.png", "error": "not an image that can be read"},
+        {"file": "b\n.png", "error": "not an image that can be read"},
         {
             "file": "a[bold]b.png",
             "predictions": [
@@ -508,6 +601,17 @@ def test_top_limits_the_classes_told(
     told = capsys.readouterr().out
     assert sum(name in told for name in CLASSES) == 1
     assert "also one that shows none of them" in told
+
+
+def test_the_candidate_is_asked_where_no_model_is_named(
+    project: Project, ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo().save(tmp_path / "photo.png")
+    by_name = ask(tmp_path / "photo.png")
+    assert read(Path("params.yaml"))["model"] == project.model
+    arguments = ("--out", tmp_path / "figures", "--json")
+    assert command("predict", tmp_path / "photo.png", *arguments) == 0
+    assert json.loads(capsys.readouterr().out) == by_name
 
 
 def test_untrained_seed_is_told_with_what_to_run(

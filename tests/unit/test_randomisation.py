@@ -107,6 +107,14 @@ def test_weights_are_replaced_from_the_output_down(settings: dict[str, Any]):
     assert not {name for name in replaced["deeper half"] if name.rpartition(".")[0] == layers[0]}
 
 
+@pytest.mark.parametrize(("layers", "expected"), [("abcd", "cd"), ("abcde", "cde"), ("ab", "b")])
+def test_deeper_half_is_half_of_the_layers_or_with_the_middle_one(layers: str, expected: str):
+    old = {f"{layer}.weight": torch.zeros(()) for layer in layers}
+    new = {name: torch.ones(()) for name in old}
+    state = randomised_states(old, new, list(layers))["deeper half"]
+    assert [layer for layer in layers if state[f"{layer}.weight"] == 1] == list(expected)
+
+
 def test_parameters_that_another_module_uses_go_with_it():
     class Block(nn.Module):
         def __init__(self) -> None:

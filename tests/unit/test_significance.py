@@ -131,7 +131,8 @@ def test_what_cannot_be_tested_has_no_p(of_runs: list[np.ndarray]):
 
 
 def test_folds_are_tested_by_the_corrected_resampled_t_test():
-    folds = gains(5, 200, 0.3, 0.1, 1)
+    folds = [one_run(60, 10, 130), one_run(20, 20, 160), one_run(90, 5, 105), one_run(10, 30, 160)]
+    folds.append(one_run(50, 20, 130))
     means = [fold.mean() for fold in folds]
     plain = stats.ttest_1samp(means, 0)
     # each fold is tested on a quarter as many images as it was trained on
@@ -147,10 +148,26 @@ def test_folds_of_different_sizes_have_the_mean_over_all_images():
     assert nested_gain(folds).mean == pytest.approx(100 * 2 / 15)
 
 
-def test_folds_that_do_not_differ_and_single_folds_have_no_p():
-    same = [one_run(3, 1, 6), one_run(3, 1, 6)]
-    assert math.isnan(p_no_difference(nested_gain(same)))
-    assert math.isnan(p_no_difference(nested_gain(same[:1])))
+@pytest.mark.parametrize("size", [9, 36, 37])
+@pytest.mark.parametrize("runs", [2, 3, 6, 7])
+def test_folds_that_agree_by_luck_prove_nothing(runs: int, size: int):
+    found = nested_gain([one_run(1, 0, size - 1)] * runs)
+    # what so many images of one fold let expect: the variance of the mean of a single 1
+    expected = 100 * math.sqrt((1 / runs + 1 / (runs - 1)) * (1 - 1 / size) / size / (size - 1))
+    assert found.standard_error == pytest.approx(expected)
+    assert p_no_difference(found) > 0.05
+
+
+def test_folds_that_never_differ_and_single_folds_have_no_p():
+    assert math.isnan(p_no_difference(nested_gain([one_run(0, 0, 9)] * 3)))
+    assert math.isnan(p_no_difference(nested_gain([one_run(3, 1, 6)])))
+
+
+def test_two_seeds_that_agree_by_luck_are_given_few_degrees_of_freedom():
+    two = [one_run(30, 0, 970), np.roll(one_run(30, 0, 970), 30)]  # the same gain, other images
+    found = crossed_gain(two)
+    assert found.degrees_of_freedom < 2
+    assert p_no_difference(found) > 0.05
 
 
 # several pairs

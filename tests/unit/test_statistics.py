@@ -115,8 +115,17 @@ def test_percentiles_stand_in_where_bca_is_not_defined():
     means = 100 * crossed_means(rare, 2000, np.random.default_rng(0))
     assert found.method == "percentile"
     assert (found.low, found.high) == pytest.approx((means.min(), means.max()), abs=1e-6)
-    no_spread = accuracy_estimate([np.ones(5, bool)], crossed(0.95, 2000, 0))
-    assert (no_spread.low, no_spread.high, no_spread.method) == (100, 100, "percentile")
+    no_spread = paired_difference([np.zeros(5, np.int8)], crossed(0.95, 2000, 0))
+    assert (no_spread.low, no_spread.high, no_spread.method) == (0, 0, "percentile")
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_perfect_answers_have_the_exact_binomial_interval(runs: int):
+    found = accuracy_estimate([np.ones(360, bool)] * runs, crossed(0.95, 200, 0))
+    assert (found.mean, found.high, found.method) == (100, 100, "exact")
+    assert found.low == pytest.approx(100 * 0.025 ** (1 / 360))  # closed form; three seeds, one set
+    none = accuracy_estimate([np.zeros(360, bool)] * runs, crossed(0.95, 200, 0))
+    assert (none.low, none.high) == (0, pytest.approx(100 - found.low))
 
 
 def test_many_resamples_are_drawn_in_parts_without_a_change(monkeypatch: pytest.MonkeyPatch):

@@ -78,7 +78,7 @@ def find(folder: Path) -> list[Found]:
         )
     with _readable(folder, where):
         visible = sorted(_visible(folder))
-    classes = {path.name: path for path in visible if _is_folder(path)}
+    classes = {path.name: path for path in visible if is_folder(path)}
     by_class = {name: _under(folder, path, where) for name, path in classes.items()}
     if not any(by_class.values()):
         raise InputError(f"{where} has no sub-folder with images: {LAYOUT}")
@@ -118,7 +118,7 @@ def files_under(
             identity = _identity(current)
             contents = [] if identity in holders else list(_visible(current))
         for path in contents:
-            if _is_folder(path):
+            if is_folder(path):
                 waiting.append((path, holders | {identity}))
             else:
                 found.append(path)
@@ -133,7 +133,7 @@ def examine(folder: Path, found: Found) -> Listed:
         unusable = _obstacle(relative, size, found.class_name)
     except OSError as error:
         size, sha256, unusable = 0, "", why_unreadable(found.path, error)
-    path = relative if _is_utf8(relative) else printable(relative)
+    path = relative if is_utf8(relative) else printable(relative)
     return Listed(path, size, sha256, found.class_name, unusable)
 
 
@@ -147,7 +147,7 @@ def why_unreadable(path: Path, error: OSError) -> str:
 def _under(folder: Path, class_folder: Path, where: str) -> list[Found]:
     """Return what lies anywhere under a class's folder, by path."""
     name = class_folder.name
-    if not _is_utf8(name):
+    if not is_utf8(name):
         raise InputError(
             f"{where}: the sub-folder '{printable(name)}' has a name that isn't UTF-8; rename it"
         )
@@ -157,7 +157,7 @@ def _under(folder: Path, class_folder: Path, where: str) -> list[Found]:
 
 def _visible(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if not path.name.startswith(".") and (_is_folder(path) or not _is_about_folder(path)):
+        if not path.name.startswith(".") and (is_folder(path) or not _is_about_folder(path)):
             yield path
 
 
@@ -178,7 +178,8 @@ def _readable(folder: Path, where: str) -> Iterator[None]:
         ) from None
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; what can't be looked at is none."""
     try:
         return path.is_dir()
     except OSError:
@@ -207,14 +208,15 @@ def _measure(path: Path) -> tuple[int, str]:
 
 def _obstacle(relative: str, size: int, class_name: str) -> str:
     """Return why a file that can be read is nevertheless no image of a class, or nothing."""
-    if not _is_utf8(relative):
+    if not is_utf8(relative):
         return "its name isn't UTF-8; rename it"
     if class_name == NO_CLASS:
         return "lies in no class: move it into a sub-folder"
     return "" if size else "empty: 0 bytes"
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Return whether the name of a file can be written as UTF-8."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

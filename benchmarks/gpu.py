@@ -1,0 +1,73 @@
+"""Training on a GPU against the usual loop with mixed precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.line import Line, Mark, at_rate
+from benchmarks.networks import Training
+from benchmarks.shares import shares_of
+from benchmarks.timing import take_turns
+from pipeline.params import Compute
+from pipeline.training import compute
+
+WORKERS = 16
+IMAGES = 45_000  # CIFAR-10's training split
+TURNS = 3
+BC_100: dict[str, object] = {"block_config": [16, 16, 16]}
+CHANGED: dict[str, dict[str, object]] = {
+    "cnn": {},
+    "ca_cnn": {},
+    "densenet": BC_100,
+    "se_densenet": BC_100,
+}
+COMPARED = ("ca_cnn", "se_densenet")
+EPOCHS = 50
+NO_GPU = "no GPU here"
+TEN_TIMES = Mark("at least", 10, " times")
+TEN_MINUTES = Mark("at most", 10, " min")
+AGAINST = f"the usual loop, {WORKERS} workers, mixed precision"
+COMPARISON = f"{EPOCHS} epochs of all four architectures, one seed, DenseNets BC-100-12"
+
+
+def gpu() -> Iterator[Line]:
+    """Measure on the GPU, if there is one."""
+    if not torch.cuda.is_available():
+        for model in COMPARED:
+            yield Line(f"training `{model}` on a GPU", "", AGAINST, (), TEN_TIMES, NO_GPU)
+        yield Line(COMPARISON, "", "", (), TEN_MINUTES, NO_GPU)
+        return
+    wanted = Compute(device="cuda", precision="auto", threads=1)
+    with compute.prepare(wanted) as hardware:
+        trainings = {
+            model: Training.of(model, IMAGES, hardware, changed)
+            for model, changed in CHANGED.items()
+        }
+        for model in COMPARED:
+            training = trainings[model]
+            turns = take_turns(
+                training.images_per_second,
+                lambda training=training: training.usual_images_per_second(WORKERS),  # type: ignore[misc]
+                TURNS,
+            )
+            yield Line(
+                f"training `{model}` in {hardware.precision} on {hardware.name}",
+                at_rate(turns.ours),
+                f"{AGAINST}: {at_rate(turns.theirs)}",
+                turns.ratios(),
+                TEN_TIMES,
+                f"Of the time of the GPU's kernels: {shares_of(training.step)}.",
+            )
+        seconds = {model: training.epoch_seconds() for model, training in trainings.items()}
+    shown = ", ".join(f"`{model}` {taken:.2f} s" for model, taken in seconds.items())
+    minutes = EPOCHS * sum(seconds.values()) / 60
+    yield Line(
+        COMPARISON,
+        f"{minutes:.1f} min",
+        f"from one epoch of each, on {hardware.name}",
+        (minutes,),
+        TEN_MINUTES,
+        f"An epoch takes {shown}. Three seeds on one GPU take three times as long.",
+    )

@@ -1,0 +1,47 @@
+"""The clock of all benchmarks: two ways to do one thing take turns.
+
+A machine that slows down slows both, so what counts is the ratio or difference of each turn; shown
+are the median of the turns, the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What both measured in each turn, in the same unit."""
+
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+    def ratios(self) -> tuple[float, ...]:
+        """Return ours / theirs of each turn."""
+        return tuple(our / their for our, their in zip(self.ours, self.theirs, strict=True))
+
+    def inverse_ratios(self) -> tuple[float, ...]:
+        """Return theirs / ours of each turn: how many times as fast, if these are seconds."""
+        return Turns(self.theirs, self.ours).ratios()
+
+    def differences(self) -> tuple[float, ...]:
+        """Return ours - theirs of each turn."""
+        return tuple(our - their for our, their in zip(self.ours, self.theirs, strict=True))
+
+
+def take_turns(ours: Callable[[], float], theirs: Callable[[], float], turns: int) -> Turns:
+    """Measure both `turns` times; each is the first in every second turn."""
+    measured: dict[Callable[[], float], list[float]] = {ours: [], theirs: []}
+    for turn in range(turns):
+        for measure in (theirs, ours) if turn % 2 else (ours, theirs):
+            measured[measure].append(measure())
+    return Turns(tuple(measured[ours]), tuple(measured[theirs]))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the wall-clock seconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

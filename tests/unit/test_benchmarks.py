@@ -1,0 +1,212 @@
+"""The benchmarks' table says what was measured; how fast anything is, no test tells."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks import __main__ as command_line
+from benchmarks import engines, folders, gpu, processes, shares, table, usual_loop
+from benchmarks.line import Line, Mark
+from benchmarks.networks import Training, cifar10_settings
+from benchmarks.project import Project
+from benchmarks.rows import ROWS
+from benchmarks.timing import Turns, take_turns
+from pipeline.data import arrays
+from pipeline.params import Compute
+from pipeline.training import compute
+
+THREE_TIMES = Mark("at least", 3, " times")
+
+
+def line(figures: tuple[float, ...], mark: Mark = THREE_TIMES) -> Line:
+    return Line("training `a|b`", "9 images/s", "the usual loop", figures, mark, "The disk.")
+
+
+def named(calls: list[str], name: str, value: float) -> Callable[[], float]:
+    def measure() -> float:
+        calls.append(name)
+        return value
+
+    return measure
+
+
+def test_each_side_begins_in_every_second_turn() -> None:
+    calls: list[str] = []
+    turns = take_turns(named(calls, "ours", 6), named(calls, "theirs", 2), 3)
+    assert calls == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert turns == Turns((6, 6, 6), (2, 2, 2))
+
+
+def test_ratio_is_taken_turn_by_turn() -> None:
+    turns = Turns(ours=(4.0, 10.0), theirs=(2.0, 20.0))
+    assert turns.ratios() == (2.0, 0.5)
+    assert turns.differences() == (2.0, -10.0)
+
+
+def test_figure_is_the_median_with_lowest_and_highest() -> None:
+    assert line((2.0, 4.0, 3.5)).figure() == "3.50 times (2.00 to 4.00)"
+    assert line((2.0,)).figure() == "2.00 times"
+
+
+@pytest.mark.parametrize(
+    ("figures", "bound", "verdict"),
+    [
+        ((1.0, 3.0, 9.0), "at least", "met"),
+        ((1.0, 2.5, 9.0), "at least", "missed by 0.50 times"),
+        ((1.0, 3.0, 9.0), "at most", "met"),
+        ((1.0, 3.25, 9.0), "at most", "missed by 0.25 times"),
+    ],
+)
+def test_mark_is_met_by_the_median(figures: tuple[float, ...], bound: str, verdict: str) -> None:
+    assert line(figures, Mark(bound, 3, " times")).verdict() == verdict  # type: ignore[arg-type]
+
+
+def test_line_that_cannot_be_measured_says_why() -> None:
+    unmeasured = Line("a GPU", "", "", (), THREE_TIMES, "no GPU here")
+    assert unmeasured.verdict() == "no GPU here"
+    assert unmeasured.figure() == "not measured"
+
+
+def test_every_cell_and_limit_is_on_the_page() -> None:
+    page = table.page({"memory": [line((2.0, 4.0, 3.5))], "stage": [line((1.0,))]})
+    rows = [text for text in page.splitlines() if text.startswith("|")]
+    assert len(rows) == 4
+    # a bar that a backslash escapes ends no cell
+    assert {len(re.findall(r"(?<!\\)\|", text)) for text in rows} == {len(table.HEADINGS) + 1}
+    for said in ("3.50 times (2.00 to 4.00)", "at least 3 times", "met", "The disk."):
+        assert said in page
+    assert "`python -m benchmarks memory`" in rows[2]
+    assert "`python -m benchmarks stage`" in rows[3]
+    assert f"torch {version('torch')}" in page
+
+
+def test_terminal_shows_names_in_brackets() -> None:
+    shown = Line("a [bold] name", "", "", (3.0,), THREE_TIMES, "")
+    console = Console(width=200, file=StringIO(), record=True)
+    console.print(table.terminal_table({"memory": [shown]}))
+    assert "a [bold] name" in console.export_text()
+
+
+def test_unknown_row_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["ca_cnn_fp16"])
+    assert ended.value.code == 2
+    assert "'ca_cnn_fp16' is not one of ca_cnn_bf16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_some_rows_are_written_only_if_asked(
+    write: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(command_line, "PAGE", page)
+    monkeypatch.setattr(command_line, "ROOT", tmp_path)
+    monkeypatch.setitem(ROWS, "memory", lambda: iter([line((3.0,))]))
+    command_line.main(["memory", *(["--write"] if write else [])])
+    assert page.exists() == write
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_growth_exponent_is_the_power(power: float) -> None:
+    assert engines.growth_exponent(3 * 16**power, 3 * 100**power, 100 / 16) == pytest.approx(power)
+
+
+def test_jobs_of_a_stage_are_summed(tmp_path: Path) -> None:
+    for name, seconds in {"train_cnn_0": 2.5, "train_ca_cnn_1": 4.0, "report": 3.0}.items():
+        (tmp_path / f"{name}.tsv").write_text(f"s\tmax_rss\n{seconds}\t1\n")
+    assert list(engines.seconds_by_stage(tmp_path).items()) == [("train", 6.5), ("report", 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("aten::mkldnn_convolution", "convolutions"),
+        ("aten::native_batch_norm_backward", "norms"),
+        ("aten::threshold_backward", "activations"),
+        ("aten::add_", "sums of gradients and maps"),
+        ("aten::addmm", "products"),
+        ("aten::empty", shares.REST),
+    ],
+)
+def test_operation_is_of_its_kind(operation: str, kind: str) -> None:
+    assert shares.kind_of(operation) == kind
+
+
+def test_shares_are_of_all_the_time_and_the_largest_comes_first() -> None:
+    times = {"aten::cat": 20.0, "aten::mkldnn_convolution": 50.0, "aten::convolution_backward": 5.0}
+    assert shares.described({**times, "aten::empty": 25.0}) == (
+        "55 % convolutions, 20 % joining maps, 25 % the rest"
+    )
+
+
+def test_peak_memory_is_the_commands_own() -> None:
+    project = Project(Path(__file__).parent)
+    held = 200_000_000
+    python = project.pipeline()[0]
+    filled = project.peak_bytes(python, "-c", f"b'1' * {held}")
+    plain = project.peak_bytes(python, "-c", "pass")
+    assert plain < 100_000_000  # that of this process, which has PyTorch, is far more
+    assert filled - plain == pytest.approx(held, rel=0.05)
+
+
+def test_made_up_splits_are_as_the_split_stage_writes_them(tmp_path: Path) -> None:
+    size = processes.write_splits(tmp_path, {"train": 20, "validation": 10, "test": 30})
+    dataset = arrays.read(tmp_path)
+    assert dataset.images.shape == (60, 32, 32, 3)
+    assert size == 60 * 32 * 32 * 3
+    assert [len(dataset.rows(split)) for split in arrays.SPLITS] == [20, 10, 30]
+
+
+def test_photographs_are_as_large_as_real_ones() -> None:
+    picture = folders.photograph(np.random.default_rng(0))
+    assert picture.size == (folders.WIDTH, folders.HEIGHT)
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=folders.QUALITY)
+    assert 45_000 < len(file.getvalue()) < 85_000
+
+
+def test_usual_loop_learns_the_recipe_that_it_is_given() -> None:
+    with compute.prepare(Compute(device="cpu", precision="fp32", threads=1)) as hardware:
+        training = Training.of("ca_cnn", 192, hardware)
+        network = training.network()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        speed = usual_loop.images_per_second(
+            network, training.images, training.labels, cifar10_settings().train, 0, hardware.device
+        )
+    assert speed > 0
+    assert math.isfinite(speed)
+    after = network.state_dict()
+    steps = {int(value) for name, value in after.items() if name.endswith("num_batches_tracked")}
+    assert steps == {3}
+    assert not all(torch.equal(before[name], after[name]) for name in before if "weight" in name)
+
+
+def test_prepared_batch_takes_as_many_steps_as_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    with compute.prepare(Compute(device="cpu", precision="fp32", threads=1)) as hardware:
+        training = Training.of("ca_cnn", 192, hardware)
+        network = training.network()
+        monkeypatch.setattr(Training, "network", lambda self: network)
+        steps = next(name for name in network.state_dict() if name.endswith("batches_tracked"))
+        training.epoch_seconds()
+        taken.append(int(network.state_dict()[steps]))
+        training.epoch_seconds_on_one_batch()
+        taken.append(int(network.state_dict()[steps]))
+    assert taken == [6, 12]
+
+
+def test_machine_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lines = list(gpu.gpu())
+    assert len(lines) == 3
+    assert {one.verdict() for one in lines} == {"no GPU here"}

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import balanced_accuracy_score
+
+from pipeline.reporting import doubts
+from pipeline.reporting.comparison import Comparison, Judgement, compare
+from pipeline.reporting.design import REPEATED
+from tests.unit.made_runs import compared, made_run
+
+LABELS = np.repeat([0, 1], [190, 10])
+CLASSES = ("common", "rare")
+
+
+def unbalanced(right_of_common: int, right_of_rare: int) -> Comparison:
+    """Compare two networks with so many answers right; the others name the other class."""
+    answers = LABELS.copy()
+    answers[right_of_common:190] = 1
+    answers[190 + right_of_rare :] = 0
+    logits = 5 * np.eye(2, dtype=np.float32)[answers]
+    runs = {
+        model: [made_run(model, seed, LABELS, logits, CLASSES) for seed in (0, 1, 2)]
+        for model in ("cnn", "ca_cnn")
+    }
+    architectures = {
+        "cnn": {"attention": "none", "baseline": None},
+        "ca_cnn": {"attention": "channel", "baseline": "cnn"},
+    }
+    return compare(runs, architectures, CLASSES, REPEATED, Judgement(0.95, 200, 0.5, 0), [])
+
+
+def test_good_networks_on_unbalanced_images_are_not_said_to_have_learnt_nothing():
+    comparison = unbalanced(179, 9)  # 94 %: less than naming the common class is right for
+    assert doubts.chance(comparison) == 95
+    assert doubts.not_better_than_chance(comparison, ["cnn"]) == ["cnn"]
+    assert doubts.unlearnt(comparison, ["cnn", "ca_cnn"]) == []
+    expected = (179 / 190 + 9 / 10) / 2
+    assert doubts.mean_recall(comparison, "cnn") == pytest.approx(100 * expected)
+
+
+def test_who_names_the_most_frequent_class_has_learnt_nothing():
+    comparison = unbalanced(190, 0)
+    assert doubts.unlearnt(comparison, ["cnn", "ca_cnn"]) == ["cnn", "ca_cnn"]
+    pair = comparison.entries["ca_cnn"].pair
+    assert pair is not None
+    assert doubts.judged(pair, comparison) == "nothing learnt"
+
+
+def test_mean_recall_is_the_balanced_accuracy_of_scikit_learn():
+    comparison = compared()
+    runs = comparison.runs["cnn"]
+    truth = np.concatenate([run.labels for run in runs])
+    said = np.concatenate([run.logits.argmax(axis=1) for run in runs])
+    expected = 100 * balanced_accuracy_score(truth, said)
+    assert doubts.mean_recall(comparison, "cnn") == pytest.approx(expected)
+
+
+def test_network_that_guesses_has_learnt_nothing_however_lucky():
+    # 60 of 100 right in each of two classes is 2.9 standard errors from guessing, 55 is 1.4
+    for right, learnt in ((60, True), (55, False)):
+        error = np.sqrt(2 * (right / 100) * (1 - right / 100) / 100) / 2
+        assert (right / 100 - norm.ppf(0.975) * error > 0.5) == learnt
+        labels = np.repeat([0, 1], 100)
+        answers = np.where(np.tile(np.arange(100) < right, 2), labels, 1 - labels)
+        logits = 5 * np.eye(2, dtype=np.float32)[answers]
+        runs = {"cnn": [made_run("cnn", 0, labels, logits, CLASSES)]}
+        comparison = compare(
+            runs, {"cnn": {"attention": "none", "baseline": None}}, CLASSES, REPEATED,
+            Judgement(0.95, 2000, 0.5, 0), [],
+        )  # fmt: skip
+        assert (doubts.unlearnt(comparison, ["cnn"]) == []) == learnt
+
+
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "apart"),
+    [
+        ([1.1, 1.2], [0.9, 1.0], True),
+        ([0.5, 0.6], [0.9, 1.0], True),
+        ([0.95, 1.2], [0.9, 1.0], False),
+        ([1.2], [1.0], False),  # measured once
+    ],
+)
+def test_costs_are_told_apart_where_no_run_of_one_is_among_the_others(
+    candidate: list[float], baseline: list[float], apart: bool
+):
+    assert doubts.told_apart(np.array(candidate), np.array(baseline)) == apart
+
+
+def test_idle_attention_is_constant_and_the_same_everywhere():
+    modules = pd.DataFrame(
+        {
+            "module": ["dead", "scale", "alive"],
+            "mean": [0.5, 0.5, 0.5],
+            "sd_between": [0.0, 0.1, 0.0],
+            "constant": [True, True, False],
+        }
+    )
+    assert doubts.idle(modules) == ["dead"]

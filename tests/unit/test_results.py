@@ -1,0 +1,175 @@
+"""What the explain stage wrote, read back: whole, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.reporting import findings
+from pipeline.reporting.results import Explanation, read_explanations
+
+IMAGES = 6
+MODULES = ("block1.attention", "block2.attention")
+HEATMAPS = ("grad_cam", "layer_cam", "strongest_channel", "random", "centre")
+AGAINST = "random_difference,random_low,random_high,centre_difference,centre_low,centre_high"
+FAITHFULNESS = [f"heatmap,curve,area,low,high,images,{AGAINST}"] + [
+    f"{heatmap},{curve},0.25,0.2,0.3,{IMAGES},"
+    + (",,,,," if heatmap in ("random", "centre") else "0.01,-0.02,0.04,0.01,-0.02,0.04")
+    for heatmap, curve in product(HEATMAPS, ("deletion", "insertion"))
+]
+# Of the last nothing is left to compare, which is no defect.
+RANDOMISATION = [
+    "heatmap,randomised,rank_correlation,low,high,images",
+    f"grad_cam,last layer,0.9,0.8,1,{IMAGES}",
+    f"layer_cam,last layer,0.9,0.8,1,{IMAGES}",
+    f"grad_cam,all layers,0.1,0.05,0.2,{IMAGES}",
+    "layer_cam,all layers,,,,0",
+]
+# The share has no value where nothing varies.
+VARIATION = [
+    "module,kind,weights,mean,sd_between,sd_over_images,share_by_class,share_by_chance,constant",
+    f"{MODULES[0]},channel,8,0.5,0.1,0,,0.1,True",
+    f"{MODULES[1]},channel,8,0.5,0.1,0.1,0.25,0.1,False",
+]
+
+
+def lines(*content: str) -> str:
+    return "".join(f"{line}\n" for line in content)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of one architecture, whole."""
+    made = tmp_path / "ca_cnn"
+    made.mkdir()
+    names = ["feature_maps", "heatmaps", "cams", "faithfulness", "randomisation"]
+    for name in [*names, "attention", "attention_variation"]:
+        Image.new("RGB", (6, 4)).save(made / f"{name}.png")
+    np.save(made / "grad_cam.npy", np.zeros((IMAGES, 2, 2), np.float16))
+    (made / "faithfulness.csv").write_text(lines(*FAITHFULNESS))
+    (made / "randomisation.csv").write_text(lines(*RANDOMISATION))
+    (made / "attention_variation.csv").write_text(lines(*VARIATION))
+    (made / "attention.csv").write_text("module\n")
+    record = {"images": [], "cams": {}, "attention": {"modules": {name: {} for name in MODULES}}}
+    record["randomisation"] = {"randomised": ["last layer", "all layers"]}
+    (made / "explain.json").write_text(json.dumps(record))
+    return made
+
+
+def explained(folder: Path) -> dict[str, Explanation]:
+    return read_explanations(folder.parent, [folder.name], IMAGES)
+
+
+def test_what_is_whole_is_read(folder: Path) -> None:
+    found = explained(folder)["ca_cnn"]
+    assert len(found.faithfulness) == 10
+    assert found.randomisation["rank_correlation"].isna().sum() == 1
+    assert found.variation is not None
+    assert found.variation["constant"].tolist() == [True, False]
+    assert found.variation["constant"].dtype == bool
+    for told in (findings.faithful(found), findings.randomised(found)):
+        assert "ca_cnn" in told
+    assert "1 of 2 attention modules" in findings.attention(found, "seed 0")
+
+
+def test_what_was_not_explained_is_left_out(tmp_path: Path) -> None:
+    assert read_explanations(tmp_path, ["cnn"], IMAGES) == {}
+
+
+def without(*dropped: str) -> Callable[[str], str]:
+    """Take away the lines that begin so."""
+
+    def cut(text: str) -> str:
+        kept = [line for line in text.splitlines() if not line.startswith(dropped)]
+        assert len(kept) < len(text.splitlines())
+        return lines(*kept)
+
+    return cut
+
+
+def first_lines(count: int) -> Callable[[str], str]:
+    return lambda text: lines(*text.splitlines()[:count])
+
+
+def first_characters(count: int) -> Callable[[str], str]:
+    return lambda text: text[:count]
+
+
+def other(old: str, new: str) -> Callable[[str], str]:
+    def replaced(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return replaced
+
+
+@pytest.mark.parametrize(
+    ("name", "tear"),
+    [
+        ("faithfulness.csv", first_lines(1)),
+        ("faithfulness.csv", first_lines(3)),
+        ("faithfulness.csv", first_characters(-1)),
+        ("faithfulness.csv", first_characters(-2)),
+        ("faithfulness.csv", first_characters(-4)),
+        ("faithfulness.csv", without("random,insertion")),
+        ("faithfulness.csv", other("0.25", "")),
+        ("faithfulness.csv", other("0.25", "a quarter")),
+        ("faithfulness.csv", other("0.01,", ",")),
+        ("randomisation.csv", first_lines(1)),
+        ("randomisation.csv", first_lines(3)),
+        ("randomisation.csv", first_characters(-4)),
+        ("randomisation.csv", without("layer_cam")),
+        ("randomisation.csv", without("layer_cam,all")),
+        ("attention_variation.csv", first_lines(1)),
+        ("attention_variation.csv", first_lines(2)),
+        ("attention_variation.csv", first_characters(-4)),
+        ("attention_variation.csv", first_characters(-12)),
+        ("attention_variation.csv", other("True", "")),
+        ("attention_variation.csv", other("True", "Tr")),
+        ("attention_variation.csv", other("channel,8", "channel,8,9,9")),
+        ("grad_cam.npy", lambda text: ""),
+        ("explain.json", lambda text: "{"),
+    ],
+)
+def test_torn_file_is_refused_in_one_line(
+    folder: Path, name: str, tear: Callable[[str], str]
+) -> None:
+    path = folder / name
+    path.write_text(tear(path.read_text(encoding="latin-1")))
+    with pytest.raises(InputError) as error:
+        explained(folder)
+    message = str(error.value)
+    assert message.startswith(f"{path}: can't be read (")
+    assert "python -m pipeline explain --model ca_cnn" in message
+    assert "\n" not in message
+
+
+def test_every_cut_of_a_table_is_refused(folder: Path) -> None:
+    for name in ("faithfulness.csv", "randomisation.csv", "attention_variation.csv"):
+        whole = (folder / name).read_text()
+        for length in range(len(whole)):
+            (folder / name).write_text(whole[:length])
+            with pytest.raises(InputError, match=rf"{name}: can't be read"):
+                explained(folder)
+        (folder / name).write_text(whole)
+    assert explained(folder)
+
+
+def test_missing_file_is_named_with_what_to_run(folder: Path) -> None:
+    (folder / "cams.png").unlink()
+    told = r"cams\.png: no such file; explain ca_cnn first \(python -m pipeline explain"
+    with pytest.raises(InputError, match=told):
+        explained(folder)
+
+
+def test_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cnn").write_text("text")
+    with pytest.raises(InputError, match=r"cnn: is not a folder; .*explain --model cnn"):
+        read_explanations(tmp_path, ["cnn"], IMAGES)
