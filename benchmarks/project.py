@@ -74,9 +74,8 @@ def environment() -> dict[str, str]:
     return dict(os.environ) | IDENTITY | {"PATH": os.pathsep.join(programs)}
 
 
-@contextmanager
-def checkout() -> Iterator[Project]:
-    """Yield a copy of the files that git tracks or would track here, committed to git."""
+def copy_working_tree(root: Path) -> None:
+    """Copy the files that git tracks or would track here into the folder `root`."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -84,13 +83,18 @@ def checkout() -> Iterator[Project]:
         text=True,
         check=True,
     )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+
+
+@contextmanager
+def checkout() -> Iterator[Project]:
+    """Yield a copy of this project, committed to git."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        root = Path(folder)
-        for name in filter(None, listed.stdout.split("\0")):
-            if (ROOT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name)
-        project = Project(root)
+        copy_working_tree(Path(folder))
+        project = Project(Path(folder))
         project.output("git", "init", "--quiet", "--initial-branch=main")
         project.output("git", "add", "--all")
         project.output("git", "commit", "--quiet", "--message", "the project")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.commands.answers import Answer, Failure, Prediction
 from pipeline.commands.figures import draw_prediction, own_path, save
@@ -42,11 +42,13 @@ class Member:
         network: in evaluation mode.
         mean: float32 (C,), for images in [0, 1].
         std: float32 (C,).
+        layer: of the network, at which Grad-CAM is taken.
     """
 
     network: Classifier
     mean: np.ndarray
     std: np.ndarray
+    layer: nn.Module
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Return what the network takes, float32 (B, C, H, W), for uint8 (B, H, W, C)."""
@@ -88,9 +90,10 @@ class Ensemble:
         """
         maps = []
         for member in self.members:
-            network, inputs = member.network, member.inputs(pixels)
-            layer = network.activation_layers()[cam_layers(network, inputs)["grad_cam"]]
-            maps.append(class_activation_maps(network, "grad_cam", layer, inputs, targets))
+            inputs = member.inputs(pixels)
+            maps.append(
+                class_activation_maps(member.network, "grad_cam", member.layer, inputs, targets)
+            )
         return np.mean(maps, axis=0)
 
 
@@ -148,7 +151,10 @@ def _ensemble(
     for seed, path in files.items():
         of_run = dataset.for_run(seed)
         network = trained(settings, model, path, of_run, hardware)
-        members.append(Member(network, of_run.mean, of_run.std))
+        size, channels = dataset.image_size, dataset.channels
+        nothing = torch.zeros(1, channels, size, size, device=hardware.device)
+        layer = network.activation_layers()[cam_layers(network, nothing)["grad_cam"]]
+        members.append(Member(network, of_run.mean, of_run.std, layer))
     return Ensemble(
         model,
         dataset.classes,

@@ -20,6 +20,7 @@ from pipeline.explain.attention_weights import (
 )
 from pipeline.explain.feature_maps import spread
 from pipeline.models.layers import Classifier
+from pipeline.reporting.numbers import write_csv
 from pipeline.reporting.style import save, shortened
 
 MOST_PANELS = 6  # of each kind of attention
@@ -54,8 +55,8 @@ def explain_attention(
 
     save(draw_attention(_title(model, drawn, weights), drawn, classes), folder / "attention.png")
     save(draw_attention_variation(model, weights), folder / "attention_variation.png")
-    _write_csv(attention_table(weights, classes), folder / "attention.csv")
-    _write_csv(varying, folder / "attention_variation.csv")
+    write_csv(attention_table(weights, classes), folder / "attention.csv")
+    write_csv(varying, folder / "attention_variation.csv")
     return {
         "modules": {
             name: {"kind": of_module.kind, "shape": list(of_module.shape)}
@@ -131,7 +132,3 @@ def _title(
 ) -> str:
     which = "" if len(drawn) == len(weights) else f" ({len(drawn)} of {len(weights)} modules)"
     return f"Mean attention weight by class in {shortened(model, 40)}{which}"
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

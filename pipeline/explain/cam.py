@@ -31,11 +31,12 @@ from pipeline.explain.feature_maps import caught
 from pipeline.models.layers import Classifier
 from pipeline.reporting.style import (
     HEAT_COLOURS,
+    HEAT_LABEL,
     HEAT_OPACITY,
     HEATMAPS,
     shortened,
+    show_classified,
     show_heat,
-    show_image,
     style,
 )
 
@@ -66,7 +67,11 @@ def cam_layers(network: Classifier, inputs: Tensor) -> dict[Kind, str]:
 
 
 def class_activation_maps(
-    network: nn.Module, kind: Kind, layer: nn.Module, inputs: Tensor, targets: Tensor
+    network: nn.Module,
+    kind: Kind,
+    layer: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None = None,
 ) -> np.ndarray:
     """Return what speaks for each image's target class at each position of a layer.
 
@@ -75,7 +80,7 @@ def class_activation_maps(
         kind: the method.
         layer: a module of the network that gives maps (B, channels, h, w).
         inputs: float32 (B, C, H, W), normalised.
-        targets: int64 (B,), the classes.
+        targets: int64 (B,), the classes; those that the network predicts if None.
 
     Returns:
         float32 (B, h, w) in [0, 1], each map divided by its own maximum; all 0 where nothing
@@ -88,7 +93,8 @@ def class_activation_maps(
         torch.enable_grad(),
     ):
         logits = network(inputs)
-        maps = method(targets.tolist(), logits, normalized=False)[0]
+        classes = logits.argmax(1) if targets is None else targets
+        maps = method(classes.tolist(), logits, normalized=False)[0]
     return _over_maximum(maps.float()).cpu().numpy()
 
 
@@ -108,8 +114,7 @@ def predicted_class_maps(
     """
     maps = []
     for inputs, _ in batches:
-        targets = predicted_classes(network, inputs)
-        found = class_activation_maps(network, "grad_cam", layer, inputs, targets)
+        found = class_activation_maps(network, "grad_cam", layer, inputs)
         maps.append(_small(found).astype(np.float16))
     return np.concatenate(maps)
 
@@ -185,11 +190,7 @@ def draw_cams(
         figure.suptitle(title)
         panels = figure.subplots(rows, columns, squeeze=False)
         for row, image in enumerate(images):
-            show_image(panels[row, 0], image)
-            panels[row, 0].set_title(
-                f"true: {shortened(true_classes[row])}\n"
-                f"predicted: {shortened(predicted_classes[row])}"
-            )
+            show_classified(panels[row, 0], image, true_classes[row], predicted_classes[row])
             for axes, (kind, of_kind) in zip(panels[row, 1:], maps.items(), strict=True):
                 show_heat(axes, image, of_kind[row])
                 height, width = of_kind.shape[1:]
@@ -203,5 +204,5 @@ def draw_cams(
             aspect=25,
             alpha=HEAT_OPACITY,
         )
-        bar.set_label("share of the map's maximum")
+        bar.set_label(HEAT_LABEL)
     return figure

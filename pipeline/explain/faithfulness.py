@@ -33,11 +33,10 @@ from pipeline.explain.kinds import (
     resized,
 )
 from pipeline.models.layers import Classifier
-from pipeline.reporting.style import HEATMAPS, style
+from pipeline.reporting.style import CONTROLS, HEATMAPS, style
 
 EMPTY = 0.0  # the mean, once it is normalised
 BETTER = {"deletion": "lower", "insertion": "higher"}
-CONTROLS = ("random", "centre")
 HEAT_DECIMALS = 6  # closer than that is a tie: interpolation rounds
 
 

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy.ndimage import zoom
 
-from pipeline.reporting.style import shortened, show_image, style
+from pipeline.reporting.style import show_classified, show_image, style
 
 COLOUR_MAP = "jet"
 ALPHA = 0.5
@@ -79,11 +79,7 @@ def draw_heatmaps(
         figure.suptitle(title)
         panels = figure.subplots(rows, columns, squeeze=False)
         for row, image in enumerate(images):
-            show_image(panels[row, 0], image)
-            panels[row, 0].set_title(
-                f"true: {shortened(true_classes[row])}\n"
-                f"predicted: {shortened(predicted_classes[row])}"
-            )
+            show_classified(panels[row, 0], image, true_classes[row], predicted_classes[row])
             for axes in panels[row, 1:]:
                 axes.set_axis_off()
             for axes, channel in zip(panels[row, 1:], channels[row], strict=False):

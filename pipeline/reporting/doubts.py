@@ -39,9 +39,7 @@ def unlearnt(comparison: Comparison, models: Iterable[str]) -> list[str]:
     is much more frequent than the others, good networks too may fail to beat naming it.
     """
     return [
-        model
-        for model in not_better_than_chance(comparison, models)
-        if _mean_recall(comparison, model)[1] <= 1 / _classes_with_images(comparison, model)
+        model for model in not_better_than_chance(comparison, models) if _guesses(comparison, model)
     ]
 
 
@@ -53,24 +51,25 @@ def not_better_than_chance(comparison: Comparison, models: Iterable[str]) -> lis
 
 def mean_recall(comparison: Comparison, model: str) -> float:
     """Return the mean recall of the classes in percent, each counting the same."""
-    return 100 * _mean_recall(comparison, model)[0]
+    return 100 * float(_recalls(comparison, model)[0].mean())
 
 
-def _mean_recall(comparison: Comparison, model: str) -> tuple[float, float]:
-    """Return the mean recall of the classes and the lower end of its interval, in [0, 1]."""
+def _recalls(comparison: Comparison, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall in [0, 1] and number of images of each class that has some, over all runs."""
     counts = confusion_counts(comparison.runs[model])  # (K, K)
     images = counts.sum(axis=1)
-    recalls = np.diag(counts)[images > 0] / images[images > 0]
-    different = images[images > 0]
+    there = images > 0
+    return np.diag(counts)[there] / images[there], images[there]
+
+
+def _guesses(comparison: Comparison, model: str) -> bool:
+    """Return whether the mean recall is not certainly above that of who guesses."""
+    recalls, images = _recalls(comparison, model)
     if comparison.design.same_images:
-        different = different / len(comparison.runs[model])
-    error = math.sqrt((recalls * (1 - recalls) / different).sum()) / len(recalls)
+        images = images / len(comparison.runs[model])
+    error = math.sqrt((recalls * (1 - recalls) / images).sum()) / len(recalls)
     quantile = norm.ppf(1 - (1 - comparison.judgement.confidence) / 2)
-    return float(recalls.mean()), float(recalls.mean() - quantile * error)
-
-
-def _classes_with_images(comparison: Comparison, model: str) -> int:
-    return int((confusion_counts(comparison.runs[model]).sum(axis=1) > 0).sum())
+    return bool(recalls.mean() - quantile * error <= 1 / len(recalls))
 
 
 def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> bool:

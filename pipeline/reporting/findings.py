@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.reporting import doubts, markdown, wording
 from pipeline.reporting.comparison import ClassDifference, Comparison, Pair
 from pipeline.reporting.results import Explanation
+from pipeline.reporting.style import CONTROLS
 from pipeline.reporting.trade_off import pareto_front
 
 HEATMAPS = {
@@ -22,7 +23,6 @@ HEATMAPS = {
     "centre": "the centre",
 }
 Outcome = Literal["better", "worse", "even"]
-CONTROLS = ("random", "centre")
 MOST_NAMED = 4
 FEW_IMAGES = 100
 # A rank correlation above which a heatmap counts as the same: half of its variance is.
@@ -56,15 +56,12 @@ def cost(pair: Pair, comparison: Comparison) -> str:
     told = (
         f"Against `{pair.baseline}`, `{pair.model}` needs {wording.listed(more)}, and is {bought}."
     )
-    if unclear:
-        told += (
-            f" Their {wording.listed(unclear)} {'was' if len(unclear) == 1 else 'were'} not told "
-            f"apart: {comparison.design.unit}s differ by as much."
-            if len(candidate.latencies) > 1
-            else f" Their {wording.listed(unclear)} {'was' if len(unclear) == 1 else 'were'} "
-            f"measured once, which tells nothing apart."
-        )
-    return told
+    if not unclear:
+        return told
+    several = len(candidate.latencies) > 1
+    reason = f"{comparison.design.unit}s differ by as much" if several else "measured only once"
+    were = "was" if len(unclear) == 1 else "were"
+    return f"{told} Their {wording.listed(unclear)} {were} not told apart: {reason}."
 
 
 def on_the_front(comparison: Comparison) -> str:

@@ -19,6 +19,7 @@ from pipeline.reporting.findings import Area
 from pipeline.reporting.heading import Badge, Card
 from pipeline.reporting.provenance import Commit
 from pipeline.reporting.results import Explanation, Run
+from pipeline.reporting.style import CONTROLS
 from pipeline.reporting.summary import Summary
 
 TEMPLATE = "template.md.j2"
@@ -323,7 +324,7 @@ def _faithfulness(explanations: Sequence[Explanation]) -> str:
             [
                 f"`{explanation.model}`: {name}",
                 *(_area(areas[heatmap, curve]) for curve in ("deletion", "insertion")),
-                *(_against(areas, heatmap, control) for control in findings.CONTROLS),
+                *(_against(areas, heatmap, control) for control in CONTROLS),
             ]
             for heatmap, name in findings.HEATMAPS.items()
         ]
@@ -335,7 +336,7 @@ def _area(area: Area) -> str:
 
 
 def _against(areas: Mapping[tuple[str, str], Area], heatmap: str, control: str) -> str:
-    if heatmap in findings.CONTROLS:
+    if heatmap in CONTROLS:
         return wording.ABSENT
     outcomes = findings.against_control(areas, heatmap, control)
     return " / ".join(dict.fromkeys(outcomes))

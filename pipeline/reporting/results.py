@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import InputError
-from pipeline.reporting.style import HEATMAPS
+from pipeline.reporting.style import CONTROLS, HEATMAPS
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,6 @@ NEEDED = {
 
 
 CAMS = ("grad_cam", "layer_cam")
-CONTROLS = ("random", "centre")
 CURVES = ("deletion", "insertion")
 DIFFERENCES = [f"{control}_difference" for control in CONTROLS]
 INTERVALS = [f"{name}{end}" for name in ("", *(f"{of}_" for of in CONTROLS)) for end in ENDS]

@@ -55,6 +55,7 @@ class Look:
     marker: str
 
 
+CONTROLS = ("random", "centre")
 # Controls are grey: they say nothing of the network.
 HEATMAPS = {
     "grad_cam": Look("Grad-CAM", COLOURS[0], "-", "D"),
@@ -129,6 +130,12 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
         interpolation="nearest",
     )
     without_axes(axes)
+
+
+def show_classified(axes: Axes, image: np.ndarray, true: str, predicted: str) -> None:
+    """Draw an image, uint8 (H, W, C) with C 1 or 3, under what it is and what it was taken for."""
+    show_image(axes, image)
+    axes.set_title(f"true: {shortened(true)}\npredicted: {shortened(predicted)}")
 
 
 def show_heat(axes: Axes, image: np.ndarray, heat: np.ndarray) -> None:

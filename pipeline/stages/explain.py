@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -32,6 +31,7 @@ from pipeline.files import whole
 from pipeline.models.layers import Classifier
 from pipeline.params import Settings
 from pipeline.progress import say, track
+from pipeline.reporting.numbers import write_csv
 from pipeline.reporting.style import save
 from pipeline.stages.network import fresh, trained
 from pipeline.stages.splits import wanted
@@ -216,7 +216,7 @@ def _faithfulness(explained: _Explained) -> dict[str, Any]:
         settings.seed,
     )
     table = faithfulness_table(curves)
-    _write(table, explained.folder / "faithfulness.csv")
+    write_csv(table, explained.folder / "faithfulness.csv")
     images = int(table["images"].max())
     figure = draw_faithfulness(
         f"Pixels taken away and put in, hottest first: {explained.model}, {images} test images",
@@ -239,7 +239,7 @@ def _randomisation(explained: _Explained) -> dict[str, Any]:
     tested = _tested(explained, "random weights")
     correlations = randomisation(explained.network, random, explained.layers, tested)
     table = randomisation_table(correlations)
-    _write(table, explained.folder / "randomisation.csv")
+    write_csv(table, explained.folder / "randomisation.csv")
     figure = draw_randomisation(f"Heatmaps of {explained.model} with random weights", correlations)
     save(figure, explained.folder / "randomisation.png")
     return {"randomised": list(correlations), "confidence": CONFIDENCE}
@@ -277,10 +277,6 @@ def _tracked(
     batch_size: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     return track(batches, f"{explained.model}: {what}", total=-(-images // batch_size))
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _rounded(value: float) -> float:

@@ -25,6 +25,7 @@ from pipeline.reporting.comparison import Comparison, Judgement, compare
 from pipeline.reporting.design import CROSS_VALIDATED, REPEATED
 from pipeline.reporting.faithfulness import draw_faithfulness
 from pipeline.reporting.galleries import draw_disagreements, draw_mistakes
+from pipeline.reporting.numbers import as_csv, write_csv
 from pipeline.reporting.reliability import draw_reliability
 from pipeline.reporting.render import Figures, Provenance, render
 from pipeline.reporting.results import Explanation, Run, read_explanations, read_runs
@@ -92,13 +93,13 @@ def run(
             save(figure, folder / f"{name}.png")
     with whole(out / "tables", "runs.csv") as folder:
         for name, table in _tables(compared).items():
-            _write_csv(table, folder / f"{name}.csv")
+            write_csv(table, folder / f"{name}.csv")
     with whole(out / "plots", "confusion.csv") as folder:
         # A control is drawn beside itself: DVC's plot needs both columns.
         control = baselines[candidate] or candidate
         for name, table in _plots(candidate, control, compared).items():
-            _write_csv(table, folder / f"{name}.csv")
-    _write_text(_csv(tables.comparison_table(compared)), out / "comparison.csv")
+            write_csv(table, folder / f"{name}.csv")
+    _write_text(as_csv(tables.comparison_table(compared)), out / "comparison.csv")
     metrics = tables.headline_metrics(compared.entries[candidate])
     _write_text(json.dumps(metrics, indent=2) + "\n", out / "metrics.json")
     sources = Provenance(
@@ -259,14 +260,6 @@ def _links(
             for model, found in explanations.items()
         },
     )
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    path.write_text(_csv(table), encoding="utf-8")
 
 
 def _write_text(text: str, path: Path) -> None:

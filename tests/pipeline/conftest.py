@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.project import copy_working_tree
+
 IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -91,17 +92,7 @@ class Project:
 
 def checkout(root: Path, preset: str = "smoke") -> Project:
     """Make a project of the files that git tracks or would track here, with a preset's settings."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
+    copy_working_tree(root)
     project = Project(root)
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run(sys.executable, "-m", "pipeline", "preset", preset)

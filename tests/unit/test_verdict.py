@@ -115,11 +115,11 @@ def test_a_gain_as_large_as_the_margin_is_denied_in_at_most_5_of_100(seeds: int,
     assert found["does not pay"] <= 50
 
 
-def test_two_seeds_that_differ_widely_mislead_in_at_most_7_of_100_experiments():
+def test_two_seeds_that_differ_widely_mislead_in_at_most_5_of_100_experiments():
     without_effect = verdicts(World(2, images=1000, gain=0.0, spread=LARGE_SPREAD), 1000)
-    assert without_effect["pays"] <= 70
+    assert without_effect["pays"] <= 50
     with_effect = verdicts(World(2, images=1000, gain=MARGIN, spread=LARGE_SPREAD), 1000)
-    assert with_effect["does not pay"] <= 70
+    assert with_effect["does not pay"] <= 50
 
 
 def test_two_points_on_cifar10_with_five_seeds_pay():
