@@ -23,7 +23,7 @@ MISTAKES_ACROSS = 3
 ALONE_ACROSS = 2
 MOST_EACH_WAY = 6
 NAME_WIDTH = 14
-PANEL, ALONE, GAP, SCALE = 1.55, 2.6, 0.2, 1.0  # widths in inches
+PANEL, ALONE, GAP, SCALE = 1.55, 2.6, 0.2, 1.1  # widths in inches
 GAINED, LOST = "#E6F1F8", "#FBEBDD"  # paler than any network's colour
 
 # The panels of one test image, from left to right.
@@ -200,7 +200,7 @@ def _draw_groups(groups: Sequence[Group], across: int) -> Figure:
             _draw_items(part, group.items, across, down)
         if panels > 1:
             scale = parts[-1].add_axes((0.15, 0.2, 0.18, 0.6))
-            draw_heat_scale(parts[-1], scale, "Grad-CAM (highest: 1)")
+            draw_heat_scale(parts[-1], scale, "Grad-CAM")
     return figure
 
 
