@@ -123,6 +123,7 @@ for stage in graph:
             stage=f"dvc.yaml:{stage.addressing}",
             settings={key: value for dep in stage.params for key, value in dep.read_params().items()},
         threads: threads(stage)
+        priority: 1 if stage.meta.get("alone") else 0
         resources:
             gpu=stage.meta["gpu"] if has_gpu else 0,
             mem_mb=stage.meta["mem_mb"],

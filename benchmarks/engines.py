@@ -28,12 +28,12 @@ def stage() -> Iterator[Line]:
     """Measure one evaluate stage bare, under DVC and under Snakemake."""
     with smoke_project(seeds=1) as project:
         project.output("snakemake", "--cores", str(cores()), "data/evaluated/cnn/0")
-        fresh = count(6)
+        fresh = count(257)
 
         def stale() -> None:
             """Make the stage stale: a value of its settings that never was."""
             number = next(fresh)
-            project.edit(f"latency_repeats: {number - 1} ", f"latency_repeats: {number} ")
+            project.edit(f"batch_size: {number - 1} ", f"batch_size: {number} ")
 
         def timed(*command: str) -> Callable[[], float]:
             def seconds() -> float:

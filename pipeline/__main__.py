@@ -43,12 +43,13 @@ RAW = Path("data/raw")
 SPLITS = Path("data/splits")
 TRAINED = Path("data/trained")
 EVALUATED = Path("data/evaluated")
+MEASURED = Path("data/measured")
 REPORTS = Path("reports")
 PREDICTIONS = Path("predictions")
 EXPLAINED = REPORTS / "figures" / "architectures"
 DOWNLOADS = Path(".cache/downloads")
 CHECKPOINTS = Path(".cache/checkpoints")
-OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, REPORTS)
+OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, MEASURED, REPORTS)
 
 
 @app.command()
@@ -128,6 +129,19 @@ def evaluate(
 
 
 @app.command()
+def measure(
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = MEASURED,
+) -> None:
+    """Measure how fast all architectures are, in turns; nothing else should run meanwhile."""
+    settings = load(params)
+    from pipeline.stages import measure as stage
+
+    stage.run(settings, splits, out)
+
+
+@app.command()
 def explain(
     model: Model,
     params: ParamsFile = PARAMS,
@@ -161,6 +175,7 @@ def report(
     splits: Splits = SPLITS,
     trained: Trained = TRAINED,
     evaluated: Annotated[Path, typer.Option(help="The folder of all evaluations.")] = EVALUATED,
+    measured: Annotated[Path, typer.Option(help="The folder of the timings.")] = MEASURED,
     figures: Annotated[Path, typer.Option(help="The folder of all explanations.")] = EXPLAINED,
     out: Annotated[Path, typer.Option(help="The folder to write.")] = REPORTS,
 ) -> None:
@@ -168,7 +183,7 @@ def report(
     settings = load(params)
     from pipeline.stages import report as stage
 
-    stage.run(settings, splits, trained, evaluated, figures, out, params)
+    stage.run(settings, splits, trained, evaluated, measured, figures, out, params)
 
 
 @app.command()

@@ -50,6 +50,11 @@ class _MacCounter(TorchDispatchMode):
         super().__init__()
         self.total = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep PyTorch from importing its compiler, which would take a second, to leave us out."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -43,25 +43,22 @@ def cost(pair: Pair, comparison: Comparison) -> str:
         f"{wording.relative(candidate.macs, baseline.macs, less='fewer')} MACs",
     ]
     unclear = []
-    for name, ours, theirs, of_candidate, of_baseline in (
-        ("time for one image", candidate.latency_ms, baseline.latency_ms,
+    for name, repeated, ours, theirs, of_candidate, of_baseline in (
+        ("time for one image", "round", candidate.latency_ms, baseline.latency_ms,
          candidate.latencies, baseline.latencies),
-        ("time in training", candidate.training_seconds, baseline.training_seconds,
-         candidate.training_times, baseline.training_times),
+        ("time in training", comparison.design.unit, candidate.training_seconds,
+         baseline.training_seconds, candidate.training_times, baseline.training_times),
     ):  # fmt: skip
         if doubts.told_apart(of_candidate, of_baseline):
             more.append(f"{wording.relative(ours, theirs)} {name}")
         else:
-            unclear.append(name)
+            several = len(of_candidate) > 1
+            reason = f"{repeated}s differ by as much" if several else "measured only once"
+            unclear.append(f"Their {name} was not told apart: {reason}.")
     told = (
         f"Against `{pair.baseline}`, `{pair.model}` needs {wording.listed(more)}, and is {bought}."
     )
-    if not unclear:
-        return told
-    several = len(candidate.latencies) > 1
-    reason = f"{comparison.design.unit}s differ by as much" if several else "measured only once"
-    were = "was" if len(unclear) == 1 else "were"
-    return f"{told} Their {wording.listed(unclear)} {were} not told apart: {reason}."
+    return " ".join([told, *unclear])
 
 
 def on_the_front(comparison: Comparison) -> str:

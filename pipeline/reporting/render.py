@@ -201,7 +201,7 @@ def _compared(
         "several_runs": len(runs) > len(comparison.runs),
         "same_images": design.same_images,
         "confidence": f"{100 * comparison.judgement.confidence:g} %",
-        "timed_on": _distinct(run.timings["device_name"] for run in runs),
+        "timed_on": _distinct(run.timings.device_name for run in runs),
         "ensembles": _ensembles(comparison, ensembles),
         "accuracy_figure": markdown.image("Test accuracies and differences", figures.accuracy),
         "costs": [

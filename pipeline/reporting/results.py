@@ -19,6 +19,21 @@ from pipeline.reporting.style import CONTROLS, HEATMAPS
 
 
 @dataclass(frozen=True)
+class Timings:
+    """How fast an architecture is, measured in R rounds beside all others.
+
+    Attributes:
+        latencies: float64 (R,), time for one image, ms.
+        throughputs: float64 (R,), images per second.
+        device_name: what it was measured on.
+    """
+
+    latencies: np.ndarray
+    throughputs: np.ndarray
+    device_name: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One architecture trained and evaluated with one seed.
 
@@ -30,7 +45,7 @@ class Run:
         labels: int64 (N,), of the run's test images.
         logits: float32 (N, K), of the same images.
         metrics: ``metrics.json`` of the evaluation.
-        timings: ``timings.json``.
+        timings: of the architecture.
     """
 
     model: str
@@ -40,7 +55,7 @@ class Run:
     labels: np.ndarray
     logits: np.ndarray
     metrics: dict[str, Any]
-    timings: dict[str, Any]
+    timings: Timings
 
     @property
     def stopped_early(self) -> bool:
@@ -77,7 +92,7 @@ NEEDED = {
     "explain.json": ("images", "cams"),
     "train.json": ("epochs", "best_epoch", "validation_accuracy", "precision", "device_name"),
     "metrics.json": ("accuracy", "nll", "per_class", "confusion", "parameters", "macs", "splits"),
-    "timings.json": ("latency_ms", "throughput", "device_name"),
+    "timings.json": ("architectures", "device_name"),
 }
 
 
@@ -111,6 +126,7 @@ ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
 def read_runs(
     trained: Path,
     evaluated: Path,
+    measured: Path,
     models: Iterable[str],
     labels: Mapping[int, np.ndarray],
     splits: str,
@@ -120,6 +136,7 @@ def read_runs(
     Args:
         trained: the folder that holds ``<model>/<seed>/`` with the training stage's files.
         evaluated: the same for the evaluation stage.
+        measured: the folder that the measure stage wrote.
         models: names of architectures.
         labels: by seed, int64 (N,): of the test images of the runs with that seed.
         splits: the fingerprint of the splits.
@@ -131,25 +148,69 @@ def read_runs(
         model: [
             _checked(
                 _read_run(
-                    trained / model / str(seed), evaluated / model / str(seed), model, seed, of_seed
+                    trained / model / str(seed),
+                    evaluated / model / str(seed),
+                    model,
+                    seed,
+                    of_seed,
+                    timings,
                 ),
                 evaluated / model / str(seed),
                 splits,
             )
             for seed, of_seed in labels.items()
         ]
-        for model in models
+        for model, timings in _read_timings(measured / "timings.json", models).items()
     }
 
 
-def _read_run(trained: Path, evaluated: Path, model: str, seed: int, labels: np.ndarray) -> Run:
+def _read_timings(path: Path, models: Iterable[str]) -> dict[str, Timings]:
+    again = "(python -m pipeline measure)"
+    try:
+        record = _read_json(path)
+        of_all = {model: record["architectures"][model] for model in models}
+        timings = {
+            model: Timings(
+                _positive(of_model["latency_ms"]),
+                _positive(of_model["throughput"]),
+                str(record["device_name"]),
+            )
+            for model, of_model in of_all.items()
+        }
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; measure the architectures first {again}") from None
+    except KeyError as error:
+        raise InputError(f"{path}: without {error.args[0]}; measure again {again}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: can't be read ({error}); measure again {again}") from None
+    rounds = {numbers.size for of in timings.values() for numbers in (of.latencies, of.throughputs)}
+    if len(rounds) > 1:
+        raise InputError(f"{path}: not of the same rounds for all; measure again {again}")
+    return timings
+
+
+def _positive(numbers: Any) -> np.ndarray:
+    """Return them as float64 (R,), R at least 1.
+
+    Raises:
+        TypeError: if they are something else.
+        ValueError: the same, or if one isn't positive and finite.
+    """
+    array = np.asarray(numbers, dtype=np.float64)
+    if array.ndim != 1 or not array.size or not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError("expected positive numbers")
+    return array
+
+
+def _read_run(
+    trained: Path, evaluated: Path, model: str, seed: int, labels: np.ndarray, timings: Timings
+) -> Run:
     path = trained
     try:
         history = pd.read_csv(path := trained / "history.csv")
         training = _read_json(path := trained / "train.json")
         logits = np.load(path := evaluated / "logits.npy", allow_pickle=False)
         metrics = _read_json(path := evaluated / "metrics.json")
-        timings = _read_json(path := evaluated / "timings.json")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; train and evaluate {model} first") from None
     except (ValueError, EOFError) as error:

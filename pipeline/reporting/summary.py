@@ -25,8 +25,8 @@ class Trial:
         reliability: whether the confidence in them came true.
         parameters: number of parameters.
         macs: multiply-accumulates for one image.
-        latency_ms: time for one image.
-        throughput: images per second.
+        latencies: float (R,), time for one image in each round of measuring, ms.
+        throughputs: float (R,), images per second in each round.
         training_seconds: time of all epochs.
     """
 
@@ -36,8 +36,8 @@ class Trial:
     reliability: Reliability
     parameters: int
     macs: int
-    latency_ms: float
-    throughput: float
+    latencies: np.ndarray
+    throughputs: np.ndarray
     training_seconds: float
 
 
@@ -55,10 +55,10 @@ class Summary:
         reliability: of all images of all trials.
         parameters: number of parameters.
         macs: multiply-accumulates for one image.
-        latency_ms: median over trials of the time for one image.
-        throughput: median over trials, images per second.
+        latency_ms: time for one image, median over rounds of measuring.
+        throughput: images per second, median over rounds.
         training_seconds: time of all epochs, mean over trials.
-        latencies: float (R,), time of each trial for one image, ms.
+        latencies: float, time for one image in each round of measuring, ms.
         training_times: float (R,), time of all epochs of each trial, seconds.
     """
 
@@ -88,8 +88,8 @@ def of_run(run: Run) -> Trial:
         reliability=calibration.reliability(probabilities, run.labels),
         parameters=run.metrics["parameters"],
         macs=run.metrics["macs"],
-        latency_ms=run.timings["latency_ms"],
-        throughput=run.timings["throughput"],
+        latencies=run.timings.latencies,
+        throughputs=run.timings.throughputs,
         training_seconds=float(run.history["seconds"].sum()),
     )
 
@@ -109,8 +109,8 @@ def of_ensemble(members: Sequence[Run]) -> Trial:
         reliability=calibration.reliability(probabilities, labels),
         parameters=sum(trial.parameters for trial in alone),
         macs=sum(trial.macs for trial in alone),
-        latency_ms=math.fsum(trial.latency_ms for trial in alone),
-        throughput=1 / math.fsum(1 / trial.throughput for trial in alone),
+        latencies=np.sum([trial.latencies for trial in alone], axis=0),
+        throughputs=1 / np.sum([1 / trial.throughputs for trial in alone], axis=0),
         training_seconds=math.fsum(trial.training_seconds for trial in alone),
     )
 
@@ -130,10 +130,10 @@ def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
         reliability=reliability,
         parameters=trials[0].parameters,
         macs=trials[0].macs,
-        latency_ms=float(np.median([trial.latency_ms for trial in trials])),
-        throughput=float(np.median([trial.throughput for trial in trials])),
+        latency_ms=float(np.median(trials[0].latencies)),
+        throughput=float(np.median(trials[0].throughputs)),
         training_seconds=float(np.mean([trial.training_seconds for trial in trials])),
-        latencies=np.array([trial.latency_ms for trial in trials]),
+        latencies=trials[0].latencies,
         training_times=np.array([trial.training_seconds for trial in trials]),
     )
 

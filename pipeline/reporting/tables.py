@@ -60,13 +60,28 @@ def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             "epochs": run.training["epochs"],
             "stopped_early": run.stopped_early,
             "training_seconds": run.history["seconds"].sum(),
-            "latency_ms": run.timings["latency_ms"],
-            "throughput": run.timings["throughput"],
             "precision": run.training["precision"],
             "device": run.training["device_name"],
         }
         for of_model in runs.values()
         for run in of_model
+    )
+
+
+def timings_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """Return one row for each architecture and round of measuring."""
+    return pd.DataFrame(
+        {
+            "model": model,
+            "round": number,
+            "latency_ms": latency,
+            "throughput": throughput,
+            "device": timings.device_name,
+        }
+        for model, timings in ((model, of_model[0].timings) for model, of_model in runs.items())
+        for number, (latency, throughput) in enumerate(
+            zip(timings.latencies, timings.throughputs, strict=True), start=1
+        )
     )
 
 

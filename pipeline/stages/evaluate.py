@@ -20,11 +20,9 @@ from pipeline.stages.splits import wanted
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
 
-THROUGHPUT_REPEATS = 3
-
 
 def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, out: Path) -> None:
-    """Evaluate and write ``logits.npy``, ``metrics.json`` and ``timings.json``.
+    """Evaluate and write ``logits.npy`` and ``metrics.json``.
 
     The logits are computed in fp32, so that what is reported doesn't depend on what the hardware
     rounds to.
@@ -48,9 +46,6 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         steps = -(-len(test) // size)
         batches = track(plain_batches(test, size), f"{model}: test images", total=steps)
         logits = torch.cat([part for part, _ in predict(network, batches, hardware)]).cpu().numpy()
-        batch, _ = next(iter(plain_batches(test, size)))
-        latency = cost.latency(network, batch[:1], settings.evaluate.latency_repeats)
-        throughput = cost.throughput(network, batch, THROUGHPUT_REPEATS)
 
     labels = test.labels.cpu().numpy()
     metrics = classification_metrics(logits, labels, dataset.classes) | {
@@ -58,20 +53,8 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         "macs": cost.macs(network, dataset.image_size, dataset.channels),
         "splits": dataset.fingerprint,
     }
-    timings = {
-        "latency_ms": round(float(np.median(latency)), 4),
-        "latency_ms_p95": round(float(np.percentile(latency, 95)), 4),
-        "throughput": round(throughput, 1),
-        "throughput_batch": len(batch),
-        "device_name": hardware.name,
-        "threads": hardware.threads,
-    }
-    say(
-        f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images, "
-        f"{timings['latency_ms']:.2f} ms for one, {timings['throughput']:,.0f} images/s"
-    )
+    say(f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images")
     with whole(out, "metrics.json") as folder:
         np.save(folder / "logits.npy", logits.astype(np.float32))
-        for name, content in (("metrics", metrics), ("timings", timings)):
-            text = json.dumps(content, indent=2) + "\n"
-            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        text = json.dumps(metrics, indent=2) + "\n"
+        (folder / "metrics.json").write_text(text, encoding="utf-8")

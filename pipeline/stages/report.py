@@ -41,6 +41,7 @@ def run(
     splits: Path,
     trained: Path,
     evaluated: Path,
+    measured: Path,
     figures: Path,
     out: Path,
     params_path: Path,
@@ -55,6 +56,7 @@ def run(
         splits: the folder that the split stage wrote.
         trained: the folder with ``<model>/<seed>/`` of the training stage.
         evaluated: the folder with ``<model>/<seed>/`` of the evaluation stage.
+        measured: the folder that the measure stage wrote.
         figures: the folder with ``<model>/`` of the explain stage.
         out: the folder to write these into; what else it holds stays.
         params_path: the settings file, which the report quotes.
@@ -66,6 +68,7 @@ def run(
     runs = read_runs(
         trained,
         evaluated,
+        measured,
         settings.architectures,
         _test_labels(dataset, settings.seeds),
         dataset.fingerprint,
@@ -211,6 +214,7 @@ def _tables(compared: Comparison) -> dict[str, pd.DataFrame]:
         "pairs": tables.pairs_table(compared),
         "class_differences": tables.class_differences_table(compared),
         "calibration": tables.calibration_table(compared),
+        "timings": tables.timings_table(compared.runs),
     }
 
 

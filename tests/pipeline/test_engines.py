@@ -36,7 +36,7 @@ DETERMINISTIC = [
     "reports/figures/comparison/[!t]*",  # all but trade_off.png
     "reports/plots/*",
     "reports/metrics.json",
-    "reports/tables/[!r]*",  # all but runs.csv
+    "reports/tables/[!rt]*",  # all but runs.csv and timings.csv
 ]
 
 
@@ -50,7 +50,7 @@ def stages_of(*architectures: str) -> set[str]:
     )
 
 
-ALL = stages_of(*ARCHITECTURES) | {"download", "split", "report"}
+ALL = stages_of(*ARCHITECTURES) | {"download", "split", "measure", "report"}
 
 
 def deterministic(project: Project) -> dict[str, str]:
@@ -148,7 +148,7 @@ def test_change_of_one_architecture_retrains_it_alone_and_back_restores_it(
     weights = project.hashes("data/trained/**/model.safetensors")
     project.edit("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
     project.snakemake()
-    assert project.ran() == stages_of("se_densenet") | {"report"}
+    assert project.ran() == stages_of("se_densenet") | {"measure", "report"}
     changed = project.hashes("data/trained/**/model.safetensors")
     differing = {name.split("/")[2] for name in weights if changed[name] != weights[name]}
     assert differing == {"se_densenet"}
@@ -275,7 +275,7 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     for log_file in (fresh.root / "logs").iterdir():
         log_file.unlink()
     fresh.snakemake()
-    assert fresh.ran() == stages_of("cnn", "ca_cnn") | {"report"}
+    assert fresh.ran() == stages_of("cnn", "ca_cnn") | {"measure", "report"}
     assert fresh.is_clean()
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.reporting.comparison import Comparison, Judgement, compare
 from pipeline.reporting.design import REPEATED, Design
-from pipeline.reporting.results import Run
+from pipeline.reporting.results import Run, Timings
 
 CLASSES = (
     "cat",
@@ -34,11 +34,8 @@ def made_run(
     training |= {"precision": "fp32", "device_name": "made up"}
     metrics = classification_metrics(logits, labels, tuple(classes))
     metrics |= {"parameters": 1000 * len(model), "macs": 10_000 * len(model)}
-    timings = {"latency_ms": 0.1 * len(model), "throughput": 1000 / len(model)}
-    return Run(
-        model, seed, pd.DataFrame(history), training, labels, logits, metrics,
-        timings | {"device_name": "made up"},
-    )  # fmt: skip
+    timings = Timings(np.full(5, 0.1 * len(model)), np.full(5, 1000 / len(model)), "made up")
+    return Run(model, seed, pd.DataFrame(history), training, labels, logits, metrics, timings)
 
 
 def compared(

@@ -64,6 +64,7 @@ STAGES = [
     ("split",),
     ("train", "--model", "cnn", "--seed", "0"),
     ("evaluate", "--model", "cnn", "--seed", "0"),
+    ("measure",),
     ("explain", "--model", "cnn"),
     ("report",),
 ]
@@ -104,7 +105,7 @@ def test_explanations_are_looked_for_where_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "presets" / "smoke.yaml").read_text())
     arguments = ["report", "--params", str(tmp_path / "params.yaml"), "--out", "elsewhere"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "run", lambda *given: taken.append(given[4]))
+        patch.setattr(report, "run", lambda *given: taken.append(given[5]))
         for chosen in ([], ["--figures", "mine"]):
             with pytest.raises(SystemExit) as ended:
                 main([*arguments, *chosen])

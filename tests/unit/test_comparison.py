@@ -15,7 +15,7 @@ from pipeline.evaluation.calibration import expected_calibration_error, reliabil
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.reporting.comparison import Comparison, Judgement, Pair, compare
 from pipeline.reporting.design import CROSS_VALIDATED, REPEATED, Design
-from pipeline.reporting.results import Run
+from pipeline.reporting.results import Run, Timings
 
 CLASSES = ("cat", "dog", "bird")
 ARCHITECTURES = {
@@ -41,7 +41,7 @@ def run(model: str, seed: int, labels: np.ndarray) -> Run:
         labels=labels,
         logits=logits.astype(np.float32),
         metrics=classification_metrics(logits.astype(np.float32), labels, CLASSES) | cost,
-        timings={"latency_ms": 1.0, "throughput": 100.0},
+        timings=Timings(np.ones(5), np.full(5, 100.0), "a CPU"),
     )
 
 

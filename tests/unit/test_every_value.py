@@ -285,6 +285,7 @@ def test_cross_validation_and_ensembles_are_evaluated(folds: int | None, workpla
             command("train", "--model", model, "--seed", seed)
             command("evaluate", "--model", model, "--seed", seed)
         command("explain", "--model", model)
+    command("measure")
     command("report")
     with (workplace / "reports" / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))

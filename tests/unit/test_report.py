@@ -113,6 +113,7 @@ class Project:
         self.logits: dict[tuple[str, int], np.ndarray] = {}
         generator = np.random.default_rng(0)
         self.make_splits(generator, divide)
+        self.make_timings()
         for model in MODELS:
             for seed in (0, 1):
                 self.make_run(model, seed, generator)
@@ -161,6 +162,16 @@ class Project:
         for path in (self.root / "data" / "evaluated").rglob("metrics.json"):
             written(path, json.loads(path.read_text()) | fingerprint)
 
+    def make_timings(self) -> None:
+        architectures = {
+            model: {"latency_ms": [1.25 if "_" in model else 1.0] * 5, "throughput": [100.0] * 5}
+            for model in MODELS
+        }
+        folder = self.root / "data" / "measured"
+        folder.mkdir(parents=True)
+        record = {"device_name": "A CPU", "threads": 1, "architectures": architectures}
+        written(folder / "timings.json", record)
+
     def make_run(self, model: str, seed: int, generator: np.random.Generator) -> None:
         trained = self.root / "data" / "trained" / model / str(seed)
         evaluated = self.root / "data" / "evaluated" / model / str(seed)
@@ -186,9 +197,6 @@ class Project:
         cost = {"parameters": 1000 if "_" not in model else 1020, "macs": 5_000_000}
         splits = {"splits": arrays.read(self.splits).fingerprint}
         written(evaluated / "metrics.json", metrics | cost | splits)
-        timings = {"latency_ms": 1.0 if "_" not in model else 1.25, "latency_ms_p95": 2.0}
-        timings |= {"throughput": 100.0, "throughput_batch": 8, "device_name": "A CPU"}
-        written(evaluated / "timings.json", timings | {"threads": 1})
 
     def make_figures(self, model: str) -> None:
         folder = self.reports / "figures" / model
@@ -214,6 +222,7 @@ class Project:
             self.splits,
             data / "trained",
             data / "evaluated",
+            data / "measured",
             self.reports / "figures",
             self.reports,
             self.params,
@@ -682,7 +691,7 @@ def test_history_cut_short_is_refused(project: Project):
 @pytest.mark.parametrize("content", ["{}", "[]", '{"epochs": 5}'])
 @pytest.mark.parametrize(
     "name",
-    ["trained/cnn/0/train.json", "evaluated/cnn/0/metrics.json", "evaluated/cnn/0/timings.json"],
+    ["trained/cnn/0/train.json", "evaluated/cnn/0/metrics.json", "measured/timings.json"],
 )
 def test_record_without_what_the_report_needs_is_refused(project: Project, name: str, content: str):
     (project.root / "data" / name).write_text(content)
@@ -1040,7 +1049,9 @@ def test_mean_curve_ends_with_the_first_run_and_the_others_go_on(project: Projec
     stop_early(project, "cnn", 1, 3)
     architectures, labels = ["cnn"], dict(enumerate(project.labels))
     data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
-    runs = read_runs(data / "trained", data / "evaluated", architectures, labels, fingerprint)
+    runs = read_runs(
+        data / "trained", data / "evaluated", data / "measured", architectures, labels, fingerprint
+    )
     figure = draw_learning_curves(runs, {"cnn": None}, REPEATED, "cross_entropy")
     mean, *single = figure.axes[0].get_lines()
     losses = [run.history["train_loss"] for run in runs["cnn"]]
@@ -1062,7 +1073,9 @@ def test_losses_share_a_scale_only_where_they_are_the_same(
 ):
     by_seed = dict(enumerate(project.labels))
     data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
-    runs = read_runs(data / "trained", data / "evaluated", ["cnn"], by_seed, fingerprint)
+    runs = read_runs(
+        data / "trained", data / "evaluated", data / "measured", ["cnn"], by_seed, fingerprint
+    )
     training, validation = draw_learning_curves(runs, {"cnn": None}, REPEATED, loss).axes[:2]
     assert (training.get_ylabel(), validation.get_ylabel()) == labels
     assert training.get_shared_y_axes().joined(training, validation) == shared

@@ -1,0 +1,76 @@
+"""Measure how fast the architectures are, all of them in one process, in turns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data import arrays
+from pipeline.evaluation import cost
+from pipeline.files import whole
+from pipeline.params import Settings
+from pipeline.progress import say, track
+from pipeline.stages.network import fresh
+from pipeline.stages.splits import wanted
+from pipeline.training import compute
+from pipeline.training.batches import plain_batches, to_device
+
+ROUNDS = 5  # so that a machine that grows slower meanwhile does so for all
+
+
+def run(settings: Settings, splits: Path, out: Path) -> None:
+    """Measure latency and throughput of every architecture and write ``timings.json``.
+
+    The networks are not trained: how long one takes depends on its layers, not on its weights. Each
+    has its turn in every round, in fp32.
+
+    Args:
+        settings: all of params.yaml; `architectures`, `evaluate` and `compute` are used.
+        splits: the folder that the split stage wrote: the test images are what is classified.
+        out: the folder to write.
+
+    Raises:
+        InputError: if the splits are missing or torn, or a network doesn't fit the images.
+    """
+    dataset = arrays.read(splits, wanted(settings)).for_run(settings.seeds[0])
+    with compute.prepare(settings.compute, precision="fp32") as hardware:
+        test = to_device(dataset, "test", hardware.device)
+        batch, _ = next(plain_batches(test, settings.evaluate.batch_size))  # (B, C, H, W)
+        networks = {
+            model: fresh(settings, model, dataset, hardware) for model in settings.architectures
+        }
+        repeats = -(-settings.evaluate.latency_repeats // ROUNDS)
+        latencies: dict[str, list[np.ndarray]] = {model: [] for model in networks}
+        throughputs: dict[str, list[float]] = {model: [] for model in networks}
+        for _ in track(range(ROUNDS), "rounds of all architectures", total=ROUNDS):
+            for model, network in networks.items():
+                latencies[model].append(cost.latency(network, batch[:1], repeats))
+                throughputs[model].append(cost.throughput(network, batch, 1))
+        timings = {
+            "device_name": hardware.name,
+            "threads": hardware.threads,
+            "throughput_batch": len(batch),
+            "architectures": {
+                model: _record(latencies[model], throughputs[model]) for model in networks
+            },
+        }
+    for model in networks:
+        say(
+            f"{model}: {np.median(latencies[model]):.2f} ms for one image, "
+            f"{np.median(throughputs[model]):,.0f} images/s"
+        )
+    with whole(out, "timings.json") as folder:
+        text = json.dumps(timings, indent=2, ensure_ascii=False) + "\n"
+        (folder / "timings.json").write_text(text, encoding="utf-8")
+
+
+def _record(latencies: list[np.ndarray], throughputs: list[float]) -> dict[str, Any]:
+    """Return a number for each round, and the slow end of all single images."""
+    return {
+        "latency_ms": [round(float(np.median(of_round)), 4) for of_round in latencies],
+        "latency_ms_p95": round(float(np.percentile(np.concatenate(latencies), 95)), 4),
+        "throughput": [round(images, 1) for images in throughputs],
+    }

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from pipeline import params
+from pipeline.errors import InputError
+from pipeline.evaluation import cost
+from pipeline.reporting.results import read_runs
+from pipeline.stages import download, measure, split
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def settings() -> params.Settings:
+    return params.load(ROOT / "presets" / "smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def splits(settings: params.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    download.run(settings.data, folder / "raw", folder / "downloads")
+    split.run(settings.data, settings.split, folder / "raw", folder / "splits")
+    return folder / "splits"
+
+
+def test_every_architecture_has_its_turn_in_every_round(
+    settings: params.Settings, splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[tuple[str, int]] = []
+
+    def timed(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
+        turns.append((str(sum(p.numel() for p in model.parameters())), len(image)))
+        return np.full(repeats, float(len(turns)))
+
+    monkeypatch.setattr(cost, "latency", timed)
+    measure.run(settings, splits, tmp_path / "measured")
+    first, *others = np.array(turns).reshape(measure.ROUNDS, len(settings.architectures), 2)
+    assert len({parameters for parameters, _ in first}) == len(settings.architectures)
+    assert all((turn == first).all() for turn in others)
+    assert {images for _, images in first} == {"1"}
+
+    written = json.loads((tmp_path / "measured" / "timings.json").read_text())
+    latencies = [written["architectures"][name]["latency_ms"] for name in settings.architectures]
+    assert np.transpose(latencies).ravel().tolist() == [*range(1, len(turns) + 1)]
+
+
+def test_times_are_positive_and_of_the_machine(
+    settings: params.Settings, splits: Path, tmp_path: Path
+) -> None:
+    measure.run(settings, splits, tmp_path / "measured")
+    written = json.loads((tmp_path / "measured" / "timings.json").read_text())
+    assert written["threads"] == settings.compute.threads
+    assert written["device_name"]
+    assert list(written["architectures"]) == list(settings.architectures)
+    for timings in written["architectures"].values():
+        assert len(timings["latency_ms"]) == len(timings["throughput"]) == measure.ROUNDS
+        assert min(*timings["latency_ms"], *timings["throughput"]) > 0
+        assert timings["latency_ms_p95"] >= np.median(timings["latency_ms"])
+
+
+def of_cnn(timings: str) -> str:
+    return f'{{"architectures": {{"cnn": {timings}}}, "device_name": "a CPU"}}'
+
+
+@pytest.mark.parametrize(
+    ("timings", "told"),
+    [
+        ('{"architectures": {}, "device_name": "a CPU"}', "without cnn"),
+        (of_cnn('{"latency_ms": [1]}'), "without throughput"),
+        (of_cnn('{"latency_ms": [1, 0], "throughput": [1, 1]}'), "positive"),
+        (of_cnn('{"latency_ms": [1, NaN], "throughput": [1, 1]}'), "positive"),
+        (of_cnn('{"latency_ms": [], "throughput": []}'), "positive"),
+        (of_cnn('{"latency_ms": "fast", "throughput": [1]}'), "can't be read"),
+        (of_cnn('{"latency_ms": [1, 1], "throughput": [1]}'), "same rounds"),
+        ('{"architectures": [1], "device_name": "a CPU"}', "can't be read"),
+        ('{"architectures', "can't be read"),
+        (None, "no such file; measure the architectures first"),
+    ],
+)
+def test_torn_timings_are_refused(timings: str | None, told: str, tmp_path: Path) -> None:
+    if timings is not None:
+        (tmp_path / "timings.json").write_text(timings)
+    with pytest.raises(InputError, match=told) as refused:
+        read_runs(tmp_path, tmp_path, tmp_path, ["cnn"], {}, "")
+    assert "timings.json" in str(refused.value)
+    assert "python -m pipeline measure" in str(refused.value)
