@@ -1,6 +1,7 @@
 # One rule for each stage of dvc.yaml: DVC decides what is stale, Snakemake when and where it runs.
 # Why, and how the two share one graph: README.md, "Two engines, one graph".
 
+import functools
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from shlex import quote
 
+from dvc.dependency import param
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from snakemake.exceptions import WorkflowError
@@ -19,6 +21,9 @@ from pipeline.errors import InputError
 
 report: "captions/workflow.rst"
 
+
+# DVC would read params.yaml anew for each stage
+param.load_path = functools.cache(param.load_path)
 
 # settings: a mistake in them ends here, before the first job
 try:
@@ -34,7 +39,7 @@ shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 # graph: DVC's own, each stage with those that it waits for
 graph = dvc.index.graph
-made = [Path(out.fs_path) for stage in graph for out in stage.outs]
+made = {Path(out.fs_path) for stage in graph for out in stage.outs}
 has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
 
 
@@ -53,7 +58,7 @@ def threads(stage):
 
 
 def is_made(path):
-    return any(path.is_relative_to(out) for out in made)
+    return not made.isdisjoint([path, *path.parents])
 
 
 def changes(stage):
