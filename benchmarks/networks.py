@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import usual_loop
 from pipeline import models
@@ -126,7 +126,7 @@ class Training:
             labels=self.labels[: 4 * self.settings.train.batch_size],
         ).epoch_seconds()
 
-    def predict_all(self, network: Classifier) -> None:
+    def predict_all(self, network: nn.Module) -> None:
         """Classify the images as the evaluate stage does."""
         batches = plain_batches(self.split(), self.settings.evaluate.batch_size)
         for _ in predict(network, batches, self.hardware):

@@ -10,6 +10,7 @@ from benchmarks.line import Line, Mark, at_rate, in_seconds
 from benchmarks.networks import Training
 from benchmarks.shares import shares_of
 from benchmarks.timing import seconds_of, take_turns
+from pipeline.evaluation.folding import folded
 from pipeline.machine import cores
 from pipeline.params import Compute
 from pipeline.training import compute
@@ -73,7 +74,7 @@ def evaluation() -> Iterator[Line]:
             training = Training.of(model, count, fast)
         with compute.prepare(on_cpu("fp32"), precision="fp32") as exact:
             evaluated = replace(training, hardware=exact)
-            network = evaluated.network()
+            network = folded(evaluated.network().eval())
 
             def images_per_second(evaluated: Training = evaluated, network=network) -> float:  # type: ignore[no-untyped-def]
                 return len(evaluated.images) / seconds_of(lambda: evaluated.predict_all(network))

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.data import arrays
 from pipeline.evaluation import cost
+from pipeline.evaluation.folding import folded
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.evaluation.prediction import predict
 from pipeline.files import whole
@@ -45,7 +46,8 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         size = settings.evaluate.batch_size
         steps = -(-len(test) // size)
         batches = track(plain_batches(test, size), f"{model}: test images", total=steps)
-        logits = torch.cat([part for part, _ in predict(network, batches, hardware)]).cpu().numpy()
+        parts = [part for part, _ in predict(folded(network), batches, hardware)]
+        logits = torch.cat(parts).cpu().numpy()  # (N, K)
 
     labels = test.labels.cpu().numpy()
     metrics = classification_metrics(logits, labels, dataset.classes) | {
