@@ -147,9 +147,10 @@ def image_folder() -> Iterator[Line]:
         f"{usual}: {at_rate(first.theirs)}",
         first.ratios(),
         Mark("at least", 1, " times"),
-        "Ours lists the files with their checksums, decodes each once in as many threads as there "
-        "are cores, looks for duplicates, writes the arrays and reads them. Decoding and resizing "
-        "take the time, in both.",
+        "Decoding and resizing, by Pillow as in the loader, take four fifths of the processor's "
+        "time; the rest are checksums of files and arrays, the search for duplicates, writing and "
+        "reading. Neither side is charged for starting Python, the loader for starting its workers. "
+        "Photographs of 1344 pixels a side or more gain more: ours decodes them at a fraction.",
     )
     yield Line(
         "every later epoch of them",
@@ -157,6 +158,7 @@ def image_folder() -> Iterator[Line]:
         f"{usual}: {at_rate(later.theirs)}",
         later.ratios(),
         Mark("at least", 10, " times"),
-        "The arrays are mapped into memory: what is left is the copy to fp32 and the "
-        "normalisation, in one thread.",
+        "An image is copied from the mapped file, made fp32 and normalised in the preset's one "
+        "thread, 0.1 ms: four passes over its 602 kB of floats, nearly all of it divisions and "
+        "conversion.",
     )
