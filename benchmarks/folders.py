@@ -147,9 +147,9 @@ def image_folder() -> Iterator[Line]:
         f"{usual}: {at_rate(first.theirs)}",
         first.ratios(),
         Mark("at least", 1, " times"),
-        "Decoding and resizing, by Pillow as in the loader, take four fifths of the processor's "
+        "Decoding and resizing, by Pillow as in the loader, take two thirds of the processor's "
         "time; the rest are checksums of files and arrays, the search for duplicates, writing and "
-        "reading. Neither side is charged for starting Python, the loader for starting its workers. "
+        "reading. Neither side is charged for starting Python, the loader for its workers. "
         "Photographs of 1344 pixels a side or more gain more: ours decodes them at a fraction.",
     )
     yield Line(
@@ -159,6 +159,5 @@ def image_folder() -> Iterator[Line]:
         later.ratios(),
         Mark("at least", 10, " times"),
         "An image is copied from the mapped file, made fp32 and normalised in the preset's one "
-        "thread, 0.1 ms: four passes over its 602 kB of floats, nearly all of it divisions and "
-        "conversion.",
+        "thread, in 0.1 ms: four passes over its 602 kB of floats.",
     )
