@@ -141,6 +141,35 @@ def test_images_are_resized_as_pillow_does(tmp_path: Path, size: int, channels: 
     assert np.array_equal(dataset.images[7].squeeze(), expected)
 
 
+def in_file(path: Path, collection: Collection) -> Collection:
+    """Put the images into a file that nobody needs any more."""
+    np.save(path, collection.images)
+    return replace(collection, images=np.load(path, mmap_mode="r"), file=path)
+
+
+def test_a_file_of_all_images_becomes_what_their_copy_would_be(tmp_path: Path) -> None:
+    collection = in_file(tmp_path / "decoded.npy", some_images())
+    number = (tmp_path / "decoded.npy").stat().st_ino
+    write(tmp_path / "moved", collection)
+    write(tmp_path / "copied", some_images())
+    assert (tmp_path / "moved" / "images.npy").stat().st_ino == number
+    assert sha256s(tmp_path / "moved") == sha256s(tmp_path / "copied")
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_a_file_whose_images_are_not_all_used_or_not_as_they_are_is_left(
+    tmp_path: Path, size: int | None
+) -> None:
+    collection = in_file(tmp_path / "decoded.npy", some_images())
+    used = thirds() if size else Division(np.arange(59), thirds().split[:59])
+    (tmp_path / "splits").mkdir()
+    dataset = writing.write(
+        tmp_path / "splits", "pets", collection, used, image_size=size, normalisation="training"
+    )
+    assert dataset.images.shape[:2] == (len(used.rows), size or 8)
+    assert np.array_equal(np.load(tmp_path / "decoded.npy"), some_images().images)
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write(tmp_path / name, some_images(), image_size=16)

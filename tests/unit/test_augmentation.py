@@ -8,9 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.functional import to_tensor
 from torchvision.transforms.v2 import functional as reference
 
-from pipeline.data.augmentation import Augmentation, Draws, augment, cutmix, draw, normalise
+from pipeline.data import augmentation
+from pipeline.data.augmentation import (
+    Augmentation,
+    Draws,
+    augment,
+    cutmix,
+    draw,
+    normalise,
+    standardise,
+)
 
 EVERYTHING = Augmentation(
     crop_padding=4,
@@ -208,6 +218,21 @@ def test_normalised_images_equal_torchvisions() -> None:
     mean, std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
     result = normalise(images, torch.tensor(mean), torch.tensor(std))
     torch.testing.assert_close(result, reference.normalize(images, mean, std))
+
+
+@pytest.mark.parametrize(("count", "size", "channels"), [(5, 8, 1), (50, 32, 3), (2, 224, 3)])
+def test_standardised_pixels_equal_torchvisions_to_the_bit_in_however_many_pieces(
+    count: int, size: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = random_images(count, size, channels)
+    mean, std = [0.485, 0.456, 0.406][:channels], [0.229, 0.224, 0.225][:channels]
+    scaled = torch.stack([to_tensor(image) for image in pixels.numpy()])
+    expected = reference.normalize(scaled, mean, std)
+    for at_once in (augmentation.FLOATS_AT_ONCE, 1, pixels.numel() // 2, pixels.numel()):
+        monkeypatch.setattr(augmentation, "FLOATS_AT_ONCE", at_once)
+        result = standardise(pixels, torch.tensor(mean), torch.tensor(std))
+        assert torch.equal(result, expected)
+        assert result.is_contiguous(memory_format=torch.channels_last)
 
 
 # --- random resized crop --------------------------------------------------------------------------

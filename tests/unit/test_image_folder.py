@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.commands.pictures import read_picture
 from pipeline.data import arrays, sources
-from pipeline.data.sources import image_folder
+from pipeline.data.sources import decoding, image_folder
 from pipeline.data.sources.listing import Found, examine
 from pipeline.errors import InputError
 from pipeline.params import Data, Split
@@ -26,6 +27,7 @@ from pipeline.stages import download, split
 
 SIZE = 8
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+INVISIBLE = 5  # of 255: 2 % of a pixel's range
 LOSSY = 3  # of 255: what JPEG may change in an area of one colour
 
 
@@ -289,6 +291,60 @@ def test_images_are_turned_upright(
     pets.split()
     difference = pets.images()["cat/turned"].astype(int) - np.asarray(upright)
     assert np.abs(difference).max() <= (LOSSY if kind == "JPEG" else 0)
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Draw large and small shapes of many colours."""
+    pixels = np.zeros((height, width, 3))
+    for cells in (3, 8):
+        noise = np.random.default_rng(0).integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+        pixels += np.asarray(Image.fromarray(noise).resize((width, height)))
+    return Image.fromarray((pixels / 2).astype(np.uint8))
+
+
+def pillows(content: bytes) -> np.ndarray:
+    """Decode an image as a whole with Pillow and resize it once."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).astype(int)
+
+
+@pytest.mark.parametrize("times", [1, 3, 5.9])
+def test_a_jpeg_is_decoded_at_its_own_size_where_half_of_it_would_be_too_little(
+    times: float,
+) -> None:
+    content = encoded(photograph(round(times * SIZE), 20 * SIZE), "JPEG")
+    assert np.array_equal(decoding.decode(io.BytesIO(content), SIZE), pillows(content))
+
+
+@pytest.mark.parametrize("times", [6, 12, 24, 25])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(photograph(times * SIZE, (times + 1) * SIZE), "JPEG", quality=95)
+    decoded: list[tuple[int, int]] = []
+    original = decoding._upright
+
+    def measured(picture: Image.Image) -> Image.Image:
+        upright = original(picture)
+        decoded.append(upright.size)
+        return upright
+
+    monkeypatch.setattr(decoding, "_upright", measured)
+    difference = decoding.decode(io.BytesIO(content), SIZE) - pillows(content)
+    assert np.abs(difference).max() <= INVISIBLE
+    assert 3 * SIZE <= min(decoded[0]) < 6 * SIZE
+
+
+def test_a_large_turned_photograph_is_the_same_to_split_and_to_predict(pets: Folder) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = pets.local / "cat" / "large.jpg"
+    path.write_bytes(encoded(photograph(400, 300), "JPEG", exif=exif))
+    pets.fetch()
+    pets.split()
+    picture = read_picture(path, SIZE, 3)
+    assert np.array_equal(picture.pixels, pets.images()["cat/large.jpg"])
+    assert picture.shown.shape == (400, 300, 3)
 
 
 def make_special_files(folder: Path) -> dict[str, str]:
