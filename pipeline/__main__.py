@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline import data_path
+from pipeline.data.tables import printable
 from pipeline.errors import InputError, StageError, choose
 from pipeline.params import Settings, check_loss, load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 app = typer.Typer(
     help="Does attention pay in image classifiers, and what does it cost?",
@@ -187,6 +189,19 @@ def report(
 
 
 @app.command()
+def stage(
+    name: Annotated[
+        str, typer.Argument(metavar="STAGE", help="As dvc status names it, such as train@cnn-0.")
+    ],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Train, evaluate or explain as the stage of dvc.yaml with this name does."""
+    stages = _stages(load(params), params)
+    plain = name.rpartition(":")[2]  # DVC puts the path of dvc.yaml before it in other folders
+    stages[choose(plain, stages, "STAGE")]()
+
+
+@app.command()
 def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")
@@ -338,6 +353,17 @@ def summary(
     terminal.print_summary(reports)
 
 
+def _stages(settings: Settings, params: Path) -> dict[str, Callable[[], None]]:
+    """Return the stages that dvc.yaml has of each architecture or run, by their names."""
+    stages: dict[str, Callable[[], None]] = {}
+    for model in settings.architectures:
+        stages[f"explain@{model}"] = partial(explain, model, params)
+        for seed in settings.seeds:
+            stages[f"train@{model}-{seed}"] = partial(train, model, seed, params)
+            stages[f"evaluate@{model}-{seed}"] = partial(evaluate, model, seed, params)
+    return stages
+
+
 def _settings_for(model: str, params: Path) -> Settings:
     settings = load(params)
     choose(model, settings.architectures, "--model")
@@ -361,10 +387,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=arguments, standalone_mode=True)
     except (InputError, StageError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -10,11 +10,13 @@ from urllib.parse import quote
 # One with a unit, a deviation or an interval; or a dash where there is none.
 NUMBER = re.compile(r"\**([+\-<]? ?\d[\d,.]*( [%A-Za-z]{1,3})?( [±(].*)?|-)\**")
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
+# A terminal obeys control characters; the others turn the direction of what follows a name.
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def escape(text: str) -> str:
     """Return `text` so that Markdown shows it as it is, in a paragraph or a table cell."""
-    one_line = " ".join(str(text).split())
+    one_line = UNSEEN.sub("\N{REPLACEMENT CHARACTER}", " ".join(str(text).split()))
     harmless = html.escape(one_line, quote=False)
     return SPECIAL.sub(r"\\\1", harmless)
 

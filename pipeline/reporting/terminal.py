@@ -38,7 +38,7 @@ def print_summary(reports: Path) -> None:
         console.print("* the two differ in more than attention", highlight=False)
     console.print(Text(_answer(reports / "report.md")), end="")
     for name in ("report.html", "report.md"):
-        console.print(f"report: {reports / name}", highlight=False, soft_wrap=True)
+        console.print(Text(f"report: {reports / name}"), soft_wrap=True)
 
 
 def _answer(report: Path) -> str:

@@ -23,6 +23,7 @@ from pipeline.progress import SECONDS_BETWEEN_LINES, say
 CONNECT_SECONDS = 15
 STALL_SECONDS = 60  # without a single byte
 CHUNK_BYTES = 1 << 18
+MOST_BYTES = 1 << 30  # the largest archive has 170 MB; a host that sends more would fill the disk
 NPM_SECONDS_BETWEEN_LINES = 15
 
 # what is worth telling of the long texts that a failed connection comes with
@@ -92,14 +93,14 @@ def over_http(url: str, md5: str, downloads: Path) -> Path:
         The checked file, in `downloads`.
 
     Raises:
-        UnreachableError: if the host can't be reached or refuses.
+        UnreachableError: if the host can't be reached, refuses, or sends more than `MOST_BYTES`.
         InputError: if what it sent has a wrong checksum.
     """
     filename = url.rsplit("/", 1)[-1]
     pooch.get_logger().setLevel("WARNING")  # it would print every path and address it touches
     say(f"downloading {url}")
     downloader = pooch.HTTPDownloader(
-        progressbar=_Transfer(filename),
+        progressbar=_Transfer(url),
         chunk_size=CHUNK_BYTES,
         timeout=(CONNECT_SECONDS, STALL_SECONDS),
     )
@@ -221,10 +222,15 @@ def _reason(error: requests.exceptions.RequestException) -> str:
 
 
 class _Transfer:
-    """pooch's progress of one download: a bar on a terminal, plain lines in a log."""
+    """pooch's progress of one download, which ends one that is too large.
 
-    def __init__(self, filename: str) -> None:
+    It is a bar on a terminal, plain lines in a log.
+    """
+
+    def __init__(self, url: str) -> None:
+        filename = url.rsplit("/", 1)[-1]
         self.total = 0  # bytes; pooch sets it, 0 where the host does not say
+        self._url = url
         self._filename = filename
         self._done = 0
         self._last = time.monotonic()
@@ -236,8 +242,14 @@ class _Transfer:
             self._task = self._bar.add_task(filename, total=None)
 
     def update(self, size: int) -> None:
-        """Count `size` more bytes."""
+        """Count `size` more bytes.
+
+        Raises:
+            UnreachableError: if they are too many.
+        """
         self._done += size
+        if max(self._done, self.total) > MOST_BYTES:
+            raise UnreachableError(f"{self._url}: sends more than {MOST_BYTES / 1e6:,.0f} MB")
         if self._bar is not None:
             self._bar.start()
             self._bar.update(self._task, total=self.total or None, completed=self._done)
