@@ -183,7 +183,7 @@ def test_interrupted_run_leaves_no_job_and_a_failing_stage_is_told_in_one_line(
         (project.root / "own.py").write_text(NOT_A_NUMBER)
         project.edit("  loss: cross_entropy ", "  loss: own.loss ")
         with started(project) as running:
-            running.wait(timeout=200)
+            running.wait(timeout=400)
         record = slurm.jobs_of(slurm.records())
     assert running.returncode == 1
     assert [job["JobState"] for job in record["train_cnn_0"]] == ["CANCELLED", "FAILED", "FAILED"]
