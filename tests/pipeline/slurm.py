@@ -78,13 +78,18 @@ def cluster() -> Iterator[None]:
             yield
         finally:
             _said("scancel", "--user=root")
-            _wait(lambda: not queue(), SECONDS_TO_END)
+            wait_until_empty()
 
 
 def queue() -> dict[str, str]:
     """The jobs that wait or run: their numbers by the rule that they are of."""
     lines = _said("squeue", "--noheader", "--format=%i %k").splitlines()
     return {comment.removeprefix("rule_"): number for number, comment in map(str.split, lines)}
+
+
+def wait_until_empty() -> None:
+    """Wait until no job waits, runs or is ending; fail if that takes longer than killing does."""
+    _wait(lambda: not queue(), SECONDS_TO_END)
 
 
 def cancel(job: str) -> None:

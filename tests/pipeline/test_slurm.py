@@ -20,10 +20,14 @@ from tests.pipeline.conftest import Done, Project, checkout, environment, shared
 
 pytestmark = pytest.mark.slow
 
-# The documented command, but that it asks Slurm for news every second: on a cluster that would be
-# rude, and here the ever longer pauses between two questions would be most of the time. Without a
-# database only squeue knows of finished jobs.
-IMPATIENT = """
+# Without a database only squeue knows of finished jobs.
+OPTIONS = (
+    "--profile", "profiles/slurm", "--slurm-status-command", "squeue", "--latency-wait", "5",
+)  # fmt: skip
+PATIENT = ("snakemake", *OPTIONS)
+# The same, but that it asks Slurm for news every second: on a cluster that would be rude, and here
+# the ever longer pauses between two questions would be most of the time.
+ASKS_EVERY_SECOND = """
 import asyncio
 from snakemake.cli import main
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -34,10 +38,7 @@ async def sleep(executor):
 RemoteExecutor.sleep = sleep
 main()
 """
-COMMAND = (
-    sys.executable, "-c", IMPATIENT, "--profile", "profiles/slurm",
-    "--slurm-status-command", "squeue", "--latency-wait", "5",
-)  # fmt: skip
+IMPATIENT = (sys.executable, "-c", ASKS_EVERY_SECOND, *OPTIONS)
 SUBMITTED = {f"{stage}_{model}_0" for stage in ("train", "evaluate") for model in ("cnn", "ca_cnn")}
 SUBMITTED |= {"explain_cnn", "explain_ca_cnn"}
 CANCELLED = "train_cnn_0"
@@ -73,13 +74,13 @@ def hear_interruptions() -> None:
 
 
 @contextmanager
-def started(project: Project) -> Iterator[subprocess.Popen[str]]:
-    """Run the documented command; what it prints goes to .cache/snakemake.log."""
+def started(project: Project, command: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+    """Run Snakemake; what it prints goes to .cache/snakemake.log."""
     printed = project.root / ".cache" / "snakemake.log"
     printed.parent.mkdir(exist_ok=True)
     with printed.open("w") as output:
         running = subprocess.Popen(
-            COMMAND,
+            command,
             cwd=project.root,
             env=environment(),
             stdout=output,
@@ -106,14 +107,14 @@ def wait_for_epoch(project: Project, rule: str, running: subprocess.Popen[str]) 
 def run_and_cancel(project: Project) -> Done:
     """Run all, with one training cancelled half way; Slurm's record goes to .cache/jobs."""
     keep(project, "cnn", "ca_cnn")
-    with slurm.cluster(), started(project) as running:
+    with slurm.cluster(), started(project, IMPATIENT) as running:
         wait_for_epoch(project, CANCELLED, running)
         slurm.cancel(slurm.queue()[CANCELLED])
         running.wait(timeout=400)
         (project.root / ".cache" / "jobs").write_text(slurm.records())
     printed = (project.root / ".cache" / "snakemake.log").read_text()
     assert running.returncode == 0, printed
-    return subprocess.CompletedProcess(COMMAND, 0, printed)
+    return subprocess.CompletedProcess(IMPATIENT, 0, printed)
 
 
 @pytest.fixture(scope="session")
@@ -174,15 +175,15 @@ def test_interrupted_run_leaves_no_job_and_a_failing_stage_is_told_in_one_line(
     project = checkout(tmp_path / "fails")
     keep(project, "cnn")
     with slurm.cluster():
-        with started(project) as running:
+        with started(project, PATIENT) as running:
             wait_for_epoch(project, "train_cnn_0", running)
             running.send_signal(signal.SIGINT)
-            running.wait(timeout=60)
-            assert slurm.queue() == {}
+            running.wait(timeout=120)  # it pauses up to 40 s between two questions
+            slurm.wait_until_empty()
 
         (project.root / "own.py").write_text(NOT_A_NUMBER)
         project.edit("  loss: cross_entropy ", "  loss: own.loss ")
-        with started(project) as running:
+        with started(project, IMPATIENT) as running:
             running.wait(timeout=400)
         record = slurm.jobs_of(slurm.records())
     assert running.returncode == 1
