@@ -28,9 +28,10 @@ $(VENV)/.installed: requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-test: setup  ## Run all tests, the engines', the registry's and the browser's included
+test: setup  ## Run all tests, the engines', the registry's, the browser's and the cluster's included
 	@command -v chromium chromium-browser google-chrome >/dev/null || python -m playwright install chromium
-	python -m pytest -n auto --dist worksteal
+	@command -v slurmctld >/dev/null || echo "Left out: the tests on a cluster. As root: apt-get install slurm-wlm munge"
+	python -m pytest -n auto --dist worksteal $$(command -v slurmctld >/dev/null || echo --ignore=tests/pipeline/test_slurm.py)
 
 test-fast: setup  ## Run the unit tests alone
 	python -m pytest -n auto tests/unit -m "not network and not slow"

@@ -40,7 +40,12 @@ shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 # graph: DVC's own, each stage with those that it waits for
 graph = dvc.index.graph
 made = {Path(out.fs_path) for stage in graph for out in stage.outs}
+
+# machine: this one, or with profiles/slurm the nodes of a cluster, which shares out its GPUs itself
+on_cluster = config.get("cluster", False)
 has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
+if not on_cluster and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
 
 
 def rule_name(stage):
@@ -52,9 +57,14 @@ def paths(stages):
 
 
 def threads(stage):
-    """All cores for a stage that measures time, so that nothing runs beside it."""
-    alone = stage.meta.get("alone") and workflow.resource_settings.cores
+    """All cores of this machine for a stage that measures time, so that nothing runs beside it."""
+    alone = stage.meta.get("alone") and not on_cluster and workflow.resource_settings.cores
     return alone or stage.meta["threads"]
+
+
+def whole_node(stage):
+    """What asks Slurm for a node of its own, for a stage that measures time, if the profile says so."""
+    return "--exclusive" if stage.meta.get("alone") and config.get("exclusive") else ""
 
 
 def is_made(path):
@@ -63,10 +73,12 @@ def is_made(path):
 
 def changes(stage):
     """A file newer than the outputs if DVC finds command, settings, code or outputs changed."""
+    marker = Path(".cache/changes", rule_name(stage))
+    if not workflow.is_main_process:  # in a job on a cluster: what runs has been decided
+        return marker
     sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
     compared = [*sources, *stage.outs]
     changed = stage.changed_stage() or any(item.workspace_status() for item in compared)
-    marker = Path(".cache/changes", rule_name(stage))
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")
     if not changed:
@@ -104,6 +116,14 @@ onstart:
     shutil.rmtree(".snakemake/backups", ignore_errors=True)
 
 
+# what a job on a cluster prints stays on its node: here it is told what failed and where to read on
+onerror:
+    for job in workflow.scheduler.failed if on_cluster else []:
+        stage = job.params.stage.partition(":")[2]
+        said = Path(job.log[0]).read_text().splitlines() if Path(job.log[0]).is_file() else []
+        print(f"{stage} failed: {said[-1] if said else 'it did not start'}; all it said: {job.log[0]}")
+
+
 rule all:
     default_target: True
     input:
@@ -133,8 +153,12 @@ for stage in graph:
             gpu=stage.meta["gpu"] if has_gpu else 0,
             mem_mb=stage.meta["mem_mb"],
             runtime=stage.meta["runtime"],
+            slurm_extra=whole_node(stage),
+        localrule: stage.meta["gpu"] == 0
         shell:
             "stage='{params.stage}'; tell() {{ printf '%-24s %s\\n' \"${{stage#*:}}\" \"$1\"; }}; "
-            'dvc --wait-for-lock repro --quiet --single-item "$stage" > {log} 2>&1 '
+            "repro() {{ dvc --wait-for-lock repro $1 --single-item \"$stage\" > {log} 2>&1; }}; "
+            # DVC, quiet, doesn't say why it refuses a stage: then it is asked aloud
+            "repro --quiet || {{ [ ! -s {log} ] && repro; }} "
             '&& tell "$(tail -n 1 {log} | grep . || echo up to date or taken from the cache)" '
             '|| {{ tell "failed: $(tail -n 2 {log})"; exit 1; }}'
