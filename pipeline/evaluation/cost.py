@@ -50,6 +50,11 @@ class _MacCounter(TorchDispatchMode):
         super().__init__()
         self.total = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Don't hide from torch.compile: importing it, only to hide, takes a second."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
