@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline import data_path
+from pipeline.data.tables import printable
 from pipeline.errors import InputError, StageError, choose
 from pipeline.params import Settings, check_loss, load
 
@@ -346,11 +347,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=arguments, standalone_mode=True)
     except (InputError, StageError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
