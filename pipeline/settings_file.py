@@ -5,6 +5,7 @@ Anchors and merge keys let a few lines stand for billions of values.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
@@ -66,7 +67,9 @@ def _construct(text: str, name: str) -> Any:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
-    root = yaml.compose(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an anchor that is used again, as YAML allows
+        root = yaml.compose(text)
     if root is None:
         return None
     if _written_out(root, {}) > MOST_VALUES:
