@@ -6,6 +6,8 @@ import contextlib
 import io
 import itertools
 import os
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -163,7 +165,12 @@ def checked(text: bytes) -> tuple[int, str]:
     Path("params.yaml").write_bytes(text)
     out, errors = io.StringIO(), io.StringIO()
     began = time.perf_counter()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        warnings.simplefilter("error")
         try:
             code = main(["check"])
         except SystemExit as ended:
