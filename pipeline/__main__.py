@@ -350,8 +350,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

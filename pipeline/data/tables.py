@@ -34,12 +34,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 def printable(name: str) -> str:
     r"""Return the name of a file on one line: ``\n`` for a newline, ``\xe9`` where not UTF-8."""
-    return "".join(map(_printable, name))
+    return "".join(
+        character if character.isprintable() else _escaped(character) for character in name
+    )
 
 
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that isn't UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
+def _escaped(character: str) -> str:
+    byte = ord(character) - 0xDC00  # where `os.fsdecode` puts a byte that isn't UTF-8
+    if 0x80 <= byte <= 0xFF:
+        return f"\\x{byte:02x}"
     return character.encode("unicode_escape").decode()
