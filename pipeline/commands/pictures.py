@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.sources.decoding import UndecodableError, decode_upright, squared
+from pipeline.data.sources.decoding import UndecodableError, decode, decode_upright
 from pipeline.data.sources.listing import KINDS, files_under, is_folder, why_unreadable
 from pipeline.data.tables import printable
 from pipeline.errors import InputError
@@ -76,10 +76,11 @@ def read_picture(path: Path, image_size: int, channels: int) -> Picture:
         with path.open("rb") as file, warnings.catch_warnings():
             # Pillow's are about the inner life of a file that can be decoded, and don't name it.
             warnings.simplefilter("ignore")
+            pixels = decode(file, image_size)
+            file.seek(0)
             shown = decode_upright(file)
     except OSError as error:
         raise UndecodableError(why_unreadable(path, error)) from None
-    pixels = squared(shown, image_size)
     shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     if channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis]

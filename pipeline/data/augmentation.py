@@ -21,6 +21,7 @@ from torch.nn import functional as F
 LUMA = (0.2989, 0.587, 0.114)  # grey from red, green and blue: ITU-R BT.601
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random resized crop
 ATTEMPTS = 10  # to find a crop that lies within the image; torchvision's number
+FLOATS_AT_ONCE = 1 << 16  # 256 kB, a fraction of a core's cache
 SMALLEST_SPAN = 1e-12  # keeps grey pixels from dividing by zero
 
 
@@ -215,6 +216,33 @@ def normalise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tenso
     ]
     normalised = (rows - to_pixels[0]).div_(to_pixels[1])
     return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def standardise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tensor) -> Tensor:
+    """Scale pixels to [0, 1] and `normalise` them.
+
+    On a CPU it goes by a few images, so that their floats stay in the cache from one step to the
+    next; the bits are the same.
+
+    Args:
+        images: uint8 (B, H, W, C); left unchanged.
+        mean: (C,), for images in [0, 1].
+        std: (C,), the same.
+
+    Returns:
+        float32 (B, C, H, W), in channels_last memory format.
+    """
+    count, height, width, _ = images.shape
+    rows = images.reshape(count, -1)  # (B, H * W * C)
+    mean_of_pixels, std_of_pixels = (
+        torch.as_tensor(value, dtype=torch.float32, device=images.device).repeat(height * width)
+        for value in (mean, std)
+    )
+    at_once = count if images.is_cuda else max(1, FLOATS_AT_ONCE // rows.shape[1])
+    result = torch.empty(rows.shape, device=images.device)
+    for floats, pixels in zip(result.split(at_once), rows.split(at_once), strict=True):
+        floats.copy_(pixels).div_(255).sub_(mean_of_pixels).div_(std_of_pixels)
+    return result.view(images.shape).permute(0, 3, 1, 2)
 
 
 def _integers(uniform: Tensor, bound: int) -> Tensor:

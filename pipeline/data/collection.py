@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Collection:
         official_test: bool (N,), whether the source itself puts the image into its test set; None
             where the source has none.
         rejected: what can't be used and is not among the images.
+        file: a .npy file of just these images that nobody needs any more, to be moved to where they
+            are wanted; None where there is none.
     """
 
     images: np.ndarray
@@ -42,3 +45,4 @@ class Collection:
     origins: list[str]
     official_test: np.ndarray | None = None
     rejected: tuple[Rejected, ...] = ()
+    file: Path | None = None

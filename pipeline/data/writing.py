@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -73,10 +74,14 @@ def write(
             f"have {channels} channel; use 'training'"
         )
     labels = collection.labels[division.rows]
-    _write_images(folder / IMAGES, collection.images, division.rows, image_size)
+    _write_images(folder / IMAGES, collection, division.rows, image_size)
     np.save(folder / LABELS, labels.astype(np.int64))
     written = np.load(folder / IMAGES, mmap_mode="r")
-    groups = duplicates.find(written)
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        on_disk = threads.submit(_sync, folder / IMAGES)
+        sha256 = {name: threads.submit(checksum, folder / name) for name in (IMAGES, LABELS)}
+        groups = duplicates.find(written)
+    on_disk.result()
     _write_index(folder / INDEX, collection, division)
     _write_duplicates(folder / DUPLICATES, groups, collection, division)
     write_csv(
@@ -102,7 +107,7 @@ def write(
         "counts": _counts(division, labels, collection.classes),
         "rejected": len(collection.rejected),
         "duplicates": asdict(duplicates.summarise(groups, labels, division)),
-        "sha256": {name: checksum(folder / name) for name in (IMAGES, LABELS)},
+        "sha256": {name: future.result() for name, future in sha256.items()},
     }
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -210,11 +215,17 @@ def _class_and_origin(collection: Collection, row: int) -> tuple[str, str]:
     return collection.classes[collection.labels[row]], collection.origins[row]
 
 
-def _write_images(path: Path, images: np.ndarray, rows: np.ndarray, image_size: int | None) -> None:
-    """Copy the rows to a file, resized where `image_size` is another size, a piece at a time."""
-    _, height, width, channels = images.shape
+def _write_images(
+    path: Path, collection: Collection, rows: np.ndarray, image_size: int | None
+) -> None:
+    """Write the rows to a file, resized where `image_size` is another size, a piece at a time."""
+    images = collection.images
+    count, height, width, channels = images.shape
     size = (height, width) if image_size is None else (image_size, image_size)
     resizes = size != (height, width)
+    if collection.file is not None and not resizes and np.array_equal(rows, np.arange(count)):
+        collection.file.replace(path)
+        return
     target = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.uint8, shape=(len(rows), *size, channels)
     )
@@ -227,7 +238,12 @@ def _write_images(path: Path, images: np.ndarray, rows: np.ndarray, image_size: 
                 pixels = np.stack(list(threads.map(_resized, pixels, [size] * len(pixels))))
             target[start : start + len(pixels)] = pixels
             start += len(pixels)
-    target.flush()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk, whoever mapped it."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _pieces(rows: np.ndarray, bytes_per_row: int) -> Iterator[np.ndarray]:

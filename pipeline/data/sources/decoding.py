@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+GAP = 2  # as Pillow's own thumbnails: what is left to the averaging that resizes to the pixel
+UPRIGHT = 1  # of the EXIF orientations
 
 
 class UndecodableError(Exception):
@@ -15,7 +20,9 @@ class UndecodableError(Exception):
 def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     """Decode an image file: uint8 (image_size, image_size, 3).
 
-    It is what `decode_upright` gives, resized as a whole, whatever its proportions.
+    It is what `decode_upright` gives, resized as a whole, whatever its proportions. A large JPEG is
+    decoded at a half, a quarter or an eighth of its size, whichever leaves at least `GAP` times
+    `image_size`: a photograph of 12 megapixels takes a third of the time.
 
     Args:
         file: at its beginning.
@@ -24,7 +31,10 @@ def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     Raises:
         UndecodableError: as `decode_upright`.
     """
-    return squared(decode_upright(file), image_size)
+    with _opened(file) as picture:
+        picture.draft(None, (GAP * image_size, GAP * image_size))
+        whole = _upright(picture)
+        return np.asarray(whole.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def decode_upright(file: BinaryIO) -> Image.Image:
@@ -42,9 +52,16 @@ def decode_upright(file: BinaryIO) -> Image.Image:
         UndecodableError: if it isn't a whole image, is too large to be decoded safely (Pillow's
             limit, twice `Image.MAX_IMAGE_PIXELS`), or its values have no known range.
     """
+    with _opened(file) as picture:
+        return _upright(picture)
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+    """Open an image file; whatever the block then stumbles over is an `UndecodableError`."""
     try:
         with Image.open(file) as picture:
-            return _on_white(_eight_bit(ImageOps.exif_transpose(picture)))
+            yield picture
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -54,9 +71,15 @@ def decode_upright(file: BinaryIO) -> Image.Image:
         raise UndecodableError(" ".join(reason.split())) from None
 
 
-def squared(picture: Image.Image, image_size: int) -> np.ndarray:
-    """Return a picture resized as a whole, uint8 (image_size, image_size, 3)."""
-    return np.asarray(picture.resize((image_size, image_size), Image.Resampling.BILINEAR))
+def _upright(picture: Image.Image) -> Image.Image:
+    """Return the pixels as RGB and upright; a picture that is both isn't copied."""
+    picture.load()  # some formats hold the orientation behind the pixels
+    if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
+        picture = ImageOps.exif_transpose(picture)
+    picture = _eight_bit(picture)
+    if picture.has_transparency_data:
+        return _on_white(picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -80,7 +103,5 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
     layer = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -64,9 +64,8 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
         raise InputError("params.yaml: data.image_size: image_folder needs one, such as 224")
     manifest = _read_manifest(raw / MANIFEST)
     shape = (len(manifest), image_size, image_size, 3)
-    images: np.ndarray = np.lib.format.open_memmap(
-        scratch / "decoded.npy", mode="w+", dtype=np.uint8, shape=shape
-    )
+    path = scratch / "decoded.npy"
+    images: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
     def decode_into_place(position: int) -> str:
         """Return why the file can't be used, empty if it could."""
@@ -98,6 +97,7 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
             for file, reason in zip(manifest, reasons, strict=True)
             if reason
         ),
+        file=path if len(kept) == len(manifest) else None,
     )
 
 

@@ -157,7 +157,7 @@ def _under(folder: Path, class_folder: Path, where: str) -> list[Found]:
 
 def _visible(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if not path.name.startswith(".") and (is_folder(path) or not _is_about_folder(path)):
+        if not path.name.startswith(".") and (not _is_about_folder(path) or is_folder(path)):
             yield path
 
 
