@@ -144,9 +144,7 @@ def lying_header(draw: st.DrawFn) -> bytes:
 
 def image_files() -> st.SearchStrategy[bytes]:
     """Image files of all kinds, most of them damaged."""
-    any_original = st.sampled_from(sorted(ORIGINALS)).flatmap(
-        lambda name: damaged(ORIGINALS[name])
-    )
+    any_original = st.sampled_from(sorted(ORIGINALS)).flatmap(lambda name: damaged(ORIGINALS[name]))
     spliced = st.tuples(any_original, any_original, st.integers(0, 200)).map(
         lambda parts: parts[0][: parts[2]] + parts[1][parts[2] :]
     )

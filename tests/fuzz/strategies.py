@@ -27,10 +27,12 @@ LARGEST = 10**12  # of numbers without a bound
 FAMILIES = {"cnn": Cnn, "densenet": DenseNet, "torchvision": Library}
 
 
+IS_CAMPAIGN = settings.default is settings.get_profile("campaign")
+
+
 def examples(everyday: int, campaign: int) -> Callable[[Any], Any]:
     """How many examples a test draws, in every test run and in a campaign."""
-    is_campaign = settings.default is settings.get_profile("campaign")
-    return settings(max_examples=campaign if is_campaign else everyday)
+    return settings(max_examples=campaign if IS_CAMPAIGN else everyday)
 
 
 # What keeps a network so small that it trains in a moment, by class and field.

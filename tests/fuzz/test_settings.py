@@ -110,7 +110,7 @@ def assert_one_line(message: str) -> None:
     assert len(message) <= LONGEST_MESSAGE
 
 
-@examples(60, 8000)
+@examples(40, 2500)
 @given(content=trainable())
 def test_drawn_settings_train_a_step_or_are_refused_by_check(
     content: Content, outcomes: Outcomes
@@ -120,7 +120,7 @@ def test_drawn_settings_train_a_step_or_are_refused_by_check(
     outcomes.add("settings drawn from the schema, with the project's own networks", ended)
 
 
-@examples(2, 200)
+@examples(1, 100)
 @given(content=trainable(libraries=True))
 def test_drawn_settings_train_a_step_with_a_library_network(
     content: Content, outcomes: Outcomes
@@ -136,7 +136,7 @@ def test_own_sizes_are_those_of_the_sources() -> None:
     } == OWN_SIZES
 
 
-@examples(60, 3000)
+@examples(50, 3000)
 @given(content=unlimited())
 def test_settings_of_any_size_are_right_or_refused(content: Content, outcomes: Outcomes) -> None:
     began = time.perf_counter()
@@ -186,7 +186,7 @@ def assert_refused(code: int, errors: str) -> None:
     assert_one_line(errors.removesuffix("\n"))
 
 
-@examples(60, 5000)
+@examples(50, 2500)
 @given(case=broken())
 def test_broken_setting_is_refused_by_its_name(
     case: tuple[Content, str], workplace: Path, outcomes: Outcomes
@@ -198,7 +198,7 @@ def test_broken_setting_is_refused_by_its_name(
     outcomes.add("settings with one that is wrong", "refused in one line that names it")
 
 
-@examples(60, 5000)
+@examples(40, 2500)
 @given(text=odd_yaml())
 def test_odd_yaml_is_right_or_refused_in_one_line(
     text: str, workplace: Path, outcomes: Outcomes
