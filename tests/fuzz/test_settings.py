@@ -49,7 +49,7 @@ TOLD_LATER = {
     "the loss is no longer a number": "stopped: the loss is no longer a number",
     "train.one_cycle.pct_start": "refused by the training: too few steps for one_cycle",
 }
-SLOWEST = 5  # seconds, on a machine that does other things besides
+SLOWEST = 5  # seconds of the processor's
 
 
 def made_images(count: int, size: int, channels: int) -> Images:
@@ -139,14 +139,14 @@ def test_own_sizes_are_those_of_the_sources() -> None:
 @examples(50, 3000)
 @given(content=unlimited())
 def test_settings_of_any_size_are_right_or_refused(content: Content, outcomes: Outcomes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         check(content)
         ended = "right"
     except InputError as error:
         assert_one_line(str(error))
         ended = "refused by check"
-    assert time.perf_counter() - began < SLOWEST
+    assert time.process_time() - began < SLOWEST
     outcomes.add("settings drawn from the schema, as large as it takes", ended)
 
 
@@ -164,7 +164,7 @@ def checked(text: bytes) -> tuple[int, str]:
     """Run ``python -m pipeline check`` on a settings file; return its exit code and its errors."""
     Path("params.yaml").write_bytes(text)
     out, errors = io.StringIO(), io.StringIO()
-    began = time.perf_counter()
+    began = time.process_time()
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(out),
@@ -175,7 +175,7 @@ def checked(text: bytes) -> tuple[int, str]:
             code = main(["check"])
         except SystemExit as ended:
             code = int(ended.code or 0)
-    assert time.perf_counter() - began < SLOWEST
+    assert time.process_time() - began < SLOWEST
     return code, errors.getvalue()
 
 
@@ -244,11 +244,11 @@ def test_what_was_found_stays_mended(name: str, workplace: Path) -> None:
     assert_refused(*checked(FOUND[name].encode()))
 
 
-def test_twenty_thousand_seeds_are_checked_at_once(workplace: Path) -> None:
-    content = SMOKE | {"seeds": [*range(20_000), 7]}  # each was compared with all others
-    code, errors = checked(as_yaml(content).encode())
-    assert_refused(code, errors)
-    assert "seeds: 7 is listed twice" in errors
+def test_twenty_thousand_seeds_are_checked_at_once() -> None:
+    began = time.process_time()
+    with pytest.raises(InputError, match="seeds: 7 is listed twice"):
+        check(SMOKE | {"seeds": [*range(20_000), 7]})
+    assert time.process_time() - began < 1  # eight, when each was compared with all others
 
 
 @examples(2, 20)
