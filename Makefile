@@ -9,7 +9,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run setup test test-fast lint format bench clean lock help
+.PHONY: run setup test test-fast fuzz lint format bench clean lock help
 
 run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
 	@python -m pipeline check
@@ -35,6 +35,9 @@ test: setup  ## Run all tests, the engines', the registry's, the browser's and t
 
 test-fast: setup  ## Run the unit tests alone
 	python -m pytest -n auto tests/unit -m "not network and not slow"
+
+fuzz: setup  ## Draw 10,000 settings and 10,000 image files, and see what becomes of each
+	FUZZING=campaign python -m pytest tests/fuzz --timeout 0
 
 lint: setup  ## Check style, format, types and the Snakefile
 	ruff check .

@@ -35,6 +35,7 @@ PACKAGE = Path(__file__).parents[1]
 CODE = [
     PACKAGE / "data",
     PACKAGE / "evaluation" / "prediction.py",
+    PACKAGE / "image_sizes.py",
     PACKAGE / "models",
     PACKAGE / "stages" / "network.py",
     PACKAGE / "stages" / "train.py",

@@ -125,10 +125,14 @@ MENDED: dict[str, dict[str, object]] = {
         "train.augmentation.crop_padding": 0,
     },
     "a run for each fold": {"split.folds": 3},
-    "a stride of what the kernel sees": {"architectures.cnn.stride": 3},
+    "a stride of what the kernel sees": {
+        "architectures.cnn.stride": 3,
+        "data.image_size": 208,
+    },
     "a wide stride with a dilated kernel": {
         "architectures.cnn.stride": 4,
         "architectures.cnn.dilation": 2,
+        "data.image_size": 512,
     },
     "groups that divide": {"architectures.cnn.groups": 16},
     "norm groups that divide": {"architectures.cnn.normalisation": "group"},
