@@ -46,6 +46,11 @@ def _recipe(train: Train) -> Iterator[str]:
             f"train.warmup_epochs: {train.warmup_epochs} leaves nothing of train.epochs "
             f"{train.epochs} for the schedule; make it smaller"
         )
+    if train.processes > (train.batch_size + 1) // 2:
+        yield (
+            f"train.processes: {train.processes} share a train.batch_size of {train.batch_size}, "
+            f"two images or more each; make it {(train.batch_size + 1) // 2} or less"
+        )
     stops = train.early_stopping
     if stops is not None and train.schedule == "plateau" and stops <= train.plateau.patience:
         yield (

@@ -188,6 +188,7 @@ class Train(Section):
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
+    processes: Annotated[int, Field(ge=1, le=1024)]
     loss: str
     label_smoothing: Probability
     optimizer: Literal["adam", "adamw", "sgd"]
