@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -92,12 +93,17 @@ class Group:
         batch norm over the whole batch.
         """
         synchronise(model, self)
-        return DistributedDataParallel(
+        # the gradient of a weight with a single channel lies as it likes: a copy of it is no harm
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        network = DistributedDataParallel(
             model,
             device_ids=[self._device] if self._device.type == "cuda" else None,
-            broadcast_buffers=False,  # batch norm's are the same everywhere
             static_graph=True,  # some networks have weights that no image reaches
         )
+        # From here on batch norm's are the same everywhere. (The argument of this name is
+        # deprecated, and the one that takes its place unknown to older versions.)
+        network.broadcast_buffers = False
+        return network
 
     def from_first(self, find: Callable[[], Found]) -> Found:
         """Return what `find` finds in the first process: plain values and tensors, or None.
