@@ -68,6 +68,17 @@ def network(name: str) -> nn.Module:
     return models.build(settings, 10, 8, 1).to(memory_format=torch.channels_last)
 
 
+class InDouble(nn.Module):
+    """A network that computes in float64: what differs then is more than rounding."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.network = network(name).double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images.double())
+
+
 def trained(
     model: nn.Module,
     data: Dataset,
@@ -81,7 +92,7 @@ def trained(
         "epochs": EPOCHS,
         "batch_size": 32,
         "optimizer": "sgd",
-        "learning_rate": 0.1,
+        "learning_rate": 0.05,
         "schedule": "plateau",
         "plateau": {"factor": 0.5, "patience": 0},
         "augmentation": vars(EVERYTHING),
@@ -167,6 +178,8 @@ def laboratory(member: Member, folder: Path, data: Dataset) -> None:
             run = trained(network(name), data, group)
             save(run, folder / f"{name}-{member.rank}.json")
             torch.save(run.weights, folder / f"{name}-{member.rank}.pt")
+            exact = trained(InDouble(name), data, group)
+            torch.save(exact.weights, folder / f"{name}-double.pt")
         unused = WithUnused()
         save(trained(unused, data, group, l1=1e-3), folder / f"unused-{member.rank}.json")
         torch.save(unused.state_dict(), folder / f"unused-{member.rank}.pt")
