@@ -339,7 +339,7 @@ def training(project: Path) -> Iterator[subprocess.Popen[str]]:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch 2/"):
+        if ": loss " in line:
             break
     yield process
     params.write_text(text)
