@@ -45,7 +45,7 @@ made = {Path(out.fs_path) for stage in graph for out in stage.outs}
 on_cluster = config.get("cluster", False)
 has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
 if not on_cluster and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+    workflow.register_resource("gpu", settings.train.processes)
 
 
 def rule_name(stage):
@@ -59,7 +59,7 @@ def paths(stages):
 def threads(stage):
     """All cores of this machine for a stage that measures time, so that nothing runs beside it."""
     alone = stage.meta.get("alone") and not on_cluster and workflow.resource_settings.cores
-    return alone or stage.meta["threads"]
+    return alone or stage.meta["threads"] * stage.meta.get("processes", 1)
 
 
 def whole_node(stage):
@@ -151,7 +151,7 @@ for stage in graph:
         priority: 1 if stage.meta.get("alone") else 0
         resources:
             gpu=stage.meta["gpu"] if has_gpu else 0,
-            mem_mb=stage.meta["mem_mb"],
+            mem_mb=stage.meta["mem_mb"] * stage.meta.get("processes", 1),
             runtime=stage.meta["runtime"],
             slurm_extra=whole_node(stage),
         localrule: stage.meta["gpu"] == 0
