@@ -17,6 +17,7 @@ from snakemake.exceptions import WorkflowError
 
 from pipeline import data_path, params
 from pipeline.__main__ import OUTPUTS
+from pipeline.data.tables import printable
 from pipeline.errors import InputError
 
 report: "captions/workflow.rst"
@@ -32,7 +33,7 @@ try:
     data_path.check(settings, Path(), OUTPUTS)
     dvc = Repo()
 except (InputError, DvcException) as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(printable(str(error))) from None
 
 # programs: those of the environment in which Snakemake runs
 shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")

@@ -45,9 +45,8 @@ Pixels = Annotated[int, Field(ge=1, le=1024)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Penalty = Annotated[float, Field(ge=0, le=1_000_000)]
 
-# Names become folders, stage addresses and rule names, and reach a shell. (`dvc repro` puts them
-# into its commands before it asks here: a stranger's settings are code, as dvc.yaml is.)
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Names become folders, stage addresses and rule names, which a file system has to take.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 LIBRARY_NAME = re.compile(r"[A-Za-z0-9_.]+")
 LOSSES = ("cross_entropy", "mse")
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -278,7 +277,7 @@ class Settings(Section):
             if not NAME.fullmatch(name):
                 raise ValueError(
                     f"{_shown(name)} is no name for an architecture; use lower-case letters, "
-                    "digits and _, beginning with a letter"
+                    "digits and _, beginning with a letter, 64 characters at most"
                 )
         return architectures
 
