@@ -287,7 +287,9 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     fresh: Project,
 ) -> None:
     right = "    <<: *cnn\n    attention: channel\n    baseline: cnn\n"
-    unknown = "    family: torchvision\n    name: resnet19\n    baseline: cnn\n"
+    unknown = (
+        "    family: torchvision\n    name: resnet19\n    small_inputs: true\n    baseline: cnn\n"
+    )
     fresh.leave_architectures("cnn", "ca_cnn")
     fresh.edit("seeds: [0, 1]", "seeds: [0]")
     fresh.edit(right, unknown)
