@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 export PYTHONPATH=.
 
 python -c 'import torch; assert torch.cuda.is_available(), "PyTorch finds no GPU here"; print(torch.cuda.get_device_name(0), torch.__version__)'
-python -m pytest -m gpu -p no:cacheprovider
+python -m pytest tests/unit/test_gpu.py -p no:cacheprovider
 python -m benchmarks gpu --write docs/benchmarks_gpu.md
