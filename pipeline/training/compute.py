@@ -148,7 +148,8 @@ def _make_exact() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    # attention by what has a deterministic backward pass: flash in bf16, plain products in fp32
+    # attention by plain products: what fuses them adds gradients up in any order
+    torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
 

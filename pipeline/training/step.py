@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -56,11 +56,14 @@ class Step:
         self._loss = torch.zeros((), device=hardware.device, dtype=torch.float64)
         self._correct = torch.zeros((), device=hardware.device, dtype=torch.int64)
         self._count = 0
+        on_gpu = hardware.device.type == "cuda"
         # a GPU reads the rates when it takes the step, so that what is recorded follows them
         self._rates = [
-            torch.zeros((), device=hardware.device) if hardware.device.type == "cuda" else None
+            torch.zeros((), device=hardware.device) if on_gpu else None
             for _ in optimizer.param_groups
         ]
+        is_rounded = on_gpu and hardware.precision == "bf16" and network is model
+        self._rounded = RoundedWeights(model) if is_rounded else None
 
     def take(self, images: Tensor, targets: Tensor) -> int:
         """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
@@ -81,13 +84,14 @@ class Step:
 
     def on_device(self, images: Tensor, targets: Tensor) -> int:
         """Do the device's part of a step, and return B."""
-        with self._hardware.autocast():
-            logits = self._network(images)  # (b, K), of this process's share
-        logits, targets = self._processes.whole_batch(logits.float(), targets)  # (B, K)
-        loss = self._loss_function(logits, targets)
-        minimised = loss + self._l1 * l1_penalty(self._model) if self._l1 else loss
+        penalty = self._l1 * l1_penalty(self._model) if self._l1 else None
         self._optimizer.zero_grad(set_to_none=True)
-        minimised.backward()
+        with self._rounded.used() if self._rounded else nullcontext():
+            with self._hardware.autocast():
+                logits = self._network(images)  # (b, K), of this process's share
+            logits, targets = self._processes.whole_batch(logits.float(), targets)  # (B, K)
+            loss = self._loss_function(logits, targets)
+            (loss if penalty is None else loss + penalty).backward()
         with self._rates_from_device():
             self._optimizer.step()
         self._loss += loss.detach() * len(targets)
@@ -114,6 +118,54 @@ class Step:
         finally:
             for group, rate in zip(groups, of_host, strict=True):
                 group["lr"] = rate
+
+
+class RoundedWeights:
+    """Copies in bf16 of the weights that autocast would round in each forward pass, one by one.
+
+    They are all rounded in one kernel, and so are their gradients brought back: the same numbers.
+
+    Args:
+        model: whose convolutions and linear layers have the weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places = [
+            (module, name)
+            for module in model.modules()
+            if isinstance(module, (nn.Conv2d, nn.Linear))
+            for name, _ in module.named_parameters(recurse=False)
+        ]
+        self._weights: list[Tensor] = [module.get_parameter(name) for module, name in self._places]
+        self._copies: list[Tensor] = [
+            nn.Parameter(weight.detach().bfloat16()) for weight in self._weights
+        ]
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Let the network use the copies for a forward and backward pass; add their gradients."""
+        with torch.no_grad():
+            torch._foreach_copy_(self._copies, self._weights)
+        self._put(self._copies)
+        try:
+            yield
+        finally:
+            self._put(self._weights)
+        self._bring_gradients_back()
+
+    def _put(self, weights: Sequence[Tensor]) -> None:
+        for (module, name), weight in zip(self._places, weights, strict=True):
+            setattr(module, name, weight)
+
+    def _bring_gradients_back(self) -> None:
+        pairs = zip(self._weights, self._copies, strict=True)
+        used = [(weight, copy.grad) for weight, copy in pairs if copy.grad is not None]
+        exact = [torch.empty_like(weight) for weight, _ in used]
+        torch._foreach_copy_(exact, [gradient for _, gradient in used])
+        for (weight, _), gradient in zip(used, exact, strict=True):
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        for copy in self._copies:
+            copy.grad = None
 
 
 class Replay:

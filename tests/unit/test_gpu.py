@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
 from pipeline.evaluation.prediction import predict
 from pipeline.params import Compute
-from pipeline.training import batches, compute
+from pipeline.training import batches, compute, step
 from pipeline.training.batches import plain_batches, to_device, training_batches
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
@@ -102,6 +103,17 @@ def test_replayed_steps_are_those_that_are_taken_one_by_one(
             monkeypatch.setattr(family, "replayable", False)
         assert equal(replayed, trained_on(hardware, dataset, name, **RECIPES[recipe_name]))
         assert len(replays) == 3 * 3 - 1
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("l1", [0.0, 1e-5])
+def test_rounding_all_weights_at_once_changes_no_bit(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, name: str, l1: float
+) -> None:
+    with compute.prepare(CUDA, precision="bf16") as hardware:
+        at_once = trained_on(hardware, dataset, name, l1=l1)
+        monkeypatch.setattr(step.RoundedWeights, "used", lambda _: nullcontext())
+        assert equal(at_once, trained_on(hardware, dataset, name, l1=l1))
 
 
 def test_a_training_that_is_resumed_on_a_gpu_ends_with_the_same_bits(
