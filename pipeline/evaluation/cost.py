@@ -146,5 +146,5 @@ def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
     with _evaluating(model), torch.inference_mode():
         for _ in range(WARM_UP_BATCHES):
             model(images)
-        runs = [_milliseconds(lambda: model(images), images.device) for _ in range(repeats)]
-    return 1000 * len(images) * repeats / sum(runs)
+        taken = _milliseconds(lambda: [model(images) for _ in range(repeats)], images.device)
+    return 1000 * len(images) * repeats / taken

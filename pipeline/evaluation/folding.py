@@ -11,6 +11,8 @@ from torch.fx.experimental.optimization import fuse
 from pipeline.models.densenet import DenseBlock
 from pipeline.models.layers import Classifier
 
+LARGEST_SHIFT = 100.0  # of a norm, in its output's units: what follows is of the order of 1
+
 
 def folded(network: Classifier) -> nn.Module:
     """Return a copy for inference: batch norms folded into convolutions, activations in place.
@@ -27,7 +29,7 @@ def folded(network: Classifier) -> nn.Module:
     for module in traced.modules():
         if isinstance(module, DenseBlock):
             module.forward = module.in_one_tensor  # type: ignore[method-assign]
-    with torch.no_grad():
+    with torch.no_grad():  # nothing is traced that only gradients want, such as recomputation
         fast = fuse(traced)
         assert isinstance(fast, fx.GraphModule)
         _fold_into_next(fast)
@@ -68,11 +70,12 @@ def _fold_into_next(network: fx.GraphModule) -> None:
     modules = dict(network.named_modules())
     for node in network.graph.nodes:
         names = _chain(node)
-        match [modules.get(name) for name in names]:
-            case [nn.BatchNorm2d() as norm, nn.ReLU(), nn.Conv2d(kernel_size=(1, 1)) as conv]:
-                replaced = _without_norm(norm, conv)
-                for name, module in zip(names, replaced, strict=False):
-                    network.set_submodule(name, module)
+        found = [modules[name] for name in names]
+        # of just these types, as `fuse` wants them: heirs may do something else
+        if [type(module) for module in found] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]:
+            replaced = _without_norm(*found[::2])
+            for name, module in zip(names, replaced or found, strict=True):
+                network.set_submodule(name, module)
 
 
 def _chain(node: fx.Node) -> list[str]:
@@ -86,19 +89,23 @@ def _chain(node: fx.Node) -> list[str]:
     return names
 
 
-def _without_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[nn.Module, ...]:
-    """Return what takes the places of the norm, the ReLU and the convolution; nothing if it can't.
+def _without_norm(norm: nn.Module, conv: nn.Module) -> tuple[nn.Module, ...] | None:
+    """Return what takes the places of the norm, the ReLU and the convolution; None if nothing can.
 
-    It can't where a channel is ignored, or so nearly that its limit is no number.
+    Nothing can where a channel is ignored, or so nearly that its limit is no number, or shifted so
+    far that taking the shift off again would cost digits.
     """
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(conv, nn.Conv2d)
+    is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+    if not is_pointwise or norm.running_mean is None or norm.running_var is None or not norm.affine:
+        return None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # (C,)
     shift = norm.bias - scale * norm.running_mean  # (C,)
-    limit, nothing = -shift / scale, torch.full_like(scale, torch.inf)
-    if not limit.isfinite().all() or conv.padding != (0, 0) or conv.groups != 1:
-        return ()
-    clamp = Clamp(torch.where(scale > 0, limit, -nothing), torch.where(scale > 0, nothing, limit))
+    limit = -shift / scale  # (C,)
+    if not limit.isfinite().all() or shift.abs().max() > LARGEST_SHIFT:
+        return None
+    clamp = Clamp(limit.where(scale > 0, -torch.inf), limit.where(scale < 0, torch.inf))
     weight = conv.weight[:, :, 0, 0]  # (K, C)
     bias = weight @ shift + (0 if conv.bias is None else conv.bias)  # (K,)
     folded_conv = copy.deepcopy(conv)

@@ -12,16 +12,19 @@ Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.errors import choose
 from pipeline.models.averaging import channel_means, scale_channels
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
+MOST_TRAINED_SCORES = 2**28  # of a batch, stored on a GPU: 1 GB
 MOST_SCORES = 2**20  # of self-attention, stored at once to tell its weights: 4 MB
 
 Kind = Literal["channel", "spatial", "self"]
@@ -151,8 +154,8 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W) plus what each position attends to."""
         query, key, value = self._by_head(x)  # each (B, heads, H * W, C // heads)
-        # fused: the H * W by H * W weights are never stored
-        attended = F.scaled_dot_product_attention(query, key, value)
+        with _same_bits(query):
+            attended = F.scaled_dot_product_attention(query, key, value)
         attended = attended.transpose(1, 2).flatten(2)  # (B, H * W, C)
         return x + self.projection(attended).transpose(1, 2).unflatten(2, x.shape[2:])
 
@@ -171,6 +174,22 @@ class SelfAttention(Attention):
         tokens = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
         qkv = self.qkv(self.norm(tokens))  # (B, H * W, 3 * C)
         return qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def _same_bits(query: Tensor) -> AbstractContextManager[None]:
+    """Return where attention is computed so that a GPU's gradients have the same bits every time.
+
+    Fused kernels never store the N by N scores, and on a GPU add up their gradients in any order.
+    So there the scores are stored for training, unless they are too many.
+
+    Args:
+        query: (B, heads, N, C // heads).
+    """
+    if torch.is_grad_enabled() and query.is_cuda:
+        batch, heads, positions, _ = query.shape
+        if batch * heads * positions**2 <= MOST_TRAINED_SCORES:
+            return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 def _received(query: Tensor, key: Tensor) -> Tensor:

@@ -200,7 +200,6 @@ class DenseNet(Classifier):
     """
 
     foldable = True
-    replayable = True
 
     def __init__(
         self,
@@ -224,8 +223,13 @@ class DenseNet(Classifier):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        if not block_config:
-            raise InputError("architectures: block_config: [] is empty; name one block or more")
+        if not block_config or min(block_config) < 1:
+            raise InputError(
+                f"architectures: block_config: {list(block_config)}: name one block or more, each "
+                "of one layer or more"
+            )
+        # a recorded step keeps the memory of its backward pass, which `efficient` is to save
+        self.replayable = not efficient
         parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
 
         stem = _small_stem if small_inputs else _imagenet_stem

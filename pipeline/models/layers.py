@@ -46,7 +46,8 @@ class Classifier(nn.Module):
             trace it, each of its modules is called once, and nothing but the activation reads what
             an activation gets.
         replayable: whether a step of its training may be recorded on a GPU and replayed: it does
-            the same to every batch, and never waits for what the GPU computes.
+            the same to every batch, and never waits for what the GPU computes. Its convolutions and
+            linear layers use their weights as they are.
     """
 
     foldable = False

@@ -147,11 +147,11 @@ def _images_at_once(
 
     CutMix pairs neighbours within a batch: those of even batches stay the same.
     """
-    is_shared = share(batch_size) != whole(batch_size)
-    if not data.labels.is_cuda or is_shared or (augmentation.cutmix and batch_size % 2):
+    if not data.labels.is_cuda or (augmentation.cutmix and batch_size % 2):
         return batch_size
     _, height, width, _ = data.images.shape
-    return batch_size * max(1, PIXELS_AT_ONCE // (batch_size * height * width))
+    at_once = batch_size * max(1, PIXELS_AT_ONCE // (batch_size * height * width))
+    return at_once if share(at_once) == whole(at_once) else batch_size
 
 
 def steps_per_epoch(data: Images, batch_size: int) -> int:

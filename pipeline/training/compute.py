@@ -111,7 +111,9 @@ def _memory_shortage_told(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        is_shortage = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        # what a CUDA graph's recording ran out of comes as the context of another error
+        causes = (error, error.__context__)
+        is_shortage = any(isinstance(one, (MemoryError, torch.OutOfMemoryError)) for one in causes)
         if not is_shortage and "can't allocate memory" not in str(error):
             raise
         where = "the GPU" if device.type == "cuda" else "this machine"
@@ -148,10 +150,6 @@ def _make_exact() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    # attention by plain products: what fuses them adds gradients up in any order
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
-    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextlib.contextmanager

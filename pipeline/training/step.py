@@ -63,7 +63,7 @@ class Step:
             for _ in optimizer.param_groups
         ]
         is_rounded = on_gpu and hardware.precision == "bf16" and network is model
-        self._rounded = RoundedWeights(model) if is_rounded else None
+        self._rounded = RoundedWeights(model) if is_rounded and does_the_same(model) else None
 
     def take(self, images: Tensor, targets: Tensor) -> int:
         """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
@@ -133,8 +133,9 @@ class RoundedWeights:
         self._places = [
             (module, name)
             for module in model.modules()
-            if isinstance(module, (nn.Conv2d, nn.Linear))
-            for name, _ in module.named_parameters(recurse=False)
+            if type(module) in (nn.Conv2d, nn.Linear)  # heirs may compute with their weights
+            for name, weight in module.named_parameters(recurse=False)
+            if weight.requires_grad
         ]
         self._weights: list[Tensor] = [module.get_parameter(name) for module, name in self._places]
         self._copies: list[Tensor] = [
@@ -231,12 +232,16 @@ def fastest(
     if (
         hardware.device.type == "cuda"
         and processes.count == 1
-        and isinstance(model, Classifier)
-        and model.replayable
+        and does_the_same(model)
         and settings.loss in LOSSES  # what a person's own does on the host would happen only once
     ):
         return Replay(step, optimizer, settings.batch_size).take
     return step.take
+
+
+def does_the_same(model: nn.Module) -> bool:
+    """Tell whether a network does the same to every batch: a family of ours says so itself."""
+    return isinstance(model, Classifier) and model.replayable
 
 
 def classes_of(targets: Tensor) -> Tensor:

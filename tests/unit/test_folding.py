@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline import models
 from pipeline.evaluation.folding import folded
@@ -87,6 +88,53 @@ def test_batch_norm_that_ignores_a_channel_stays_before_the_convolution() -> Non
 def test_network_of_a_library_is_left_alone() -> None:
     network = used({"family": "torchvision", "name": "resnet18", "small_inputs": True}, 16)
     assert folded(network) is network
+
+
+class Pointwise(models.Classifier):
+    """A family of one's own: a norm, ReLU and a convolution of one pixel."""
+
+    foldable = True
+
+    def __init__(self, norm: nn.Module, conv: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.activation, self.conv = norm, nn.ReLU(), conv
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(self.activation(self.norm(images)))
+
+
+def seen(norm: nn.BatchNorm2d, mean: float = 0.3, variance: float = 2.0) -> nn.BatchNorm2d:
+    if norm.running_mean is not None and norm.running_var is not None:
+        nn.init.constant_(norm.running_mean, mean)
+        nn.init.constant_(norm.running_var, variance)
+    if norm.affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("norm", "conv", "is_folded"),
+    [
+        (lambda: seen(nn.BatchNorm2d(4)), lambda: nn.Conv2d(4, 6, 1), True),
+        (lambda: seen(nn.BatchNorm2d(4)), lambda: nn.Conv2d(4, 6, 1, bias=False, stride=2), True),
+        (lambda: seen(nn.BatchNorm2d(4)), lambda: nn.Conv2d(4, 6, 1, padding=1), False),
+        (lambda: seen(nn.BatchNorm2d(4)), lambda: nn.Conv2d(4, 6, 1, groups=2), False),
+        (lambda: seen(nn.BatchNorm2d(4)), lambda: nn.Conv2d(4, 6, 3), False),
+        (lambda: seen(nn.BatchNorm2d(4)), lambda: spectral_norm(nn.Conv2d(4, 6, 1)), False),
+        (lambda: seen(nn.BatchNorm2d(4, affine=False)), lambda: nn.Conv2d(4, 6, 1), False),
+        (lambda: nn.BatchNorm2d(4, track_running_stats=False), lambda: nn.Conv2d(4, 6, 1), False),
+        (lambda: seen(nn.BatchNorm2d(4), mean=1e4, variance=0), lambda: nn.Conv2d(4, 6, 1), False),
+    ],
+)
+def test_norm_is_folded_forwards_only_where_that_is_right(
+    norm: Any, conv: Any, is_folded: bool
+) -> None:
+    torch.manual_seed(0)
+    network, images = Pointwise(norm(), conv()).eval(), torch.randn(2, 4, 6, 6)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(network)(images), network(images), rtol=1e-5, atol=1e-5)
+    assert batch_norms(folded(network)) == (0 if is_folded else 1)
 
 
 class Residual(models.Classifier):

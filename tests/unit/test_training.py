@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from pipeline.training.batches import (
     training_batches,
 )
 from pipeline.training.compute import Hardware
+from pipeline.training.group import share_of
 from pipeline.training.loop import Epoch, measure, train
 from pipeline.training.randomness import derive, generator
 from pipeline.training.recipe import OPTIMIZERS, l1_penalty
@@ -160,6 +163,27 @@ def test_batches_that_are_prepared_together_are_those_prepared_one_by_one(
     for (ours, targets), (theirs, expected) in zip(together, alone, strict=True):
         assert torch.equal(ours, theirs)
         assert torch.equal(targets, expected)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "cutmix", "processes", "expected"),
+    [
+        (16, 0.0, 1, 16 * 4096),  # 2**22 pixels in images of 8 x 8
+        (16, 1.0, 1, 16 * 4096),
+        (15, 0.0, 1, 15 * 4369),
+        (15, 1.0, 1, 15),  # an odd batch ends within a pair
+        (16, 0.0, 2, 16),  # of each batch a process has its part
+        (2, 0.0, 2, 2),
+    ],
+)
+def test_gpu_prepares_many_whole_batches_at_once(
+    batch_size: int, cutmix: float, processes: int, expected: int
+) -> None:
+    data = SimpleNamespace(labels=SimpleNamespace(is_cuda=True), images=torch.empty(1, 8, 8, 3))
+    for rank in range(processes):
+        share = partial(share_of, rank=rank, count=processes)
+        found = batches._images_at_once(data, batch_size, Augmentation(cutmix=cutmix), share)
+        assert found == expected
 
 
 def test_cutmix_labels_reach_the_loop_as_probabilities() -> None:
