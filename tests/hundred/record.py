@@ -17,7 +17,8 @@ from pipeline.machine import cores, cpu_name
 FILE = Path(__file__).parents[2] / "docs" / "hundred.txt"
 HEAD = """\
 A hundred trainings: 25 seeds of the 4 architectures of the preset `smoke`, with all that follows
-from them. `make test-hundred` runs them anew and writes this file.
+from them. `make test-hundred` runs them anew and writes this file. The seconds of a stage are those
+of `dvc repro` for it, with its waits for a core and for DVC's lock.
 """
 LIBRARIES = ("torch", "dvc", "snakemake", "snakemake-executor-plugin-slurm")
 UNITS = (1, 60, 3600, 86400)  # seconds in those of Slurm's DAYS-HOURS:MINUTES:SECONDS, last first

@@ -107,7 +107,7 @@ def test_hundred_trainings_on_sixteen_cores(project: Project, tell: Callable[[st
     where = record.surroundings()
     seconds = run(project, ON_ONE_MACHINE, tell)
     assert_complete(project)
-    stages = record.table(record.of_stages(project.root / "benchmarks"), "stage, with `dvc repro`")
+    stages = record.table(record.of_stages(project.root / "benchmarks"), "stage")
     record.write("`snakemake --cores 16`", f"{where}\n{outcome(seconds)}\n\n{stages}")
 
 
@@ -121,7 +121,7 @@ def test_hundred_trainings_as_jobs_of_slurm(project: Project, tell: Callable[[st
     }
     assert {job["Restarts"] for tries in jobs.values() for job in tries} == {"0"}
     assert_complete(project)
-    stages = record.table(record.of_stages(project.root / "benchmarks"), "stage, with `dvc repro`")
+    stages = record.table(record.of_stages(project.root / "benchmarks"), "stage")
     whole = record.table(record.of_slurm(jobs), "whole job")
     version = subprocess.run(
         ["sinfo", "--version"], capture_output=True, text=True, check=True
