@@ -47,7 +47,7 @@ fuzz: setup  ## Draw 10,000 settings and 10,000 image files, and see what become
 	FUZZING=campaign python -m pytest tests/fuzz --timeout 0
 
 .PHONY: test-hundred
-test-hundred: cluster  ## Train a hundred networks, on 16 cores and under Slurm, and write docs/hundred.txt: an hour, as root
+test-hundred: cluster  ## Train a hundred networks, on 16 cores and under Slurm, and write docs/hundred.txt: two hours, as root
 	python -m pytest tests/hundred
 
 lint: setup  ## Check style, format, types and the Snakefile
