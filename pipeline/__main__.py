@@ -11,7 +11,7 @@ import typer
 
 from pipeline import data_path
 from pipeline.data.tables import printable
-from pipeline.errors import InputError, StageError, choose
+from pipeline.errors import InputError, StageError, choose, told
 from pipeline.params import Settings, check_loss, load
 
 if TYPE_CHECKING:
@@ -390,8 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        where = f"{printable(str(error.filename))}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(told(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

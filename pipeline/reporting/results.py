@@ -207,7 +207,7 @@ def _read_run(
 ) -> Run:
     path = trained
     try:
-        history = pd.read_csv(path := trained / "history.csv")
+        history = pd.read_csv(StringIO(_whole_text(path := trained / "history.csv")))
         training = _read_json(path := trained / "train.json")
         logits = np.load(path := evaluated / "logits.npy", allow_pickle=False)
         metrics = _read_json(path := evaluated / "metrics.json")
@@ -332,11 +332,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: if it is torn, so that no finding stumbles over what is not there.
     """
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        raise ValueError("ends within a line")
     columns = COLUMNS[path.name]
-    table = pd.read_csv(StringIO(text), dtype=columns)
+    table = pd.read_csv(StringIO(_whole_text(path)), dtype=columns)
     missing = sorted(columns.keys() - set(table))
     if missing:
         raise ValueError(f"without {', '.join(missing)}")
@@ -346,6 +343,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         if table[column].isna().any():
             raise ValueError(f"without a value in {column}")
     return table
+
+
+def _whole_text(path: Path) -> str:
+    """Return the text of a table; raise a ValueError if it is torn."""
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise ValueError("ends within a line")
+    return text
 
 
 def _check_rows(

@@ -1,0 +1,31 @@
+"""New arrays in files that are mapped into memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def new_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Make a ``.npy`` file of uint8 and map it; its bytes are 0.
+
+    Its room on the disk is taken at once. A full disk is then an error here: at a write through the
+    mapping it would be a signal that ends the process without a word.
+
+    Args:
+        path: the file to make.
+        shape: of the array.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    images: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
+    return images
