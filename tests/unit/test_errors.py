@@ -11,22 +11,19 @@ import pytest
 from pipeline.errors import told
 
 FULL = Path("/dev/full")  # Linux's disk that is always full
+REMEDY = "the disk is full; make room on it, then run the same command again"
 
 
 def test_full_disk_says_what_to_do() -> None:
     with pytest.raises(OSError, match="No space") as raised, FULL.open("w") as file:
         file.write("text")
-    assert told(raised.value) == (
-        "No space left on device: the disk is full; make room on it, then run the same command again"
-    )
+    assert told(raised.value) == f"No space left on device: {REMEDY}"
 
 
 def test_full_disk_under_an_array_says_what_to_do() -> None:
     with pytest.raises(OSError, match="written") as raised, FULL.open("wb") as file:
         np.save(file, np.zeros(100_000))
-    assert told(raised.value).endswith(
-        "the disk is full; make room on it, then run the same command again"
-    )
+    assert told(raised.value).endswith(f" written: {REMEDY}")
 
 
 def test_other_refusals_name_the_file() -> None:

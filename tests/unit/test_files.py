@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,12 +78,14 @@ def test_link_to_a_folder_elsewhere_stays_a_link(tmp_path: Path) -> None:
 def test_second_writer_waits_for_the_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
+    out, said = tmp_path / "out", ""
     with ThreadPoolExecutor() as threads:
         with whole(out, "known.json") as staging:
             second = threads.submit(write, out, "2")
-            while "waiting until it has finished" not in capsys.readouterr().err:
+            while "waiting until it has finished" not in said:
                 assert not second.done()
+                time.sleep(0.01)
+                said += capsys.readouterr().err
             (staging / "known.json").write_text("1")
         second.result(timeout=60)
     assert (out / "known.json").read_text() == "2"
