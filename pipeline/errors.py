@@ -26,8 +26,7 @@ def told(error: OSError) -> str:
     """Return what the system says on one line, and what to do where its disk is full."""
     where = f"{error.filename}: " if error.filename else ""
     what = error.strerror or str(error)
-    numpy_could_not_write = error.errno is None and what.endswith(" written")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or numpy_could_not_write:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}{what}: the disk is full; make room on it, then run the same command again"
     return f"{where}{what}"
 

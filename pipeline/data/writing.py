@@ -28,7 +28,7 @@ from pipeline.data.arrays import (
     run_columns,
 )
 from pipeline.data.collection import Collection
-from pipeline.data.mapping import new_images
+from pipeline.data.npy import new_images, save_array
 from pipeline.data.sources.checksums import checksum
 from pipeline.data.splitting import Division
 from pipeline.data.tables import write_csv
@@ -76,7 +76,7 @@ def write(
         )
     labels = collection.labels[division.rows]
     _write_images(folder / IMAGES, collection, division.rows, image_size)
-    np.save(folder / LABELS, labels.astype(np.int64))
+    save_array(folder / LABELS, labels.astype(np.int64))
     written = np.load(folder / IMAGES, mmap_mode="r")
     with ThreadPoolExecutor(max_workers=2) as threads:
         on_disk = threads.submit(_sync, folder / IMAGES)

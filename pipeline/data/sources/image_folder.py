@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.data.collection import Collection, Rejected
-from pipeline.data.mapping import new_images
+from pipeline.data.npy import new_images
 from pipeline.data.sources.decoding import UndecodableError, decode
 from pipeline.data.sources.listing import NO_CLASS, Listed, examine, find, why_unreadable
 from pipeline.data.tables import write_csv

@@ -1,7 +1,8 @@
-"""New arrays in files that are mapped into memory."""
+"""Arrays in ``.npy`` files, written so that a full disk is an error."""
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -29,3 +30,20 @@ def new_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None
     return images
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as `np.save` does.
+
+    NumPy writes to a file through C's buffer, and what of that finds no room is lost in silence.
+
+    Args:
+        path: the file, replaced if it is there.
+        array: it has to fit into memory twice.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    content = io.BytesIO()
+    np.save(content, array)
+    path.write_bytes(content.getbuffer())
