@@ -10,7 +10,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run setup test test-fast test-faults lint format bench clean lock help
+.PHONY: run setup test test-fast test-faults fuzz lint format bench clean lock help
 
 run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
 	@python -m pipeline check
@@ -39,6 +39,9 @@ test-fast: setup  ## Run the unit tests alone
 
 test-faults: setup  ## Kill, fill, tear and corrupt, and write what came of it: docs/reliability.md
 	python -m pytest -n 2 --dist worksteal tests/faults --seed $(SEED) --write
+
+fuzz: setup  ## Draw 10,000 settings and 10,000 image files, and see what becomes of each
+	FUZZING=campaign python -m pytest tests/fuzz --timeout 0
 
 lint: setup  ## Check style, format, types and the Snakefile
 	ruff check .

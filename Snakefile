@@ -18,6 +18,7 @@ from snakemake.exceptions import WorkflowError
 
 from pipeline import data_path, engine_state, params
 from pipeline.__main__ import OUTPUTS
+from pipeline.data.tables import printable
 from pipeline.errors import InputError
 
 report: "captions/workflow.rst"
@@ -37,7 +38,7 @@ try:
 except SCMError as error:
     raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
 except (InputError, DvcException) as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(printable(str(error))) from None
 
 # programs: those of the environment in which Snakemake runs
 shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -52,7 +53,7 @@ if workflow.is_main_process:
 on_cluster = config.get("cluster", False)
 has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
 if not on_cluster and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+    workflow.register_resource("gpu", settings.train.processes)
 
 
 def rule_name(stage):
@@ -66,7 +67,7 @@ def paths(stages):
 def threads(stage):
     """All cores of this machine for a stage that measures time, so that nothing runs beside it."""
     alone = stage.meta.get("alone") and not on_cluster and workflow.resource_settings.cores
-    return alone or stage.meta["threads"]
+    return alone or stage.meta["threads"] * stage.meta.get("processes", 1)
 
 
 def whole_node(stage):
@@ -162,7 +163,7 @@ for stage in graph:
         priority: 1 if stage.meta.get("alone") else 0
         resources:
             gpu=stage.meta["gpu"] if has_gpu else 0,
-            mem_mb=stage.meta["mem_mb"],
+            mem_mb=stage.meta["mem_mb"] * stage.meta.get("processes", 1),
             runtime=stage.meta["runtime"],
             slurm_extra=whole_node(stage),
         localrule: stage.meta["gpu"] == 0

@@ -1,7 +1,6 @@
 """Settings that are right one by one and make no sense together.
 
-Each rule names both settings and what to change. What depends on the images' size is found when a
-network is built.
+Each rule names both settings and what to change.
 """
 
 from __future__ import annotations
@@ -10,22 +9,30 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.image_sizes import Geometry, Norm, cnn_obstacle, densenet_obstacle
+
 if TYPE_CHECKING:
-    from pipeline.params import Cnn, DenseNet, Settings, Train
+    from pipeline.params import Cnn, Data, DenseNet, Settings, Train
 
 GREY = ("digits", "fashion_mnist")
+OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  # in pixels
 
 
 def senseless(settings: Settings) -> list[str]:
     """Return what contradicts itself in settings that are valid one by one; empty if nothing."""
     found = [*_recipe(settings.train), *_data(settings)]
+    image_size = _image_size(settings.data)
     for name, architecture in settings.architectures.items():
         where = f"architectures.{name}"
         if architecture.family == "cnn":
-            found += _cnn(architecture, where)
+            found += _cnn(architecture, where, image_size)
         elif architecture.family == "densenet":
-            found += _densenet(architecture, where)
+            found += _densenet(architecture, where, image_size)
     return found
+
+
+def _image_size(data: Data) -> int:
+    return data.image_size or OWN_SIZES[data.name]
 
 
 def _recipe(train: Train) -> Iterator[str]:
@@ -38,6 +45,11 @@ def _recipe(train: Train) -> Iterator[str]:
         yield (
             f"train.warmup_epochs: {train.warmup_epochs} leaves nothing of train.epochs "
             f"{train.epochs} for the schedule; make it smaller"
+        )
+    if train.processes > (train.batch_size + 1) // 2:
+        yield (
+            f"train.processes: {train.processes} share a train.batch_size of {train.batch_size}, "
+            f"two images or more each; make it {(train.batch_size + 1) // 2} or less"
         )
     stops = train.early_stopping
     if stops is not None and train.schedule == "plateau" and stops <= train.plateau.patience:
@@ -83,7 +95,7 @@ def _data(settings: Settings) -> Iterator[str]:
         )
 
 
-def _cnn(cnn: Cnn, where: str) -> Iterator[str]:
+def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:
     seen = cnn.dilation * (cnn.kernel_size - 1) + 1
     if cnn.stride > seen:
         yield (
@@ -97,11 +109,28 @@ def _cnn(cnn: Cnn, where: str) -> Iterator[str]:
         )
     yield from _divides(cnn.groups, "groups", cnn.channels, where, "channels")
     yield from _parts(cnn, where, cnn.channels, cnn.channels, "channels")
+    geometry = Geometry.of(cnn.kernel_size, cnn.stride, cnn.padding, cnn.dilation)
+    norm = Norm(cnn.normalisation, cnn.norm_groups)
+    obstacle = cnn_obstacle(image_size, cnn.channels, geometry, norm, cnn.pooling)
+    if obstacle:
+        yield f"{where}: {obstacle}"
 
 
-def _densenet(densenet: DenseNet, where: str) -> Iterator[str]:
+def _densenet(densenet: DenseNet, where: str, image_size: int) -> Iterator[str]:
     growth_rate = densenet.growth_rate
-    yield from _parts(densenet, where, _densenet_widths(densenet), [growth_rate], "growth_rate")
+    widths = _densenet_widths(densenet)
+    yield from _parts(densenet, where, widths, [growth_rate], "growth_rate")
+    bottleneck, *blocks = widths
+    before_last = blocks[-1] - growth_rate * densenet.block_config[-1]
+    obstacle = densenet_obstacle(
+        image_size,
+        densenet.block_config,
+        densenet.small_inputs,
+        min(bottleneck, before_last),
+        Norm(densenet.normalisation, densenet.norm_groups),
+    )
+    if obstacle:
+        yield f"{where}: {obstacle}"
 
 
 def _densenet_widths(densenet: DenseNet) -> list[int]:

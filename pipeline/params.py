@@ -8,7 +8,10 @@ engines and every command check the settings before they do anything else.
 from __future__ import annotations
 
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Iterable
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +31,8 @@ from pydantic_core import ErrorDetails
 
 from pipeline import combinations
 from pipeline.errors import InputError, suggestion
+from pipeline.image_sizes import LARGEST_IMAGE
+from pipeline.settings_file import read
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -40,12 +45,17 @@ Pixels = Annotated[int, Field(ge=1, le=1024)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Penalty = Annotated[float, Field(ge=0, le=1_000_000)]
 
-# Names become folders, stage addresses and rule names, and reach a shell. (`dvc repro` puts them
-# into its commands before it asks here: a stranger's settings are code, as dvc.yaml is.)
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Names become folders, stage addresses and rule names, which a file system has to take.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 LIBRARY_NAME = re.compile(r"[A-Za-z0-9_.]+")
 LOSSES = ("cross_entropy", "mse")
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+MOST_TOLD = 20  # mistakes in one message
+
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring = _SHORTENED.maxlong = _SHORTENED.maxother = 80
+_SHORTENED.maxlevel = 3
 
 Activation = Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"]
 Normalisation = Literal["batch", "layer", "instance", "group"]
@@ -120,7 +130,7 @@ class Data(Section):
 
     name: SourceName
     path: Annotated[str, Field(min_length=1)]
-    image_size: Annotated[int, Field(ge=4, le=1024)] | None
+    image_size: Annotated[int, Field(ge=4, le=LARGEST_IMAGE)] | None
     normalisation: Literal["training", "imagenet"]
     unusable_files: Literal["set_aside", "stop"]
 
@@ -177,6 +187,7 @@ class Train(Section):
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
+    processes: Annotated[int, Field(ge=1, le=1024)]
     loss: str
     label_smoothing: Probability
     optimizer: Literal["adam", "adamw", "sgd"]
@@ -196,8 +207,8 @@ class Train(Section):
     def _loss_is_known(cls, loss: str) -> str:
         if loss not in LOSSES and not DOTTED_PATH.fullmatch(loss):
             raise ValueError(
-                f"'{loss}' is not one of {', '.join(LOSSES)}{suggestion(loss, LOSSES)}, nor the "
-                "dotted path of a function, such as pipeline.training.losses.focal"
+                f"{_shown(loss)} is not one of {', '.join(LOSSES)}{suggestion(loss, LOSSES)}, nor "
+                "the dotted path of a function, such as pipeline.training.losses.focal"
             )
         return loss
 
@@ -254,7 +265,7 @@ class Settings(Section):
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        twice = sorted(seed for seed, count in Counter(seeds).items() if count > 1)
         if twice:
             raise ValueError(f"{twice[0]} is listed twice; every seed is one training run")
         return seeds
@@ -265,8 +276,8 @@ class Settings(Section):
         for name in architectures:
             if not NAME.fullmatch(name):
                 raise ValueError(
-                    f"'{name}' is no name for an architecture; use lower-case letters, digits "
-                    "and _, beginning with a letter"
+                    f"{_shown(name)} is no name for an architecture; use lower-case letters, "
+                    "digits and _, beginning with a letter, 64 characters at most"
                 )
         return architectures
 
@@ -317,40 +328,8 @@ def check_loss(settings: Settings) -> None:
     if loss in LOSSES:
         return
     module, _, _ = loss.rpartition(".")
-    try:
-        found = find_spec(module)
-    except Exception:  # a parent of it is a person's own code: whatever it raises
-        found = None
-    if found is None:
+    if _spec(module) is None:
         raise InputError(f"params.yaml: train.loss: '{loss}': there is no module {module}")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return the plain contents of a YAML 1.2 settings file, anchors and merge keys resolved.
-
-    Raises:
-        InputError: if it is missing, not UTF-8, not YAML, or not a mapping.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; run from the project's folder, or name one with --params"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read: {error}") from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InputError(f"{path.name}: line {line}: not valid YAML: {error.problem}") from None
-    except YAMLError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"{path.name}: not valid YAML: {first_line}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name}: expected a mapping of settings, found {content!r}")
-    return content
 
 
 def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
@@ -358,19 +337,41 @@ def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        messages = [line for detail in error.errors() for line in _explain(detail).splitlines()]
-        raise InputError("; ".join(f"{where}: {message}" for message in messages)) from None
+        messages = [line for detail in error.errors() for line in _explain(detail).split("\n")]
+        told = [f"{where}: {message}" for message in messages[:MOST_TOLD]]
+        more = len(messages) - MOST_TOLD
+        raise InputError("; ".join([*told, f"and {more} more"] if more > 0 else told)) from None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Return where a module is, or None; unlike `find_spec` it imports no package on the way."""
+    package, _, _ = module.rpartition(".")
+    try:
+        if not package:
+            return find_spec(module)
+        parent = _spec(package)
+        if parent is None or parent.submodule_search_locations is None:
+            return None
+        return PathFinder.find_spec(module, parent.submodule_search_locations)
+    except (ImportError, ValueError, OSError):  # as for a module without a spec, a name too long
+        return None
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message quotes it: on one line, and not longer than helps."""
+    return _SHORTENED.repr(value)
 
 
 def _not_one_of(where: str, value: object, known: Iterable[str]) -> str:
     names = list(known)
-    return f"{where}: '{value}' is not one of {', '.join(names)}" + suggestion(str(value), names)
+    close = suggestion(value, names) if isinstance(value, str) else ""
+    return f"{where}: {_shown(value)} is not one of {', '.join(names)}{close}"
 
 
 def _explain(detail: ErrorDetails) -> str:
     """Say one of pydantic's findings as ``key: value, what would be right``."""
     parts = _settings_path(detail["loc"])
-    where = ".".join(str(part) for part in parts)
+    where = ".".join(_key(part) for part in parts)
     value = detail["input"]
     context = detail.get("ctx", {})
     match detail["type"]:
@@ -379,7 +380,7 @@ def _explain(detail: ErrorDetails) -> str:
         case "missing":
             return f"{where}: is missing"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{where}: {value!r}: expected a mapping of settings"
+            return f"{where}: {_shown(value)}: expected a mapping of settings"
         case "literal_error":
             choices = [str(choice) for choice in _choices(context.get("expected", ""))]
             return _not_one_of(where, value, choices)
@@ -394,7 +395,13 @@ def _explain(detail: ErrorDetails) -> str:
                 return reason
             return f"{where}.{reason}" if reason.startswith("image_size") else f"{where}: {reason}"
     expected = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{where}: {value!r}: {expected}"
+    return f"{where}: {_shown(value)}: {expected}"
+
+
+def _key(part: int | str) -> str:
+    """Return a part of a setting's path; one that would break the line is quoted."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= _SHORTENED.maxstring else _shown(text)
 
 
 def _settings_path(location: tuple[int | str, ...]) -> list[int | str]:

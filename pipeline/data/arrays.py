@@ -170,39 +170,65 @@ def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
         description = json.loads(_text(path))
         classes = tuple(description["classes"])
         folds = description["folds"]
-        duplicates = Duplicates(**description["duplicates"])
+        described = {
+            "name": description["name"],
+            "classes": classes,
+            "mean": _numbers(description["mean"]),
+            "std": _numbers(description["std"]),
+            "counts": description["counts"],
+            "rejected": int(description["rejected"]),
+            "folds": folds,
+            "duplicates": Duplicates(**description["duplicates"]),
+        }
+        if not all(isinstance(name, str) for name in classes):
+            raise ValueError("a class has no name")
         path = folder / IMAGES
-        images = np.load(path, mmap_mode="r")
+        images = load_array(path)
         path = folder / LABELS
-        labels = np.load(path)
+        labels = np.array(load_array(path))
         path = folder / INDEX
         index = list(csv.DictReader(StringIO(_text(path), newline="")))
         dataset = Dataset(
-            name=description["name"],
             images=images,
             labels=labels,
             ids=np.array([row["id"] for row in index], dtype=np.int64),
             split=_splits(index, folds),
-            classes=classes,
-            mean=np.array(description["mean"], dtype=np.float32),
-            std=np.array(description["std"], dtype=np.float32),
-            counts=description["counts"],
-            rejected=description["rejected"],
             fingerprint=_fingerprint(folder),
-            folds=folds,
             fold=None if folds is None else np.array([row["fold"] for row in index], np.int64),
-            duplicates=duplicates,
+            **described,
         )
         class_names = [row["class"] for row in index]
     except FileNotFoundError:
         remedy = _again() if folder.exists() else _first()
         raise InputError(f"{path}: does not exist; {remedy}") from None
-    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, csv.Error, OSError) as error:
         raise InputError(f"{path}: is torn ({error}); {_again()}") from None
     _check_fit(folder, dataset, class_names)
     if wanted is not None:
         _check_wanted(folder, dataset, wanted)
     return dataset
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Map an array from its file; a header that lies can't fill the memory.
+
+    Raises:
+        OSError: if the file can't be read.
+        ValueError: if it holds no array of numbers, or not all of it.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # its reader stumbles over whatever a torn header says
+        raise ValueError(f"no whole array: {type(error).__name__}") from None
+
+
+def _numbers(values: object) -> np.ndarray:
+    numbers = np.array(values, dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a mean or deviation is no number")
+    return numbers
 
 
 def _check_wanted(folder: Path, dataset: Dataset, wanted: Wanted) -> None:
@@ -284,7 +310,12 @@ def _again() -> str:
 def _check_fit(folder: Path, dataset: Dataset, class_names: Sequence[str]) -> None:
     if dataset.images.dtype != np.uint8 or dataset.images.ndim != 4:
         shape, dtype = dataset.images.shape, dataset.images.dtype
-        raise InputError(f"{folder / IMAGES}: expected uint8 (N, H, W, C), got {dtype} {shape}")
+        raise InputError(
+            f"{folder / IMAGES}: expected uint8 (N, H, W, C), got {dtype} {shape}; {_again()}"
+        )
+    if dataset.labels.dtype != np.int64 or dataset.labels.ndim != 1:
+        shape, dtype = dataset.labels.shape, dataset.labels.dtype
+        raise InputError(f"{folder / LABELS}: expected int64 (N,), got {dtype} {shape}; {_again()}")
     if dataset.images.shape[1] != dataset.images.shape[2]:
         raise InputError(f"{folder / IMAGES}: its images are not square; {_again()}")
     channels, folds = dataset.channels, dataset.folds

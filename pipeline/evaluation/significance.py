@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from pipeline.evaluation.statistics import Estimate
 
@@ -190,11 +189,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     One that is NaN stays so, and counts as a hypothesis that was not rejected.
     """
-    if not p_values:
-        return []
     given = np.array(p_values, np.float64)
-    corrected = multipletests(np.nan_to_num(given, nan=1.0), method="holm")[1]
-    return [float(p) for p in np.where(np.isnan(given), np.nan, corrected)]
+    filled = np.nan_to_num(given, nan=1.0)
+    smallest_first = filled.argsort()
+    not_yet_rejected = np.arange(len(given), 0, -1)
+    corrected = np.empty_like(given)
+    corrected[smallest_first] = np.maximum.accumulate(not_yet_rejected * filled[smallest_first])
+    return np.where(np.isnan(given), np.nan, corrected.clip(max=1)).tolist()
 
 
 def smallest_detectable(gain: MeanGain, confidence: float) -> float:

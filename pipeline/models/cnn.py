@@ -7,53 +7,29 @@ other kinds in `attention`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, choose
+from pipeline.image_sizes import Geometry, cnn_obstacle
 from pipeline.models.attention import Attention
 from pipeline.models.averaging import channel_means
-from pipeline.models.layers import Classifier, Parts, check_image_size, make_activation
+from pipeline.models.layers import Classifier, Parts, make_activation
 from pipeline.models.pooling import POOLINGS
 
 MOST_WEIGHTS = 100_000_000  # of one layer: 0.4 GB, and three times that with Adam's moments
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """What a convolution does to the height and width of a map; all in pixels."""
-
-    kernel_size: int
-    stride: int
-    padding: int
-    dilation: int
-
-    @property
-    def seen(self) -> int:
-        """Return height and width of what the kernel covers."""
-        return self.dilation * (self.kernel_size - 1) + 1
-
-    def size(self, size: int) -> int:
-        """Return the size of the map that one of this size becomes; less than 1: none."""
-        return (size + 2 * self.padding - self.seen) // self.stride + 1
-
-    def needed(self, size: int) -> int:
-        """Return the smallest size of which this much is left, and more than one pixel is seen."""
-        next_pixel = 1 if self.dilation == 1 else 1 + self.dilation
-        return max(next_pixel, (size - 1) * self.stride + self.seen - 2 * self.padding)
-
-    def make(self, in_channels: int, out_channels: int, groups: int) -> nn.Conv2d:
-        """Return a new convolution."""
-        return nn.Conv2d(
-            in_channels,
-            out_channels,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=groups,
-        )
+def _convolution(geometry: Geometry, in_channels: int, out_channels: int, groups: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        geometry.kernel_size,
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+        groups=groups,
+    )
 
 
 class CnnBlock(nn.Module):
@@ -154,12 +130,13 @@ class Cnn(Classifier):
             raise InputError("architectures: channels: [] is empty; name one width or more")
         if kernel_size not in (3, 5):
             raise InputError(f"architectures: kernel_size: {kernel_size} is not one of 3, 5")
-        kept = dilation * (kernel_size - 1) // 2
-        geometry = Geometry(kernel_size, stride, kept if padding is None else padding, dilation)
+        geometry = Geometry.of(kernel_size, stride, padding, dilation)
         parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
         pool = POOLINGS[choose(pooling, POOLINGS, "architectures: pooling")]
         self.flat = HEADS[choose(head, HEADS, "architectures: head")]
-        _check_image_size(image_size, channels, geometry, parts, pooling)
+        obstacle = cnn_obstacle(image_size, channels, geometry, parts.norm, pooling)
+        if obstacle:
+            raise InputError(f"architectures: {obstacle}")
 
         self.blocks = [f"block{number}" for number in range(1, len(channels) + 1)]
         block_groups = [1] + [groups] * (len(channels) - 1)
@@ -168,7 +145,7 @@ class Cnn(Classifier):
             self.add_module(
                 name,
                 CnnBlock(
-                    geometry.make(before, after, conv_groups),
+                    _convolution(geometry, before, after, conv_groups),
                     parts.make_norm(after),
                     parts.make_activation(),
                     parts.make_attention(after),
@@ -215,31 +192,6 @@ class Cnn(Classifier):
             for name, module in self.named_modules()
             if isinstance(module, Attention)
         }
-
-
-def _check_image_size(
-    image_size: int, channels: Sequence[int], geometry: Geometry, parts: Parts, pooling: str
-) -> None:
-    """Check that each block leaves pixels for the next, and enough of them for its norm."""
-    smallest, alone = 1, False
-    for width in reversed(channels):
-        normalised = parts.smallest_normalised_size(width)
-        alone |= normalised > 1
-        smallest = geometry.needed(max(POOLINGS[pooling].needed(smallest), normalised))
-    settings = [f"channels {list(channels)}"]
-    if geometry.stride > 1:
-        settings.append(f"stride {geometry.stride}")
-    if 2 * geometry.padding < geometry.seen - 1:
-        settings.append(
-            f"padding {geometry.padding} (kernel_size {geometry.kernel_size}, "
-            f"dilation {geometry.dilation})"
-        )
-    elif geometry.dilation > 1:
-        settings.append(f"dilation {geometry.dilation}")
-    if alone:
-        settings.append(f"normalisation {parts.normalisation}")
-    what = f"cnn with {', '.join(settings)} and pooling {pooling}"
-    check_image_size(image_size, smallest, what)
 
 
 def _check_weights(inputs: int, hidden: int, pooling: str, size: int) -> None:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import InputError
+from pipeline.image_sizes import densenet_obstacle
 from pipeline.models.attention import Attention
 from pipeline.models.averaging import channel_means
-from pipeline.models.layers import Classifier, Parts, check_image_size
+from pipeline.models.layers import Classifier, Parts
 
 
 @contextmanager
@@ -236,7 +237,9 @@ class DenseNet(Classifier):
             self._append(f"block{number}", block)
             narrowest = min(channels, bn_size * growth_rate)  # of what this block normalises
             channels += layers * growth_rate
-        _check_image_size(image_size, block_config, small_inputs, narrowest, parts)
+        obstacle = densenet_obstacle(image_size, block_config, small_inputs, narrowest, parts.norm)
+        if obstacle:
+            raise InputError(f"architectures: {obstacle}")
         self.norm = parts.make_norm(channels)
         self.activation = parts.make_activation()
         self.classifier = nn.Linear(channels, num_classes)
@@ -281,21 +284,3 @@ class DenseNet(Classifier):
             for name, module in self.named_modules()
             if isinstance(module, Attention)
         }
-
-
-def _check_image_size(
-    image_size: int, block_config: Sequence[int], small_inputs: bool, narrowest: int, parts: Parts
-) -> None:
-    """Check that the last block's maps have pixels, and enough of them for its norms.
-
-    All other maps are at least twice as large.
-    """
-    last = parts.smallest_normalised_size(narrowest)
-    smallest = last * 2 ** (len(block_config) - 1)  # each transition halves, rounding down
-    if not small_inputs:
-        smallest = 4 * (smallest - 1) + 1  # the stem quarters, rounding up
-    settings = [f"block_config {list(block_config)}"]
-    if last > 1:
-        settings.append(f"normalisation {parts.normalisation}")
-    what = f"{', '.join(settings)} and small_inputs {str(small_inputs).lower()}"
-    check_image_size(image_size, smallest, f"densenet with {what}")

@@ -1,4 +1,4 @@
-"""What every network here is made of: the interface of a classifier, parts, size checks.
+"""What every network here is made of: the interface of a classifier, parts.
 
 Group normalisation (and layer normalisation, its case of one group): Wu and He, "Group
 Normalization", https://arxiv.org/abs/1803.08494
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.errors import InputError, choose
+from pipeline.errors import choose
+from pipeline.image_sizes import Norm
 from pipeline.models.attention import Attention, make_attention
 
 # Never in place: an in-place activation overwrites the feature maps that a hook has caught.
@@ -81,6 +82,11 @@ class Parts:
     reduction: int
     heads: int
 
+    @property
+    def norm(self) -> Norm:
+        """Return the normalisation as the arithmetic of sizes takes it."""
+        return Norm(self.normalisation, self.norm_groups)
+
     def make_activation(self) -> nn.Module:
         """Return a new activation module; raise `InputError` for an unknown name."""
         return make_activation(self.activation)
@@ -97,19 +103,6 @@ class Parts:
         """Return new attention for (B, channels, H, W); raise `InputError` for an unknown name."""
         return make_attention(self.attention, channels, self.reduction, self.heads)
 
-    def smallest_normalised_size(self, channels: int) -> int:
-        """Return the smallest height and width of `channels` maps that leaves a norm some values.
-
-        A single value is its own mean: normalised, it is 0 whatever the image (and PyTorch refuses
-        to train).
-        """
-        values = {
-            "layer": channels,
-            "instance": 1,
-            "group": channels // self.norm_groups,
-        }  # normalised together at each position
-        return 2 if values.get(self.normalisation) == 1 else 1
-
 
 def make_activation(name: str) -> nn.Module:
     """Return a new activation module.
@@ -118,22 +111,3 @@ def make_activation(name: str) -> nn.Module:
         InputError: if there is no activation of this name.
     """
     return ACTIVATIONS[choose(name, ACTIVATIONS, "architectures: activation")]()
-
-
-def check_image_size(image_size: int, smallest: int, what: str) -> None:
-    """Check that no feature map shrinks to nothing, or to less than its norm needs.
-
-    Args:
-        image_size: height and width of the images, in pixels.
-        smallest: the smallest size that leaves enough pixels after the last stride.
-        what: the network and the settings that ask for it, such as
-            ``cnn with channels [32, 64, 128] and pooling max``.
-
-    Raises:
-        InputError: if the images are smaller than that.
-    """
-    if image_size < smallest:
-        raise InputError(
-            f"architectures: {what} needs images of at least {smallest}x{smallest} pixels, "
-            f"not {image_size}x{image_size}; raise data.image_size to {smallest} or more"
-        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from pipeline.image_sizes import POOLED
 from pipeline.models.layers import make_activation
 
 
@@ -42,24 +43,14 @@ def _dilated_convolution(channels: int, groups: int, activation: str) -> nn.Modu
     return nn.Sequential(OrderedDict(conv=conv, activation=make_activation(activation)))
 
 
-def _half(size: int) -> int:
-    return size // 2
-
-
-def _double(size: int) -> int:
-    return 2 * size
-
-
-def _same(size: int) -> int:
-    return size
-
+_MAKE: dict[str, Callable[[int, int, str], nn.Module]] = {
+    "max": lambda channels, groups, activation: nn.MaxPool2d(2),
+    "average": lambda channels, groups, activation: nn.AvgPool2d(2),
+    "strided_conv": _strided_convolution,
+    "dilated_conv": _dilated_convolution,
+    "none": lambda channels, groups, activation: nn.Identity(),
+}
 
 POOLINGS: dict[str, Pooling] = {
-    "max": Pooling(lambda channels, groups, activation: nn.MaxPool2d(2), _half, _double),
-    "average": Pooling(lambda channels, groups, activation: nn.AvgPool2d(2), _half, _double),
-    "strided_conv": Pooling(
-        _strided_convolution, lambda size: (size + 1) // 2, lambda size: 2 * size - 1
-    ),
-    "dilated_conv": Pooling(_dilated_convolution, _same, _same),
-    "none": Pooling(lambda channels, groups, activation: nn.Identity(), _same, _same),
+    name: Pooling(make, POOLED[name].size, POOLED[name].needed) for name, make in _MAKE.items()
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.data.arrays import load_array
 from pipeline.errors import InputError
+from pipeline.reporting.records import read_record
 from pipeline.reporting.style import CONTROLS, HEATMAPS
 
 
@@ -88,14 +89,10 @@ class Explanation:
 
 
 ENDS = ("low", "high")
-NEEDED = {
-    "explain.json": ("images", "cams"),
-    "train.json": ("epochs", "best_epoch", "validation_accuracy", "precision", "device_name"),
-    "metrics.json": ("accuracy", "nll", "per_class", "confusion", "parameters", "macs", "splits"),
-    "timings.json": ("architectures", "device_name"),
-}
-
-
+HISTORY = [
+    *("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+    "seconds",
+]
 CAMS = ("grad_cam", "layer_cam")
 CURVES = ("deletion", "insertion")
 DIFFERENCES = [f"{control}_difference" for control in CONTROLS]
@@ -167,39 +164,27 @@ def read_runs(
 def _read_timings(path: Path, models: Iterable[str]) -> dict[str, Timings]:
     again = "(python -m pipeline measure)"
     try:
-        record = _read_json(path)
-        of_all = {model: record["architectures"][model] for model in models}
-        timings = {
-            model: Timings(
-                _positive(of_model["latency_ms"]),
-                _positive(of_model["throughput"]),
-                str(record["device_name"]),
-            )
-            for model, of_model in of_all.items()
-        }
+        record = read_record(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; measure the architectures first {again}") from None
-    except KeyError as error:
-        raise InputError(f"{path}: without {error.args[0]}; measure again {again}") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: can't be read ({error}); measure again {again}") from None
-    rounds = {numbers.size for of in timings.values() for numbers in (of.latencies, of.throughputs)}
-    if len(rounds) > 1:
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: can't be read ({reason}); measure again {again}") from None
+    measured = record["architectures"]
+    missing = [model for model in models if model not in measured]
+    if missing:
+        raise InputError(f"{path}: without {missing[0]}; measure again {again}")
+    rounds = [measured[model][of] for model in models for of in ("latency_ms", "throughput")]
+    if len(set(map(len, rounds))) > 1:
         raise InputError(f"{path}: not of the same rounds for all; measure again {again}")
-    return timings
-
-
-def _positive(numbers: Any) -> np.ndarray:
-    """Return them as float64 (R,), R at least 1.
-
-    Raises:
-        TypeError: if they are something else.
-        ValueError: the same, or if one isn't positive and finite.
-    """
-    array = np.asarray(numbers, dtype=np.float64)
-    if array.ndim != 1 or not array.size or not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError("expected positive numbers")
-    return array
+    return {
+        model: Timings(
+            np.array(measured[model]["latency_ms"], np.float64),
+            np.array(measured[model]["throughput"], np.float64),
+            record["device_name"],
+        )
+        for model in models
+    }
 
 
 def _read_run(
@@ -208,27 +193,27 @@ def _read_run(
     path = trained
     try:
         history = pd.read_csv(StringIO(_whole_text(path := trained / "history.csv")))
-        training = _read_json(path := trained / "train.json")
-        logits = np.load(path := evaluated / "logits.npy", allow_pickle=False)
-        metrics = _read_json(path := evaluated / "metrics.json")
+        training = read_record(path := trained / "train.json")
+        logits = np.array(load_array(path := evaluated / "logits.npy"))
+        metrics = read_record(path := evaluated / "metrics.json")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; train and evaluate {model} first") from None
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: can't be read ({error}); make it again") from None
-    columns = {"epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}
-    if len(history) != training["epochs"] or not columns | {"seconds"} <= set(history):
+    epochs = training["epochs"]
+    if len(history) != epochs or not 1 <= training["best_epoch"] <= epochs or not _whole(history):
         raise InputError(f"{trained / 'history.csv'}: is torn; train {model} again")
     return Run(model, seed, history, training, labels, logits, metrics, timings)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError("not a mapping")
-    missing = [key for key in NEEDED[path.name] if key not in content]
-    if missing:
-        raise ValueError(f"without {', '.join(missing)}")
-    return content
+def _whole(history: pd.DataFrame) -> bool:
+    """Tell whether a history has a number in each of its columns, for every epoch."""
+    if not set(HISTORY) <= set(history):
+        return False
+    try:
+        return bool(np.isfinite(history[HISTORY].astype("float64")).all(axis=None))
+    except (ValueError, TypeError):
+        return False
 
 
 def _checked(run: Run, evaluated: Path, splits: str) -> Run:
@@ -243,6 +228,13 @@ def _checked(run: Run, evaluated: Path, splits: str) -> Run:
         raise InputError(
             f"{evaluated / 'logits.npy'}: expected finite numbers, a row for each of {len(labels)} "
             f"test images, got shape {logits.shape}; {again}"
+        )
+    metrics = run.metrics
+    confusion = metrics["confusion"]
+    if {len(metrics["per_class"]), len(confusion), *map(len, confusion)} != {logits.shape[1]}:
+        raise InputError(
+            f"{evaluated / 'metrics.json'}: is not of the {logits.shape[1]} classes of logits.npy; "
+            f"{again}"
         )
     accuracy = float((logits.argmax(axis=1) == labels).mean())
     if abs(accuracy - run.metrics["accuracy"]) > 1e-9:
@@ -277,10 +269,10 @@ def _read_explanation(folder: Path, model: str, test_images: int) -> Explanation
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; remove it and explain {model} {again}")
     try:
-        record = _read_json(path := folder / "explain.json")
+        record = read_record(path := folder / "explain.json")
         faithfulness = _read_faithfulness(path := folder / "faithfulness.csv")
         randomisation = _read_randomisation(path := folder / "randomisation.csv", record)
-        grad_cam = np.load(path := folder / "grad_cam.npy", mmap_mode="r", allow_pickle=False)
+        grad_cam = load_array(path := folder / "grad_cam.npy")
         has_attention = bool(record.get("attention"))
         variation = (
             _read_variation(path := folder / "attention_variation.csv", record)

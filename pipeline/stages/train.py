@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline.data import arrays
+from pipeline.data.arrays import Dataset
+from pipeline.errors import InputError
 from pipeline.files import whole
 from pipeline.params import Settings
 from pipeline.progress import Steps, say
@@ -27,14 +31,19 @@ from pipeline.training.checkpoints import Checkpoints, key_of
 from pipeline.training.compute import Hardware
 from pipeline.training.loop import Epoch, Trained, train
 from pipeline.training.losses import source_of
+from pipeline.training.processes import ALONE, Processes
 from pipeline.training.randomness import derive
 from pipeline.training.weights import save_weights
+
+if TYPE_CHECKING:
+    from pipeline.training.launch import Member
 
 # The source files that decide what a training gives: a checkpoint made by others is not used.
 PACKAGE = Path(__file__).parents[1]
 CODE = [
     PACKAGE / "data",
     PACKAGE / "evaluation" / "prediction.py",
+    PACKAGE / "image_sizes.py",
     PACKAGE / "models",
     PACKAGE / "stages" / "network.py",
     PACKAGE / "stages" / "train.py",
@@ -47,7 +56,8 @@ def run(
 ) -> None:
     """Train and write ``model.safetensors``, ``history.csv`` and ``train.json``.
 
-    After an interruption it goes on from the last epoch that was finished.
+    After an interruption it goes on from the last epoch that was finished. It takes
+    `train.processes` processes: this one alone, those that torchrun started, or new ones.
 
     Args:
         settings: all of params.yaml; `architectures`, `train` and `compute` are used.
@@ -58,77 +68,136 @@ def run(
         checkpoints: the folder for the checkpoints of all runs; this run's are removed at its end.
 
     Raises:
-        InputError: if the network doesn't fit the images, or the splits can't be read.
-        StageError: if the loss becomes NaN.
+        InputError: if the network doesn't fit the images, the splits can't be read, or there are
+            other processes or fewer GPUs than `train.processes`.
+        StageError: if the loss becomes NaN, or one of several processes is killed.
     """
-    dataset = arrays.read(splits, wanted(settings)).for_run(seed)
-    with compute.prepare(settings.compute) as hardware:
-        torch.manual_seed(derive(seed, 0, "initial weights"))
-        network = fresh(settings, model, dataset, hardware)
+    job = _Job(settings, model, seed, splits, out, checkpoints)
+    if settings.train.processes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
+        dataset = job.dataset()
+        with compute.prepare(settings.compute) as hardware:
+            job.do(dataset, hardware, ALONE)
+        return
+    from pipeline.training import launch  # takes torch.distributed with it
+
+    launch.across(settings.train.processes, _do_together, job)
+
+
+def _do_together(member: Member, job: _Job) -> None:
+    """Do one process's part."""
+    dataset = job.dataset()
+    with (
+        compute.prepare(job.settings.compute, gpu=member.gpu) as hardware,
+        member.group(hardware.device) as processes,
+    ):
+        if not processes.agrees(job.key(dataset)):
+            raise InputError(
+                f"process {member.rank} of {member.count} has other settings, splits, code or "
+                "versions than the first: give every machine the same"
+            )
+        job.do(dataset, hardware, processes)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The arguments of `run`."""
+
+    settings: Settings
+    model: str
+    seed: int
+    splits: Path
+    out: Path
+    checkpoints: Path
+
+    def dataset(self) -> Dataset:
+        """Read the splits of this run's seed."""
+        return arrays.read(self.splits, wanted(self.settings)).for_run(self.seed)
+
+    def do(self, dataset: Dataset, hardware: Hardware, processes: Processes) -> None:
+        """Train; in the first process show how it goes, and write what comes of it."""
+        torch.manual_seed(derive(self.seed, 0, "initial weights"))
+        network = fresh(self.settings, self.model, dataset, hardware)
         training = to_device(dataset, "train", hardware.device)
         validation = to_device(dataset, "validation", hardware.device)
+        kept = self._checkpoints(dataset, hardware)
+        parts = (network, training, validation, self.settings.train, self.seed, hardware)
+        if processes.rank != 0:
+            train(*parts, kept, processes)
+            return
+        together = f" in each of {processes.count} processes" if processes.count > 1 else ""
         say(
-            f"{model}, seed {seed}: {len(training):,} training and "
+            f"{self.model}, seed {self.seed}: {len(training):,} training and "
             f"{len(validation):,} validation images, {hardware.precision} on {hardware.name}, "
-            f"{hardware.threads} thread(s)"
+            f"{hardware.threads} thread(s){together}"
         )
-        kept = _checkpoints(checkpoints, settings, model, seed, dataset.fingerprint, hardware)
-        with _shown(settings.train.epochs, len(training)) as shown:
+        with _shown(self.settings.train.epochs, len(training)) as shown:
             trained = train(
-                network,
-                training,
-                validation,
-                settings.train,
-                seed,
-                hardware,
+                *parts,
                 kept,
+                processes,
                 on_epoch=shown.epoch,
                 on_step=shown.step,
                 on_resume=shown.resumed,
             )
-    early = ", stopped early" if trained.stopped_early else ""
-    say(
-        f"best epoch {trained.best.epoch} of {len(trained.history)}{early}: "
-        f"validation accuracy {trained.best.validation_accuracy:.2%}"
-    )
-    with whole(out, "train.json") as folder:
-        _write_history(folder / "history.csv", trained)
-        record = {
-            "model": model,
-            "seed": seed,
-            "epochs": len(trained.history),
-            "stopped_early": trained.stopped_early,
-            "best_epoch": trained.best.epoch,
-            "validation_accuracy": trained.best.validation_accuracy,
-            "validation_loss": trained.best.validation_loss,
-            "precision": hardware.precision,
-            "device": hardware.device.type,
-            "device_name": hardware.name,
-            "threads": hardware.threads,
+        early = ", stopped early" if trained.stopped_early else ""
+        say(
+            f"best epoch {trained.best.epoch} of {len(trained.history)}{early}: "
+            f"validation accuracy {trained.best.validation_accuracy:.2%}"
+        )
+        self._write(trained, dataset, hardware, processes)
+        kept.remove()
+
+    def _write(
+        self, trained: Trained, dataset: Dataset, hardware: Hardware, processes: Processes
+    ) -> None:
+        with whole(self.out, "train.json") as folder:
+            _write_history(folder / "history.csv", trained)
+            record = {
+                "model": self.model,
+                "seed": self.seed,
+                "epochs": len(trained.history),
+                "stopped_early": trained.stopped_early,
+                "best_epoch": trained.best.epoch,
+                "validation_accuracy": trained.best.validation_accuracy,
+                "validation_loss": trained.best.validation_loss,
+                "precision": hardware.precision,
+                "device": hardware.device.type,
+                "device_name": hardware.name,
+                "threads": hardware.threads,
+                "processes": processes.count,
+                "versions": versions(),
+            }
+            content = json.dumps(record, indent=2) + "\n"
+            (folder / "train.json").write_text(content, encoding="utf-8")
+            save_weights(trained.weights, folder / "model.safetensors", dataset.fingerprint)
+
+    def _checkpoints(self, dataset: Dataset, hardware: Hardware) -> Checkpoints:
+        """Return the checkpoints of this run, known by all that decides its result."""
+        key = self.key(
+            dataset,
+            device=(hardware.device.type, hardware.name),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            precision=hardware.precision,
+            threads=hardware.threads,
+        )
+        return Checkpoints(self.checkpoints / f"{self.model}-{self.seed}-{key[:16]}", key)
+
+    def key(self, dataset: Dataset, **machine: object) -> str:
+        """Return a hash of all that decides the result, and of what is told of the machine.
+
+        How many processes there are decides nothing but rounding, so that fewer or more of them can
+        go on with a training.
+        """
+        architecture = self.settings.architectures[self.model]
+        decisive = {
+            "architecture": architecture.model_dump(exclude={"baseline"}),
+            "train": self.settings.train.model_dump(exclude={"processes"}),
+            "seed": self.seed,
+            "splits": dataset.fingerprint,
             "versions": versions(),
+            **machine,
         }
-        (folder / "train.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        save_weights(trained.weights, folder / "model.safetensors", dataset.fingerprint)
-    kept.remove()
-
-
-def _checkpoints(
-    folder: Path, settings: Settings, model: str, seed: int, splits: str, hardware: Hardware
-) -> Checkpoints:
-    """Return the checkpoints of this run, known by all that decides its result."""
-    decisive = {
-        "architecture": settings.architectures[model].model_dump(exclude={"baseline"}),
-        "train": settings.train.model_dump(),
-        "seed": seed,
-        "splits": splits,
-        "device": (hardware.device.type, hardware.name),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "precision": hardware.precision,
-        "threads": hardware.threads,
-        "versions": versions(),
-    }
-    key = key_of(decisive, [*CODE, *source_of(settings.train)])
-    return Checkpoints(folder / f"{model}-{seed}-{key[:16]}", key)
+        return key_of(decisive, [*CODE, *source_of(self.settings.train)])
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,13 +86,32 @@ def to_device(dataset: Dataset, split: str, device: torch.device) -> Images:
     )
 
 
+def whole(size: int) -> slice:
+    """Return the share of a batch of `size` images that a process takes alone: all."""
+    return slice(0, size)
+
+
 def training_batches(
-    data: Images, batch_size: int, augmentation: Augmentation, seed: int, epoch: int
+    data: Images,
+    batch_size: int,
+    augmentation: Augmentation,
+    seed: int,
+    epoch: int,
+    share: Callable[[int], slice] = whole,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch of shuffled, augmented, normalised batches.
 
     Every image comes once. A last batch of a single image is left out: batch norm has no variance
     for it.
+
+    Args:
+        data: the split.
+        batch_size: images in a batch, of all processes together.
+        augmentation: what is drawn for each image.
+        seed: of the order and the draws.
+        epoch: the same.
+        share: called with the size of each batch: which of its images this process takes, from an
+            even position on.
 
     Yields:
         images float32 (B, C, H, W), channels last, and targets: classes int64 (B,), or with CutMix
@@ -106,9 +125,11 @@ def training_batches(
     size = data.images.shape[1]
     draws = draw(augmentation, count, size, generator(seed, epoch, "augmentation")).to(device)
     for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
-        if count - start == 1 and count > 1:
+        size = min(batch_size, count - start)
+        if size == 1 and count > 1:
             return
+        own = share(size)
+        part = slice(start + own.start, start + own.stop)
         drawn = draws[part]
         targets = data.labels[of_labels[part]]
         images = augment(data.pictures(of_images[part]), drawn)

@@ -7,9 +7,10 @@ import ctypes
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,6 +18,9 @@ from pipeline.errors import InputError, StageError
 from pipeline.machine import cpu_name
 from pipeline.params import Compute
 from pipeline.progress import say
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1  # top of the heap that is given back; -1: never
@@ -47,12 +51,31 @@ class Hardware:
 
 
 @contextlib.contextmanager
-def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware]:
+def free_gpu() -> Iterator[int]:
+    """Hold the first GPU that no other job holds: two on one would share memory and time."""
+    with _waiting_for([[index] for index in range(torch.cuda.device_count())]) as (index,):
+        yield index
+
+
+@contextlib.contextmanager
+def first_gpus(count: int) -> Iterator[None]:
+    """Hold the first `count` GPUs, once no other job holds any of them."""
+    with _waiting_for([list(range(count))]):
+        yield
+
+
+@contextlib.contextmanager
+def prepare(
+    compute: Compute,
+    precision: str | None = None,
+    gpu: Callable[[], contextlib.AbstractContextManager[int]] = free_gpu,
+) -> Iterator[Hardware]:
     """Set up this process as `compute` says and hold the GPU, if it uses one, for itself.
 
     Args:
         compute: the settings.
         precision: overrides `compute.precision`.
+        gpu: gives the index of the GPU to use and holds it.
 
     Raises:
         InputError: if a GPU is asked for and there is none.
@@ -61,7 +84,7 @@ def prepare(compute: Compute, precision: str | None = None) -> Iterator[Hardware
     torch.set_num_threads(compute.threads)
     _keep_freed_memory()
     chosen = precision or compute.precision
-    with _device(compute.device) as device, _memory_shortage_told(device):
+    with _device(compute.device, gpu) as device, _memory_shortage_told(device):
         yield Hardware(
             device=device,
             precision=_best_precision(device) if chosen == "auto" else chosen,
@@ -100,7 +123,9 @@ def _memory_shortage_told(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _device(wanted: str) -> Iterator[torch.device]:
+def _device(
+    wanted: str, gpu: Callable[[], contextlib.AbstractContextManager[int]]
+) -> Iterator[torch.device]:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "params.yaml: compute.device: 'cuda', but PyTorch finds no GPU here; "
@@ -109,7 +134,8 @@ def _device(wanted: str) -> Iterator[torch.device]:
     if wanted == "cpu" or not torch.cuda.is_available():
         yield torch.device("cpu")
     else:
-        with _free_gpu() as index:
+        with gpu() as index:
+            torch.cuda.set_device(index)
             _make_exact()
             yield torch.device("cuda", index)
 
@@ -125,30 +151,41 @@ def _make_exact() -> None:
 
 
 @contextlib.contextmanager
-def _free_gpu() -> Iterator[int]:
-    """Hold the first GPU that no other job holds: two on one would share memory and time."""
-    from filelock import FileLock, Timeout
+def _waiting_for(choices: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+    """Hold all GPUs of the first choice that no other job holds any of; wait until there is one.
 
-    locks = [_gpu_lock_path(index) for index in range(torch.cuda.device_count())]
-    waiting = False
+    None is held while it waits: two jobs that hold what the other needs would wait forever.
+    """
+    is_told = False
     while True:
-        for index, path in enumerate(locks):
-            try:
-                with FileLock(path, timeout=0, mode=0o666):
-                    torch.cuda.set_device(index)
-                    yield index
+        for indices in choices:
+            with contextlib.ExitStack() as held:
+                if all(_is_held(_gpu_lock(index), held) for index in indices):
+                    yield indices
                     return
-            except Timeout:
-                continue
-        if not waiting:
+        if not is_told:
             say("waiting for a GPU: other jobs hold all of them")
-            waiting = True
+            is_told = True
         time.sleep(1)
 
 
-def _gpu_lock_path(index: int) -> Path:
+def _is_held(lock: BaseFileLock, by: contextlib.ExitStack) -> bool:
+    """Take a lock until `by` is left, and tell whether it was free."""
+    from filelock import Timeout
+
+    try:
+        by.enter_context(lock)
+    except Timeout:
+        return False
+    return True
+
+
+def _gpu_lock(index: int) -> BaseFileLock:
+    from filelock import FileLock
+
     identity = torch.cuda.get_device_properties(index).uuid
-    return Path(tempfile.gettempdir()) / f"regard-gpu-{identity}.lock"
+    path = Path(tempfile.gettempdir()) / f"regard-gpu-{identity}.lock"
+    return FileLock(path, timeout=0, mode=0o666)
 
 
 def _best_precision(device: torch.device) -> str:

@@ -28,6 +28,7 @@ from pipeline.training.batches import (
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
 from pipeline.training.losses import Loss, make_loss
+from pipeline.training.processes import ALONE, Processes
 from pipeline.training.randomness import derive
 from pipeline.training.recipe import OPTIMIZERS, Schedule, l1_penalty
 
@@ -80,9 +81,13 @@ class Trained:
 
 @dataclass
 class _Run:
-    """A training under way: all that the next epoch depends on besides settings and seed."""
+    """A training under way: all that the next epoch depends on besides settings and seed.
+
+    The `network` is the `model`, or what several processes train it through.
+    """
 
     model: nn.Module
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     history: list[Epoch]
@@ -121,6 +126,7 @@ def train(
     seed: int,
     hardware: Hardware,
     checkpoints: Checkpoints | None = None,
+    processes: Processes = ALONE,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int, int], None] = lambda _epoch, _images: None,
     on_resume: Callable[[int], None] = lambda _: None,
@@ -137,7 +143,9 @@ def train(
         settings: the recipe.
         seed: of the order, the augmentation and the dropout.
         hardware: what `compute.prepare` chose.
-        checkpoints: where to go on from, and where to keep each epoch; None keeps nothing.
+        checkpoints: where to go on from, and where to keep each epoch; None keeps nothing. Of
+            several processes the first reads and writes them.
+        processes: those that train `model` together; each is given the same arguments.
         on_epoch: called after each epoch.
         on_step: called after each step with the epoch and the number of images in it.
         on_resume: called with the number of epochs that a checkpoint already has.
@@ -154,25 +162,39 @@ def train(
     augmentation = Augmentation(**settings.augmentation.model_dump())
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
     schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))
-    run = _Run(model, optimizer, schedule, [], {})
-    found = checkpoints.latest(hardware.device) if checkpoints else None
+    run = _Run(model, processes.forward_pass(model), optimizer, schedule, [], {})
+    found = (
+        processes.from_first(partial(checkpoints.latest, hardware.device)) if checkpoints else None
+    )
     if found:
         done, state = found
         run.load_state_dict(state)
         on_resume(done)
+    validated = processes.portion(validation)
 
     for number in range(len(run.history) + 1, settings.epochs + 1):
         if _stops_early(run.history, settings.early_stopping):
             break
         began = time.perf_counter()
-        torch.manual_seed(derive(seed, number, "dropout"))
+        torch.manual_seed(derive(seed, number, _dropout_of(processes.rank)))
         learning_rate = optimizer.param_groups[0]["lr"]
-        batches = training_batches(training, settings.batch_size, augmentation, seed, number)
+        batches = training_batches(
+            training, settings.batch_size, augmentation, seed, number, processes.share
+        )
         train_loss, train_accuracy = _learn(
-            run, batches, loss_function, settings.l1, hardware, partial(on_step, number)
+            run,
+            batches,
+            loss_function,
+            settings.l1,
+            hardware,
+            processes,
+            partial(on_step, number),
         )
         validation_loss, validation_accuracy = measure(
-            model, plain_batches(validation, _many_at_once(validation, settings)), hardware
+            model,
+            plain_batches(validated, _many_at_once(validated, settings)),
+            hardware,
+            processes,
         )
         schedule.after_epoch(number, validation_loss)
         epoch = Epoch(
@@ -187,13 +209,18 @@ def train(
         _refuse_nonsense(epoch)
         run.add(epoch)
         on_epoch(epoch)
-        if checkpoints:
+        if checkpoints and processes.rank == 0:
             checkpoints.save(number, run.state_dict())
 
     best = best_of(run.history)
     assert best is not None
     stopped_early = len(run.history) < settings.epochs
     return Trained(tuple(run.history), best, run.weights, stopped_early)
+
+
+def _dropout_of(rank: int) -> str:
+    """Name the random stream of a process: the shares of a batch must not drop the same."""
+    return "dropout" if rank == 0 else f"dropout of process {rank}"
 
 
 def _many_at_once(data: Images, settings: Train) -> int:
@@ -225,6 +252,7 @@ def _learn(
     loss_function: Loss,
     l1: float,
     hardware: Hardware,
+    processes: Processes,
     on_step: Callable[[int], None],
 ) -> tuple[float, float]:
     """Take one step for each batch; return the epoch's mean loss and accuracy."""
@@ -234,8 +262,8 @@ def _learn(
     count = 0
     for images, targets in batches:
         with hardware.autocast():
-            logits = run.model(images)  # (B, K)
-        logits = logits.float()
+            logits = run.network(images)  # (b, K), of this process's share
+        logits, targets = processes.whole_batch(logits.float(), targets)  # (B, K)
         loss = loss_function(logits, targets)
         minimised = loss + l1 * l1_penalty(run.model) if l1 else loss
         run.optimizer.zero_grad(set_to_none=True)
@@ -254,8 +282,13 @@ def classes_of(targets: Tensor) -> Tensor:
     return targets.argmax(1) if targets.dim() == 2 else targets
 
 
-def measure(model: nn.Module, batches: Batches, hardware: Hardware) -> tuple[float, float]:
-    """Return mean cross entropy in nats, without smoothing, and accuracy in [0, 1]."""
+def measure(
+    model: nn.Module, batches: Batches, hardware: Hardware, processes: Processes = ALONE
+) -> tuple[float, float]:
+    """Return mean cross entropy in nats, without smoothing, and accuracy in [0, 1].
+
+    Of several processes each has batches of its own; the means are over all of them.
+    """
     loss = torch.zeros((), device=hardware.device, dtype=torch.float64)
     correct = torch.zeros((), device=hardware.device, dtype=torch.int64)
     count = 0
@@ -263,7 +296,9 @@ def measure(model: nn.Module, batches: Batches, hardware: Hardware) -> tuple[flo
         loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
         count += len(labels)
-    return loss.item() / count, correct.item() / count
+    sums = processes.total(torch.stack([loss, correct.double(), torch.full_like(loss, count)]))
+    whole_loss, all_correct, images = sums.tolist()
+    return whole_loss / images, all_correct / images
 
 
 def _refuse_nonsense(epoch: Epoch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,8 @@ Done = subprocess.CompletedProcess[str]
 
 def environment() -> dict[str, str]:
     """The environment of an activated virtual environment, without what the test run itself set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    own = ("OMP_NUM_THREADS", "PYTEST_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     programs = [str(Path(sys.executable).parent), kept["PATH"]]
     return kept | IDENTITY | {"PATH": os.pathsep.join(programs)}
 
@@ -69,6 +71,16 @@ class Project:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
         path.write_text(text.replace(old, new))
 
+    def leave_architectures(self, *names: str) -> None:
+        """Drop all other architectures from params.yaml, and put the last one forward."""
+        path = self.root / "params.yaml"
+        before, heading, rest = path.read_text().partition("\narchitectures:\n")
+        listed, end, after = rest.partition("\ndata:\n")
+        entries = re.split(r"^(?=  \w)", listed, flags=re.MULTILINE)
+        left = "".join(entry for entry in entries if entry.strip().partition(":")[0] in names)
+        before = re.sub(r"^model: \w+", f"model: {names[-1]}", before, flags=re.MULTILINE)
+        path.write_text(before + heading + left + end + after)
+
     def is_clean(self) -> bool:
         """Tell whether DVC finds nothing that has changed."""
         return "up to date" in self.dvc("status").stdout
@@ -100,44 +112,74 @@ def checkout(root: Path, preset: str = "smoke") -> Project:
     return project
 
 
-def shared(factory: pytest.TempPathFactory, name: str, run: Callable[[Project], Done]) -> Project:
-    """Make a project and run it once, for all the processes of this test run."""
+def copied(project: Project, root: Path) -> Project:
+    """Copy a finished project, with its cache and its engines' state but without its logs."""
+    shutil.copytree(project.root, root, symlinks=True)
+    shutil.rmtree(root / "logs", ignore_errors=True)
+    return Project(root)
+
+
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Project:
+    """Make a project once, for all the processes of this test run; it is not to be changed."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
     root, finished = base / name, base / f"{name}.finished"
     with FileLock(base / f"{name}.lock"):
         if not finished.exists():
-            project = checkout(root)
-            run(project)
-            project.commit("a run")
+            make(root)
             finished.touch()
     return Project(root)
 
 
 @pytest.fixture(scope="session")
 def snakemade(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The smoke preset as ``snakemake --cores 4`` leaves it; not to be changed."""
-    return shared(tmp_path_factory, "snakemade", lambda project: project.snakemake(cores=4))
+    """The smoke preset as ``snakemake --cores 4`` leaves it."""
+
+    def make(root: Path) -> None:
+        project = checkout(root)
+        project.snakemake(cores=4)
+        project.commit("a run")
+
+    return shared(tmp_path_factory, "snakemade", make)
+
+
+def leave_densenets_and_one_seed(project: Project) -> None:
+    project.leave_architectures("densenet", "se_densenet")
+    project.edit("seeds: [0, 1]", "seeds: [0]")
 
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The smoke preset as ``dvc repro`` leaves it; not to be changed."""
-    return shared(tmp_path_factory, "reproduced", lambda project: project.dvc("repro"))
+    """The DenseNets of the smoke preset with its first seed, as ``dvc repro`` leaves them."""
+
+    def make(root: Path) -> None:
+        project = checkout(root)
+        leave_densenets_and_one_seed(project)
+        project.dvc("repro")
+        project.commit("a run")
+
+    return shared(tmp_path_factory, "reproduced", make)
+
+
+@pytest.fixture(scope="session")
+def compared(snakemade: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished project and its experiment ``other``, which puts another candidate forward."""
+
+    def make(root: Path) -> None:
+        done = copied(snakemade, root).dvc(
+            "exp", "run", "--name", "other", "--set-param", "model=se_densenet"
+        )
+        (root / "logs").mkdir()
+        (root / "logs" / "experiment").write_text(done.stdout)
+
+    return shared(tmp_path_factory, "compared", make)
 
 
 @pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[Project], Project]:
-    """Copies of a finished project, with its cache and its engines' state, to change at will."""
-
-    def copy(project: Project) -> Project:
-        root = tmp_path / "copy"
-        shutil.copytree(project.root, root, symlinks=True)
-        shutil.rmtree(root / "logs", ignore_errors=True)
-        return Project(root)
-
-    return copy
+    """Copies of a finished project to change at will."""
+    return lambda project: copied(project, tmp_path / "copy")
 
 
 @pytest.fixture

@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.pipeline.conftest import Project, checkout, environment
+from tests.pipeline.conftest import (
+    Project,
+    checkout,
+    copied,
+    environment,
+    leave_densenets_and_one_seed,
+    shared,
+)
 
 pytestmark = pytest.mark.slow
 Copy = Callable[[Project], Project]
@@ -25,7 +32,7 @@ ARCHITECTURES = ("cnn", "ca_cnn", "densenet", "se_densenet")
 SEEDS = (0, 1)
 
 # what has a time in it is never the same twice
-DETERMINISTIC = [
+RUNS = [
     "data/raw/**/*",
     "data/splits/**/*",
     "data/trained/*/*/model.safetensors",
@@ -33,6 +40,8 @@ DETERMINISTIC = [
     "data/evaluated/*/*/logits.npy",
     "data/evaluated/*/*/metrics.json",
     "reports/figures/architectures/**/*",
+]
+COMPARISON = [
     "reports/figures/comparison/[!t]*",  # all but trade_off.png
     "reports/plots/*",
     "reports/metrics.json",
@@ -40,9 +49,9 @@ DETERMINISTIC = [
 ]
 
 
-def stages_of(*architectures: str) -> set[str]:
+def stages_of(*architectures: str, seeds: tuple[int, ...] = SEEDS) -> set[str]:
     """The rules that belong to some architectures alone."""
-    runs = {f"{model}_{seed}" for model in architectures for seed in SEEDS}
+    runs = {f"{model}_{seed}" for model in architectures for seed in seeds}
     return (
         {f"train_{run}" for run in runs}
         | {f"evaluate_{run}" for run in runs}
@@ -53,19 +62,15 @@ def stages_of(*architectures: str) -> set[str]:
 ALL = stages_of(*ARCHITECTURES) | {"download", "split", "measure", "report"}
 
 
-def deterministic(project: Project) -> dict[str, str]:
-    return {k: v for pattern in DETERMINISTIC for k, v in project.hashes(pattern).items()}
+def deterministic(project: Project, patterns: list[str]) -> dict[str, str]:
+    return {k: v for pattern in patterns for k, v in project.hashes(pattern).items()}
 
 
-def histories(project: Project) -> dict[str, list[dict[str, str]]]:
-    """Every run's history without its time."""
-    found = {}
-    for path in sorted(project.root.glob("data/trained/*/*/history.csv")):
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
-        for row in rows:
-            del row["seconds"]
-        found[str(path.relative_to(project.root))] = rows
-    return found
+def learning_curves(project: Project, model: str) -> list[dict[str, str]]:
+    """The history of a model's first run, without its time."""
+    path = project.root / "data" / "trained" / model / "0" / "history.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 # --- 1: one engine's work is the other's ----------------------------------------------------------
@@ -93,18 +98,19 @@ def test_every_rule_is_a_dvc_stage_with_its_resources(snakemade: Project) -> Non
 
 
 def test_dvc_repro_gives_the_same_bytes(snakemade: Project, reproduced: Project) -> None:
-    expected = deterministic(snakemade)
-    assert len([name for name in expected if name.endswith(".safetensors")]) == 8
-    assert deterministic(reproduced) == expected
-    assert histories(reproduced) == histories(snakemade)
+    made = deterministic(reproduced, RUNS)
+    assert len([name for name in made if name.endswith((".safetensors", "logits.npy"))]) == 4
+    assert made.items() <= deterministic(snakemade, RUNS).items()
+    for model in ("densenet", "se_densenet"):
+        assert learning_curves(reproduced, model) == learning_curves(snakemade, model)
 
 
 def test_one_core_gives_the_same_bytes(snakemade: Project, fresh: Project) -> None:
-    fresh.edit("seeds: [0, 1]", "seeds: [0]")  # half the runs: one after the other takes its time
-    fresh.snakemake(cores=1)
-    runs = ["data/splits/*", "data/trained/*/0/model.safetensors", "data/evaluated/*/0/logits.npy"]
-    for pattern in [*runs, "reports/figures/architectures/**/*"]:
-        assert fresh.hashes(pattern) == snakemade.hashes(pattern) != {}
+    run = ("data/evaluated/ca_cnn/0", "reports/figures/architectures/ca_cnn")
+    fresh.snakemake(*run, cores=1)
+    made = deterministic(fresh, RUNS)
+    assert len([name for name in made if name.endswith(("logits.npy", "/explain.json"))]) == 2
+    assert made.items() <= deterministic(snakemade, RUNS).items()
 
 
 def test_after_dvc_repro_snakemake_runs_no_stage_command(
@@ -141,26 +147,49 @@ def test_clone_after_dvc_pull_runs_no_stage_command(
 # --- 4: what a change does anew -------------------------------------------------------------------
 
 
+CHANGE = ("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
+KILLED_RUN = "data/trained/se_densenet/0"
+
+
+@pytest.fixture(scope="module")
+def changed(snakemade: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished project after a change of one architecture, over what a killed run left of it."""
+
+    def make(root: Path) -> None:
+        project = copied(snakemade, root)
+        # Snakemake copies outputs that are to be made anew, and a SIGKILL leaves the copies behind
+        shutil.copytree(root / KILLED_RUN, root / ".snakemake" / "backups" / KILLED_RUN)
+        shutil.copytree(root / KILLED_RUN, (root / KILLED_RUN).with_name(".incomplete-0"))
+        project.edit(*CHANGE)
+        project.snakemake()
+
+    return shared(tmp_path_factory, "changed", make)
+
+
 def test_change_of_one_architecture_retrains_it_alone_and_back_restores_it(
-    snakemade: Project, copy_of: Copy
+    snakemade: Project, changed: Project, copy_of: Copy
 ) -> None:
-    project = copy_of(snakemade)
-    weights = project.hashes("data/trained/**/model.safetensors")
-    project.edit("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
-    project.snakemake()
-    assert project.ran() == stages_of("se_densenet") | {"measure", "report"}
-    changed = project.hashes("data/trained/**/model.safetensors")
-    differing = {name.split("/")[2] for name in weights if changed[name] != weights[name]}
+    weights = snakemade.hashes("data/trained/**/model.safetensors")
+    assert changed.ran() == stages_of("se_densenet") | {"measure", "report"}
+    anew = changed.hashes("data/trained/**/model.safetensors")
+    differing = {name.split("/")[2] for name in weights if anew[name] != weights[name]}
     assert differing == {"se_densenet"}
 
-    project.edit("    drop_rate: 0.1\n    baseline: densenet\n", "    baseline: densenet\n")
+    project = copy_of(changed)
+    project.edit(*reversed(CHANGE))
     project.snakemake()
     assert project.ran() == set()
     assert project.hashes("data/trained/**/model.safetensors") == weights
     assert project.is_clean()
 
 
-def test_change_made_with_dvc_is_seen_by_snakemake_and_the_other_way(
+def test_remains_of_a_killed_run_do_not_stop_the_next(changed: Project, copy_of: Copy) -> None:
+    assert stages_of("se_densenet") <= changed.ran()
+    assert not (changed.root / ".snakemake" / "backups" / KILLED_RUN).exists()
+    assert copy_of(changed).is_clean()
+
+
+def test_change_made_with_one_engine_is_seen_by_the_other(
     snakemade: Project, copy_of: Copy
 ) -> None:
     project = copy_of(snakemade)
@@ -169,9 +198,10 @@ def test_change_made_with_dvc_is_seen_by_snakemake_and_the_other_way(
     assert project.is_clean()
     project.snakemake()
     assert project.ran() == set()
-    project.edit("  margin: 0.7 ", "  margin: 0.9 ")
+    source = project.root / "pipeline" / "reporting" / "figures.py"
+    source.write_text(source.read_text() + "\n# drawn better\n")
     project.snakemake()
-    assert project.ran() == {"report"}
+    assert project.ran() == {"report"}  # a change of a drawing trains nothing
     assert "up to date" in project.dvc("repro").stdout
 
 
@@ -185,14 +215,6 @@ def test_comment_in_the_settings_or_a_touched_file_runs_nothing(
     assert project.is_clean()
 
 
-def test_change_of_a_drawing_trains_nothing(snakemade: Project, copy_of: Copy) -> None:
-    project = copy_of(snakemade)
-    source = project.root / "pipeline" / "reporting" / "figures.py"
-    source.write_text(source.read_text() + "\n# drawn better\n")
-    project.snakemake()
-    assert project.ran() == {"report"}
-
-
 def test_change_of_a_networks_code_trains_all_anew(snakemade: Project, copy_of: Copy) -> None:
     project = copy_of(snakemade)
     source = project.root / "pipeline" / "models" / "cnn.py"
@@ -204,20 +226,26 @@ def test_change_of_a_networks_code_trains_all_anew(snakemade: Project, copy_of: 
     assert project.plans_nothing()
 
 
-def test_leftovers_of_a_removed_seed_are_told_and_pruned(snakemade: Project, copy_of: Copy) -> None:
+def test_leftovers_of_removed_runs_are_told_and_pruned(
+    snakemade: Project, reproduced: Project, copy_of: Copy
+) -> None:
     project = copy_of(snakemade)
-    project.edit("seeds: [0, 1]", "seeds: [0]")
+    leave_densenets_and_one_seed(project)
     project.snakemake()
     assert project.ran() == {"report"}
-    assert "data/trained/cnn/1" in (project.root / "logs" / "report.log").read_text()
+    told = (project.root / "logs" / "report.log").read_text()
+    for left_over in ("data/trained/densenet/1", "data/trained/cnn", "architectures/cnn"):
+        assert left_over in told
     project.run("python", "-m", "pipeline", "prune", "--yes")
     assert not list(project.root.glob("data/*/*/1"))
-    assert len(list(project.root.glob("data/*/*/0"))) == 8
+    assert len(list(project.root.glob("data/*/*/0"))) == 4
     project.snakemake()
     assert project.is_clean()
     assert (project.root / "logs" / "report.log").read_text() == (
         "wrote reports/report.md and reports/report.html\n"
     )
+    everything = RUNS + COMPARISON  # as if there had never been another run
+    assert deterministic(project, everything) == deterministic(reproduced, everything)
 
 
 def test_deleted_output_comes_back_from_the_cache(snakemade: Project, copy_of: Copy) -> None:
@@ -258,24 +286,29 @@ def test_output_changed_by_hand_is_not_believed(snakemade: Project, copy_of: Cop
 def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_starts(
     fresh: Project,
 ) -> None:
-    fresh.edit("channels: [8, 16] ", "channels: [8, 16, 16, 16] ")  # too deep for 8 pixels
+    attention = "    attention: channel\n    baseline: cnn\n"
+    too_deep = "    channels: [8, 16, 16, 16]\n"  # for 8 pixels
+    fresh.leave_architectures("cnn", "ca_cnn")
+    fresh.edit("seeds: [0, 1]", "seeds: [0]")
+    fresh.edit(attention, too_deep + attention)
     failed = fresh.snakemake(expect=1)
-    log = (fresh.root / "logs" / "train_cnn_0.log").read_text()
+    log = (fresh.root / "logs" / "train_ca_cnn_0.log").read_text()
     assert "error: " in log
     assert "image_size" in log
     assert "Traceback" not in log
-    told = [line for line in failed.stdout.splitlines() if line.startswith("train@cnn-0 ")]
+    told = [line for line in failed.stdout.splitlines() if line.startswith("train@ca_cnn-0 ")]
     assert "failed: error: " in told[0]
     assert "image_size" in told[0]  # the reason is told where the person looks first
-    assert (fresh.root / "data/evaluated/se_densenet/1/metrics.json").exists()
-    assert not (fresh.root / "data/trained/cnn").exists()
+    assert (fresh.root / "data/evaluated/cnn/0/metrics.json").exists()
+    assert (fresh.root / "reports/figures/architectures/cnn/explain.json").exists()
+    assert not (fresh.root / "data/trained/ca_cnn").exists()
     assert not (fresh.root / "reports/report.md").exists()
 
-    fresh.edit("channels: [8, 16, 16, 16] ", "channels: [8, 16] ")
+    fresh.edit(too_deep, "")
     for log_file in (fresh.root / "logs").iterdir():
         log_file.unlink()
     fresh.snakemake()
-    assert fresh.ran() == stages_of("cnn", "ca_cnn") | {"measure", "report"}
+    assert fresh.ran() == stages_of("ca_cnn", seeds=(0,)) | {"measure", "report"}
     assert fresh.is_clean()
 
 
@@ -312,38 +345,25 @@ def kill_in_second_training(project: Project, command: list[str]) -> None:
 
 def two_long_trainings(project: Project) -> None:
     """Leave two architectures and one seed, and let them train for longer."""
-    path = project.root / "params.yaml"
-    text = path.read_text()
-    first, last = text.index("  densenet: &densenet"), text.index("\ndata:\n")
-    path.write_text(text[:first] + text[last:])
+    project.leave_architectures("cnn", "ca_cnn")
     project.edit("  epochs: 2 ", "  epochs: 60 ")
     project.edit("seeds: [0, 1]", "seeds: [0]")
     project.commit("fewer and longer")
 
 
 def test_next_command_after_kill_9_completes_the_run(tmp_path: Path) -> None:
-    whole, project = checkout(tmp_path / "whole"), checkout(tmp_path / "killed")
-    two_long_trainings(whole)
+    undisturbed, project = checkout(tmp_path / "undisturbed"), checkout(tmp_path / "killed")
+    two_long_trainings(undisturbed)
     two_long_trainings(project)
-    whole.dvc("repro")
+    undisturbed.dvc("repro", "train")
 
     kill_in_second_training(project, ["snakemake", "--cores", "1"])
     project.run("snakemake", "--unlock")
     project.snakemake(cores=2)
-    assert deterministic(project) == deterministic(whole)
-    assert project.is_clean()
-
-
-def test_remains_of_a_killed_run_do_not_stop_the_next(snakemade: Project, copy_of: Copy) -> None:
-    # Snakemake copies outputs that are to be made anew, and a SIGKILL leaves the copies behind
-    project = copy_of(snakemade)
-    run = "data/trained/se_densenet/0"
-    shutil.copytree(project.root / run, project.root / ".snakemake" / "backups" / run)
-    shutil.copytree(project.root / run, (project.root / run).with_name(".incomplete-0"))
-    project.edit("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
-    project.snakemake()
-    assert stages_of("se_densenet") <= project.ran()
-    assert not (project.root / ".snakemake" / "backups" / run).exists()
+    trained = deterministic(undisturbed, RUNS)
+    assert len([name for name in trained if name.endswith(".safetensors")]) == 2
+    assert trained.items() <= deterministic(project, RUNS).items()
+    assert (project.root / "reports" / "report.html").exists()
     assert project.is_clean()
 
 
@@ -351,15 +371,15 @@ def test_remains_of_a_killed_run_do_not_stop_the_next(snakemade: Project, copy_o
 
 
 def test_experiment_puts_another_candidate_forward_and_trains_nothing(
-    snakemade: Project, copy_of: Copy
+    snakemade: Project, compared: Project, copy_of: Copy
 ) -> None:
-    project = copy_of(snakemade)
-    weights = project.hashes("data/trained/**/model.safetensors")
-    done = project.dvc("exp", "run", "--name", "other", "--set-param", "model=se_densenet")
-    assert "Running stage 'report'" in done.stdout
-    assert "Running stage 'train" not in done.stdout
-    assert project.hashes("data/trained/**/model.safetensors") == weights
+    printed = (compared.root / "logs" / "experiment").read_text()
+    assert "Running stage 'report'" in printed
+    assert "Running stage 'train" not in printed
+    weights = "data/trained/**/model.safetensors"
+    assert compared.hashes(weights) == snakemade.hashes(weights) != {}
 
+    project = copy_of(compared)
     shown = list(csv.DictReader(io.StringIO(project.dvc("exp", "show", "--csv").stdout)))
     (row,) = [row for row in shown if row["Experiment"] == "other"]
     tables = project.root / "reports" / "comparison.csv"

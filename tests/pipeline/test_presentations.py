@@ -51,10 +51,9 @@ def test_snakemakes_report_shows_every_figure_and_table_with_a_caption(
 
 
 def test_dvc_plots_every_plot_of_two_experiments(
-    snakemade: Project, copy_of: Callable[[Project], Project]
+    compared: Project, copy_of: Callable[[Project], Project]
 ) -> None:
-    project = copy_of(snakemade)
-    project.dvc("exp", "run", "--quiet", "--set-param", "model=se_densenet")
+    project = copy_of(compared)
     plots = json.loads(project.dvc("plots", "diff", "--json").stdout)
     assert not plots.get("errors")
     drawn = {name: rendered for name, rendered in plots["data"].items() if rendered}

@@ -40,7 +40,7 @@ main()
 """
 IMPATIENT = (sys.executable, "-c", ASKS_EVERY_SECOND, *OPTIONS)
 SUBMITTED = {f"{stage}_{model}_0" for stage in ("train", "evaluate") for model in ("cnn", "ca_cnn")}
-SUBMITTED |= {"explain_cnn", "explain_ca_cnn"}
+SUBMITTED |= {"explain_cnn", "explain_ca_cnn", "measure"}
 CANCELLED = "train_cnn_0"
 EPOCHS = 40  # seconds, so that there is something to cancel
 NOT_A_NUMBER = """

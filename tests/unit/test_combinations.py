@@ -35,6 +35,10 @@ SENSELESS: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         {"train.epochs": 5, "train.warmup_epochs": 5},
         ("train.warmup_epochs: 5", "train.epochs 5"),
     ),
+    "more processes than pairs of images in a batch": (
+        {"train.processes": 9, "train.batch_size": 16},
+        ("train.processes: 9", "train.batch_size of 16"),
+    ),
     "a run that stops before the plateau acts": (
         {"train.early_stopping": 5, "train.plateau.patience": 5},
         ("train.early_stopping: 5", "train.plateau.patience 5"),
@@ -118,6 +122,7 @@ def test_senseless_combination_is_refused_by_both_names(name: str) -> None:
 MENDED: dict[str, dict[str, object]] = {
     "smoothed labels with cross entropy": {"train.label_smoothing": 0.1},
     "a warm-up shorter than the run": {"train.epochs": 5, "train.warmup_epochs": 4},
+    "two images for each process": {"train.processes": 8, "train.batch_size": 16},
     "patience after the plateau's": {"train.early_stopping": 6, "train.plateau.patience": 5},
     "early stopping without a plateau": {"train.early_stopping": 1, "train.schedule": "cosine"},
     "a resized crop alone": {
@@ -125,10 +130,14 @@ MENDED: dict[str, dict[str, object]] = {
         "train.augmentation.crop_padding": 0,
     },
     "a run for each fold": {"split.folds": 3},
-    "a stride of what the kernel sees": {"architectures.cnn.stride": 3},
+    "a stride of what the kernel sees": {
+        "architectures.cnn.stride": 3,
+        "data.image_size": 208,
+    },
     "a wide stride with a dilated kernel": {
         "architectures.cnn.stride": 4,
         "architectures.cnn.dilation": 2,
+        "data.image_size": 512,
     },
     "groups that divide": {"architectures.cnn.groups": 16},
     "norm groups that divide": {"architectures.cnn.normalisation": "group"},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,24 @@ from PIL import Image
 from pipeline.__main__ import main
 from pipeline.reporting.terminal import print_summary
 
+Done = subprocess.CompletedProcess[str]
+
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m pipeline`` with `arguments` in `cwd`."""
+def run(*arguments: str, cwd: Path = ROOT) -> Done:
+    """Run a command line in `cwd` as ``python -m pipeline`` would; only its start is saved."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def start(*arguments: str, cwd: Path) -> Done:
+    """Start ``python -m pipeline`` with `arguments` in `cwd`."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=cwd,
@@ -34,10 +49,10 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(tmp_path: Path, *arguments: str) -> str:
+def refused(tmp_path: Path, *arguments: str, by: Callable[..., Done] = run) -> str:
     """Run a command that must refuse its input and leave no file behind; return what it said."""
     before = files(tmp_path)
-    done = run(*arguments, cwd=tmp_path)
+    done = by(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
@@ -83,7 +98,7 @@ def test_every_command_checks_all_settings_first(folder: Path, stage: tuple[str,
 
 def test_negative_epochs_are_refused(folder: Path) -> None:
     edit(folder, "epochs: 2 ", "epochs: -2 ")
-    assert "params.yaml: train.epochs: -2" in refused(folder, "check")
+    assert "params.yaml: train.epochs: -2" in refused(folder, "check", by=start)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +182,7 @@ def test_networks_too_deep_for_the_images_are_refused(folder: Path) -> None:
     assert run("download", cwd=folder).returncode == 0
     assert run("split", cwd=folder).returncode == 0
     edit(folder, "channels: [8, 16]", "channels: [8, 16, 32, 64]")
-    message = refused(folder, "train", "--model", "cnn", "--seed", "0")
+    message = refused(folder, "train", "--model", "cnn", "--seed", "0", by=start)
     assert "image_size" in message
 
 
@@ -257,7 +272,7 @@ def test_without_network_it_is_told_what_was_tried_and_what_to_do(
     monkeypatch.setenv("npm_config_registry", nobody)
     monkeypatch.setenv("npm_config_cache", str(folder.parent / "npm-cache"))
     edit(folder, "name: digits", "name: cifar10")
-    done = run("download", cwd=folder)
+    done = start("download", cwd=folder)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

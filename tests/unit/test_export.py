@@ -81,6 +81,15 @@ def train(model: str, seed: int = 0) -> None:
             assert command(stage, "--model", model, "--seed", str(seed)) == 0
 
 
+def exported(model: str, file_format: str) -> Path:
+    """Train, evaluate and export, unless that is done; return the file."""
+    train(model)
+    path = Path("exports") / f"{model}-0{FILES[file_format][0]}"
+    if not path.exists():
+        assert command("export", "--model", model, "--format", file_format) == 0
+    return path
+
+
 def images_of_the_test_split() -> np.ndarray:
     """The test images as the exported networks take them, float32 (N, C, H, W) in [0, 1]."""
     with Path("data/splits/index.csv").open(encoding="utf-8", newline="") as file:
@@ -108,10 +117,7 @@ FILES: dict[str, tuple[str, Callable[[Path], Network]]] = {
 @pytest.mark.parametrize("file_format", FILES)
 @pytest.mark.parametrize("model", MODELS)
 def test_file_gives_the_logits_of_evaluate(model: str, file_format: str, workplace: Path) -> None:
-    train(model)
-    assert command("export", "--model", model, "--format", file_format) == 0
-    ending, load = FILES[file_format]
-    network = load(Path("exports") / f"{model}-0{ending}")
+    network = FILES[file_format][1](exported(model, file_format))
     images, evaluated = images_of_the_test_split(), np.load(f"data/evaluated/{model}/0/logits.npy")
     np.testing.assert_allclose(network(images), evaluated, atol=LARGEST_DIFFERENCE)
     for number in range(3):
@@ -157,9 +163,7 @@ def told_by_torchscript(path: Path) -> dict[str, Any]:
 def test_file_tells_what_it_is(
     file_format: str, told_by: Callable[[Path], dict[str, Any]], workplace: Path
 ) -> None:
-    train("cnn")
-    assert command("export", "--model", "cnn", "--format", file_format) == 0
-    told = told_by(Path("exports") / f"cnn-0{FILES[file_format][0]}")
+    told = told_by(exported("cnn", file_format))
     described = json.loads(Path("data/splits/dataset.json").read_text(encoding="utf-8"))
     for key in ("classes", "image_size", "channels"):
         assert told[key] == described[key]

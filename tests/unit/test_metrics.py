@@ -1,10 +1,10 @@
-"""Metrics against scikit-learn's other functions and numbers worked out by hand."""
+"""Metrics against scikit-learn's functions and numbers worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import classification_report, log_loss
+from sklearn.metrics import classification_report, confusion_matrix, log_loss
 
 from pipeline.evaluation.metrics import classification_metrics
 
@@ -36,6 +36,7 @@ def test_random_predictions_agree_with_scikit_learn() -> None:
         labels, logits.argmax(1), target_names=classes, output_dict=True, zero_division=0
     )
     assert found["accuracy"] == pytest.approx(report["accuracy"])
+    assert found["confusion"] == confusion_matrix(labels, logits.argmax(1)).tolist()
     for name in classes:
         for ours, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             assert found["per_class"][name][ours] == pytest.approx(report[name][theirs])

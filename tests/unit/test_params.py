@@ -161,7 +161,7 @@ def test_every_mistake_is_told_on_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "Cnn", "../cnn", "cnn; rm -rf .", "$(id)", "0cnn", "", "é"]
+    "name", ["a b", "Cnn", "../cnn", "cnn; rm -rf .", "$(id)", "0cnn", "", "é", 65 * "a"]
 )
 def test_name_that_could_reach_a_shell_or_a_path_is_refused(name: str) -> None:
     content = copy.deepcopy(CONTENT)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from scipy.special import softmax
@@ -24,7 +25,7 @@ from pipeline import params
 from pipeline.data import arrays
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.reporting import markdown, provenance, wording
+from pipeline.reporting import figures, galleries, markdown, provenance, wording
 from pipeline.reporting.architectures import print_architectures
 from pipeline.reporting.comparison import confounders
 from pipeline.reporting.design import REPEATED
@@ -235,12 +236,17 @@ class Project:
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write blank figures: most tests read what is said, and drawing takes seconds."""
+    """Write blank figures: most tests read what is said, and drawing takes seconds.
+
+    Figures of many panels are not even made.
+    """
 
     def save(figure: Any, path: Path) -> None:
         Image.new("RGB", (6, 4)).save(path)
 
     monkeypatch.setattr(report, "save", save)
+    monkeypatch.setattr(figures, "draw_samples", lambda *given: Figure())
+    monkeypatch.setattr(galleries, "_draw_groups", lambda *given: Figure())
 
 
 @pytest.fixture
@@ -446,10 +452,11 @@ def test_a_single_seed_has_no_standard_deviation(project: Project):
     assert "accuracy_sd" not in json.loads((project.reports / "metrics.json").read_text())
 
 
-def test_a_pair_that_differs_in_more_than_attention_is_named(project: Project):
-    chosen = settings()
-    assert "differ in more" not in project.report(chosen)
-    content = chosen.model_dump()
+def test_a_pair_that_differs_in_more_than_attention_is_named(
+    project: Project, reported: tuple[Project, str]
+):
+    assert "differ in more" not in reported[1]
+    content = settings().model_dump()
     content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
     text = project.report(params.check(content))
     told = first_paragraph(text)
@@ -556,8 +563,10 @@ def test_another_strength_of_the_same_attention_is_another_network(project: Proj
     assert "same settings" not in project.report(params.check(content))
 
 
-def test_training_that_was_still_improving_is_named(project: Project):
-    assert not any("last epoch" in line for line in caveats(project.report(settings())))
+def test_training_that_was_still_improving_is_named(
+    project: Project, reported: tuple[Project, str]
+):
+    assert not any("last epoch" in line for line in caveats(reported[1]))
     for seed in (0, 1):
         path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
         written(path, json.loads(path.read_text()) | {"best_epoch": 5})
@@ -617,14 +626,16 @@ def test_plots_and_metrics_for_dvc(reported: tuple[Project, str]):
     assert metrics["difference_low"] <= metrics["difference"] <= metrics["difference_high"]
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path: Path):
-    project = Project(tmp_path, into_splits)
+def test_the_same_results_give_the_same_bytes(reported: tuple[Project, str], tmp_path: Path):
+    project, _ = reported
+    again = Project(tmp_path, into_splits)
+    again.report(settings())
 
-    def outputs() -> dict[Path, bytes]:
-        project.report(settings())
-        return {path: path.read_bytes() for path in project.reports.rglob("*") if path.is_file()}
+    def outputs(folder: Path) -> dict[Path, bytes]:
+        found = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder): path.read_bytes() for path in found}
 
-    assert outputs() == outputs()
+    assert outputs(again.reports) == outputs(project.reports)
 
 
 def test_report_leaves_the_explanations_alone(project: Project):
@@ -977,8 +988,10 @@ def data_section(text: str) -> str:
     return text.partition("\n### Data\n")[2].partition("\n### ")[0]
 
 
-def test_what_was_set_aside_is_counted_with_its_list_and_setting(project: Project):
-    told = data_section(project.report(settings()))
+def test_what_was_set_aside_is_counted_with_its_list_and_setting(
+    project: Project, reported: tuple[Project, str]
+):
+    told = data_section(reported[1])
     assert "3 files were set aside (`data.unusable_files`): `rejected.csv` beside" in told
     project.describe(rejected=1)
     assert "1 file was set aside" in project.report(settings())
@@ -986,8 +999,10 @@ def test_what_was_set_aside_is_counted_with_its_list_and_setting(project: Projec
     assert "set aside" not in data_section(project.report(settings()))
 
 
-def test_exact_copies_are_told_and_make_the_accuracy_doubtful(project: Project):
-    assert "copies" not in data_section(project.report(settings()))
+def test_exact_copies_are_told_and_make_the_accuracy_doubtful(
+    project: Project, reported: tuple[Project, str]
+):
+    assert "copies" not in data_section(reported[1])
     found = {"groups": 2, "images": 5, "across_splits": 1, "across_classes": 0}
     project.describe(duplicates=found | {"test_images": 0})
     text = project.report(settings())

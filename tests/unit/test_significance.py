@@ -186,6 +186,7 @@ def test_a_pair_without_a_p_counts_all_the_same():
     found = holm([0.01, math.nan, 0.4])
     assert found[::2] == pytest.approx([0.03, 0.8])
     assert math.isnan(found[1])
+    assert holm([math.nan, 1.0, math.nan])[1] == 1.0
 
 
 def test_both_tests_of_each_pair_are_corrected():

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, _imaging
+
+from pipeline.data.tables import printable
 
 GAP = 3  # from here on "indistinguishable from fair resampling in most cases": Pillow on its resize
 UPRIGHT = 1  # of the EXIF orientations
+MOST_PIXELS = 62_500_000  # decoded at once: twice 4 bytes of each, half a gigabyte, in every thread
+BAND = 256  # rows that are laid over white at once
+LONGEST_REASON = 300  # characters: a decoder's may quote the file
 
 
 class UndecodableError(Exception):
@@ -49,8 +57,8 @@ def decode_upright(file: BinaryIO) -> Image.Image:
         file: at its beginning.
 
     Raises:
-        UndecodableError: if it isn't a whole image, is too large to be decoded safely (Pillow's
-            limit, twice `Image.MAX_IMAGE_PIXELS`), or its values have no known range.
+        UndecodableError: if it isn't a whole image, has more than `MOST_PIXELS` pixels, or its
+            values have no known range.
     """
     with _opened(file) as picture:
         return _upright(picture)
@@ -59,6 +67,7 @@ def decode_upright(file: BinaryIO) -> Image.Image:
 @contextlib.contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     """Open an image file; whatever the block then stumbles over is an `UndecodableError`."""
+    _silence_libtiff()
     try:
         with Image.open(file) as picture:
             yield picture
@@ -67,19 +76,35 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise UndecodableError("not an image that can be read") from None
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
-        reason = f"{type(error).__name__}: {error}"
-        raise UndecodableError(" ".join(reason.split())) from None
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise UndecodableError(shorten(reason, LONGEST_REASON)) from None
 
 
 def _upright(picture: Image.Image) -> Image.Image:
     """Return the pixels as RGB and upright; a picture that is both isn't copied."""
+    _refuse_large(picture)
     picture.load()  # some formats hold the orientation behind the pixels
     if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
-        picture = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)  # keeps no second copy
     picture = _eight_bit(picture)
     if picture.has_transparency_data:
         return _on_white(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _refuse_large(picture: Image.Image) -> None:
+    pixels = picture.width * picture.height
+    if pixels > MOST_PIXELS:
+        raise ValueError(
+            f"{pixels:,} pixels are more than {MOST_PIXELS:,}, the most that are decoded; resize it"
+        )
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing, without the file's name, what Pillow raises as an error."""
+    with contextlib.suppress(AttributeError, OSError):  # another build of Pillow hasn't got it
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -103,5 +128,10 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    layer = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    result = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, BAND):  # of the whole it would take three copies
+        bottom = min(top + BAND, picture.height)
+        layer = picture.crop((0, top, picture.width, bottom)).convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        result.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+    return result
