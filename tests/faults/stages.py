@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.pipeline.conftest import Project, environment
-from tests.pipeline.test_engines import DETERMINISTIC
+from tests.pipeline.test_engines import COMPARISON, RUNS
 
 EPOCHS = 20
 MODEL = "ca_cnn"
@@ -51,7 +51,9 @@ STAGES = {
 def results(root: Path) -> dict[str, str]:
     """The sha256 of all that has no time in it, by path."""
     hashes = Project(root).hashes
-    return {path: sha256 for pattern in DETERMINISTIC for path, sha256 in hashes(pattern).items()}
+    return {
+        path: sha256 for pattern in (*RUNS, *COMPARISON) for path, sha256 in hashes(pattern).items()
+    }
 
 
 def results_of(stage: Stage, root: Path) -> dict[str, str]:

@@ -99,8 +99,7 @@ def test_read_only_output_folder_is_told_and_the_next_run_is_right(
     see("read-only output folder", f"stage `{name}`, alone", TOLD, TOLD)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "share"), zip(ENGINES, (0.3, 0.7), strict=True))
 def test_engine_on_a_full_disk_stops_and_goes_on_when_there_is_room(
     engine: str,
     share: float,

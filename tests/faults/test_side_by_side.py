@@ -32,7 +32,7 @@ def start(command: list[str], root: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(SNAKEMAKE, SNAKEMAKE), (SNAKEMAKE, DVC), (DVC, SNAKEMAKE), (DVC, DVC)],
+    [(SNAKEMAKE, SNAKEMAKE), (SNAKEMAKE, DVC), (DVC, SNAKEMAKE)],
     ids=lambda command: command[0],
 )
 def test_two_engines_at_once_end_right(
