@@ -2,6 +2,7 @@
 # Why, and how the two share one graph: README.md, "Two engines, one graph".
 
 import functools
+import gc
 import os
 import re
 import shutil
@@ -9,6 +10,9 @@ import sys
 import time
 from pathlib import Path
 from shlex import quote
+
+# Snakemake's modules stay until the end: no garbage collection, nor that at exit, goes through them
+gc.freeze()
 
 from dvc.dependency import param
 from dvc.exceptions import DvcException
@@ -174,3 +178,7 @@ for stage in graph:
             "repro --quiet || {{ [ ! -s {log} ] && repro; }} "
             '&& tell "$(tail -n 1 {log} | grep . || echo up to date or taken from the cache)" '
             '|| {{ tell "failed: $(tail -n 2 {log})"; exit 1; }}'
+
+
+# the same for the graph
+gc.freeze()

@@ -12,6 +12,7 @@ from benchmarks import table
 from benchmarks.line import Line
 from benchmarks.project import ROOT
 from benchmarks.rows import ROWS
+from pipeline.errors import InputError, choose
 from pipeline.progress import say
 
 WIDTH_OF_LOG = 200
@@ -22,11 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table as it grows, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} for some rows too")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write docs/{PAGE.name} with these rows alone"
+    )
     chosen = parser.parse_args(arguments)
-    unknown = [row for row in chosen.rows if row not in ROWS]
-    if unknown:
-        parser.error(f"'{unknown[0]}' is not one of {', '.join(ROWS)}")
+    try:
+        for row in chosen.rows:
+            choose(row, ROWS, "ROW")
+    except InputError as error:
+        parser.error(str(error))
     measured = measure(chosen.rows or list(ROWS))
     if chosen.write or not chosen.rows:
         PAGE.write_text(table.page(measured), encoding="utf-8")
@@ -46,6 +51,9 @@ def measure(rows: Sequence[str]) -> dict[str, list[Line]]:
                 live.update(table.terminal_table(measured), refresh=True)
                 if not console.is_terminal:
                     say(f"{line.what}: {line.figure()}, {line.mark}: {line.verdict()}")
+    for lines in measured.values():
+        for line in lines:
+            console.print(f"{line.what}: {line.limits}", markup=False, highlight=False)
     return measured
 
 

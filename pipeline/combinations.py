@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.params import Cnn, Data, DenseNet, Settings, Train
 
 GREY = ("digits", "fashion_mnist")
+MOST_LISTED = 20  # numbers
 OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  # in pixels
 
 
@@ -88,11 +89,16 @@ def _data(settings: Settings) -> Iterator[str]:
         )
     folds = settings.split.folds
     if folds is not None and sorted(settings.seeds) != list(range(folds)):
-        listed = ", ".join(map(str, range(folds)))
         yield (
-            f"seeds: {settings.seeds}, but split.folds {folds} needs one run for each fold, "
-            f"since run r holds out fold r: seeds: [{listed}]"
+            f"seeds: {_listed(settings.seeds)}, but split.folds {folds} needs one run for each "
+            f"fold, since run r holds out fold r: seeds: {_listed(range(folds))}"
         )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    if len(numbers) <= MOST_LISTED:
+        return str(list(numbers))
+    return f"[{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}]"
 
 
 def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:

@@ -7,19 +7,18 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from pipeline.models.layers import Classifier
-from pipeline.models.library import LibraryClassifier
 
 
 def folded(network: Classifier) -> nn.Module:
     """Return a copy for inference: batch norms folded into convolutions, activations in place.
 
-    Its logits are those of `network` within rounding. A network of a library is returned as it is:
-    not every one can be traced.
+    Its logits are those of `network` within rounding. A network that isn't known to allow it is
+    returned as it is, such as one of a library.
 
     Args:
         network: in evaluation mode; it is left as it was.
     """
-    if isinstance(network, LibraryClassifier):
+    if not network.foldable:
         return network
     copy = fuse(network)
     for module in copy.modules():

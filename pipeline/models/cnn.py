@@ -102,6 +102,8 @@ class Cnn(Classifier):
             flattened head, or a setting is not one of its choices.
     """
 
+    foldable = True
+
     def __init__(
         self,
         num_classes: int,

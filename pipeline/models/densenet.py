@@ -186,6 +186,8 @@ class DenseNet(Classifier):
             of its choices.
     """
 
+    foldable = True
+
     def __init__(
         self,
         num_classes: int,

@@ -40,7 +40,14 @@ class Classifier(nn.Module):
     """What a family of networks provides besides `forward`.
 
     `forward` takes float images (B, C, H, W), already normalised, and returns logits (B, K).
+
+    Attributes:
+        foldable: whether `pipeline.evaluation.folding` may rewrite it for inference: torch.fx can
+            trace it, each of its modules is called once, and nothing but the activation reads what
+            an activation gets.
     """
+
+    foldable = False
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Return the layers worth looking at by name, shallow to deep; each gives (B, C, H, W)."""

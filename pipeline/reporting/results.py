@@ -293,6 +293,11 @@ def _read_explanation(folder: Path, model: str, test_images: int) -> Explanation
             f"{folder / 'grad_cam.npy'}: expected a map for each of {test_images} test images, got "
             f"shape {grad_cam.shape}; explain {model} again {again}"
         )
+    if grad_cam.dtype.kind != "f" or not np.isfinite(grad_cam).all():
+        raise InputError(
+            f"{folder / 'grad_cam.npy'}: holds what is no finite number; explain {model} again "
+            f"{again}"
+        )
     return Explanation(model, folder, record, faithfulness, randomisation, variation, grad_cam)
 
 

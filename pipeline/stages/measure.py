@@ -45,8 +45,9 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
         repeats = -(-settings.evaluate.latency_repeats // ROUNDS)
         latencies: dict[str, list[np.ndarray]] = {model: [] for model in networks}
         throughputs: dict[str, list[float]] = {model: [] for model in networks}
-        for _ in track(range(ROUNDS), "rounds of all architectures", total=ROUNDS):
-            for model, network in networks.items():
+        for number in track(range(ROUNDS), "rounds of all architectures", total=ROUNDS):
+            # to and fro, so that nobody always comes after the same one
+            for model, network in list(networks.items())[:: 1 if number % 2 == 0 else -1]:
                 latencies[model].append(cost.latency(network, batch[:1], repeats))
                 throughputs[model].append(cost.throughput(network, batch, 1))
         timings = {

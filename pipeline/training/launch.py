@@ -139,7 +139,13 @@ def _member_of(environment: Mapping[str, str], count: int) -> Member:
             f"WORLD_SIZE is set, but not {', '.join(missing)}: start the training with torchrun, "
             "or unset WORLD_SIZE to let it start its own processes"
         )
-    rank, started, local_rank, local_count = (int(environment[name]) for name in VARIABLES[:4])
+    try:
+        rank, started, local_rank, local_count = (int(environment[name]) for name in VARIABLES[:4])
+    except ValueError:
+        raise InputError(
+            f"{', '.join(VARIABLES[:4])} have to be numbers: start the training with torchrun, or "
+            "unset WORLD_SIZE to let it start its own processes"
+        ) from None
     if started != count:
         if local_rank != 0:
             raise SystemExit(InputError.exit_code)  # the first one on the machine tells

@@ -38,6 +38,7 @@ def examples(everyday: int, campaign: int) -> Callable[[Any], Any]:
 # What keeps a network so small that it trains in a moment, by class and field.
 SMALL: dict[str, SearchStrategy[Any]] = {
     "Settings.model": st.just("candidate"),
+    "Train.processes": st.just(1),
     "Settings.seeds": st.lists(st.integers(0, LARGEST), min_size=1, max_size=3, unique=True),
     "Cnn.channels": st.lists(st.sampled_from([4, 8, 12]), min_size=1, max_size=4),
     "Cnn.stride": st.integers(1, 3),

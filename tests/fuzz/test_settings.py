@@ -244,6 +244,12 @@ def test_what_was_found_stays_mended(name: str, workplace: Path) -> None:
     assert_refused(*checked(FOUND[name].encode()))
 
 
+def test_a_thousand_folds_are_not_listed_one_by_one() -> None:
+    with pytest.raises(InputError, match=r"seeds: \[0, 1, ..., 999\]$") as error:
+        check(SMOKE | {"split": SMOKE["split"] | {"folds": 1000}})
+    assert_one_line(str(error.value))
+
+
 def test_twenty_thousand_seeds_are_checked_at_once() -> None:
     began = time.process_time()
     with pytest.raises(InputError, match="seeds: 7 is listed twice"):

@@ -232,7 +232,7 @@ def test_leftovers_of_removed_runs_are_told_and_pruned(
     project = copy_of(snakemade)
     leave_densenets_and_one_seed(project)
     project.snakemake()
-    assert project.ran() == {"report"}
+    assert project.ran() == {"measure", "report"}
     told = (project.root / "logs" / "report.log").read_text()
     for left_over in ("data/trained/densenet/1", "data/trained/cnn", "architectures/cnn"):
         assert left_over in told
@@ -286,25 +286,27 @@ def test_output_changed_by_hand_is_not_believed(snakemade: Project, copy_of: Cop
 def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_starts(
     fresh: Project,
 ) -> None:
-    attention = "    attention: channel\n    baseline: cnn\n"
-    too_deep = "    channels: [8, 16, 16, 16]\n"  # for 8 pixels
+    right = "    <<: *cnn\n    attention: channel\n    baseline: cnn\n"
+    unknown = (
+        "    family: torchvision\n    name: resnet19\n    small_inputs: true\n    baseline: cnn\n"
+    )
     fresh.leave_architectures("cnn", "ca_cnn")
     fresh.edit("seeds: [0, 1]", "seeds: [0]")
-    fresh.edit(attention, too_deep + attention)
+    fresh.edit(right, unknown)
     failed = fresh.snakemake(expect=1)
     log = (fresh.root / "logs" / "train_ca_cnn_0.log").read_text()
     assert "error: " in log
-    assert "image_size" in log
+    assert "resnet19" in log
     assert "Traceback" not in log
     told = [line for line in failed.stdout.splitlines() if line.startswith("train@ca_cnn-0 ")]
     assert "failed: error: " in told[0]
-    assert "image_size" in told[0]  # the reason is told where the person looks first
+    assert "resnet19" in told[0]  # the reason is told where the person looks first
     assert (fresh.root / "data/evaluated/cnn/0/metrics.json").exists()
     assert (fresh.root / "reports/figures/architectures/cnn/explain.json").exists()
     assert not (fresh.root / "data/trained/ca_cnn").exists()
     assert not (fresh.root / "reports/report.md").exists()
 
-    fresh.edit(too_deep, "")
+    fresh.edit(unknown, right)
     for log_file in (fresh.root / "logs").iterdir():
         log_file.unlink()
     fresh.snakemake()

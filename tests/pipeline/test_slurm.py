@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline import slurm
-from tests.pipeline.conftest import Done, Project, checkout, environment, shared
+from tests.pipeline.conftest import Project, checkout, environment, shared
 
 pytestmark = pytest.mark.slow
 
@@ -104,8 +104,9 @@ def wait_for_epoch(project: Project, rule: str, running: subprocess.Popen[str]) 
         time.sleep(0.05)
 
 
-def run_and_cancel(project: Project) -> Done:
+def run_and_cancel(root: Path) -> None:
     """Run all, with one training cancelled half way; Slurm's record goes to .cache/jobs."""
+    project = checkout(root)
     keep(project, "cnn", "ca_cnn")
     with slurm.cluster(), started(project, IMPATIENT) as running:
         wait_for_epoch(project, CANCELLED, running)
@@ -114,7 +115,6 @@ def run_and_cancel(project: Project) -> Done:
         (project.root / ".cache" / "jobs").write_text(slurm.records())
     printed = (project.root / ".cache" / "snakemake.log").read_text()
     assert running.returncode == 0, printed
-    return subprocess.CompletedProcess(IMPATIENT, 0, printed)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline import models
 from pipeline.evaluation.folding import folded
@@ -73,3 +73,19 @@ def test_no_batch_norm_after_a_convolution_is_left() -> None:
 def test_network_of_a_library_is_left_alone() -> None:
     network = used({"family": "torchvision", "name": "resnet18", "small_inputs": True}, 16)
     assert folded(network) is network
+
+
+class Residual(models.Classifier):
+    """A family of one's own, whose sum reads what its activation got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.activation(images)
+
+
+def test_family_that_does_not_say_that_it_can_be_folded_is_left_alone() -> None:
+    network, images = Residual().eval(), -torch.ones(1, 3, 2, 2)
+    assert (folded(network)(images) == -1).all()

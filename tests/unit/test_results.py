@@ -173,3 +173,12 @@ def test_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cnn").write_text("text")
     with pytest.raises(InputError, match=r"cnn: is not a folder; .*explain --model cnn"):
         read_explanations(tmp_path, ["cnn"], IMAGES)
+
+
+@pytest.mark.parametrize(
+    "maps", [np.full((IMAGES, 4, 4), np.nan, np.float16), np.zeros((IMAGES, 4, 4), "S2")]
+)
+def test_maps_that_are_no_finite_numbers_are_refused(folder: Path, maps: np.ndarray) -> None:
+    np.save(folder / "grad_cam.npy", maps)
+    with pytest.raises(InputError, match=r"grad_cam\.npy: holds what is no finite number; explain"):
+        explained(folder)
