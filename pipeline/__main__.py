@@ -94,10 +94,8 @@ def train(
     ] = CHECKPOINTS,
 ) -> None:
     """Train one architecture with one seed; after an interruption, go on with it."""
-    settings = _settings_for(model, params)
-    from pipeline.stages import train as stage
-
-    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed), checkpoints)
+    _train(model, seed, params, splits, out or TRAINED / model / str(seed), checkpoints)
+    _forget(model, seed, checkpoints)
 
 
 @app.command()
@@ -359,9 +357,36 @@ def _stages(settings: Settings, params: Path) -> dict[str, Callable[[], None]]:
     for model in settings.architectures:
         stages[f"explain@{model}"] = partial(explain, model, params)
         for seed in settings.seeds:
-            stages[f"train@{model}-{seed}"] = partial(train, model, seed, params)
-            stages[f"evaluate@{model}-{seed}"] = partial(evaluate, model, seed, params)
+            out = TRAINED / model / str(seed)
+            stages[f"train@{model}-{seed}"] = partial(
+                _train, model, seed, params, SPLITS, out, CHECKPOINTS
+            )
+            stages[f"evaluate@{model}-{seed}"] = partial(
+                _evaluate_what_is_safe, model, seed, params
+            )
     return stages
+
+
+def _train(model: str, seed: int, params: Path, splits: Path, out: Path, checkpoints: Path) -> None:
+    settings = _settings_for(model, params)
+    from pipeline.stages import train as stage
+
+    stage.run(settings, model, seed, splits, out, checkpoints)
+
+
+def _evaluate_what_is_safe(model: str, seed: int, params: Path) -> None:
+    """Evaluate a run that DVC has taken over, so that its checkpoints are needed no more.
+
+    Until then a kill loses the training's output: DVC deletes what it hasn't noted down.
+    """
+    evaluate(model, seed, params)
+    _forget(model, seed, CHECKPOINTS)
+
+
+def _forget(model: str, seed: int, checkpoints: Path) -> None:
+    from pipeline.training.checkpoints import remove_finished
+
+    remove_finished(checkpoints, f"{model}-{seed}")
 
 
 def _settings_for(model: str, params: Path) -> Settings:

@@ -22,6 +22,7 @@ import torch
 from pipeline.progress import say
 
 GENERATIONS = 2
+FINISHED = "finished"  # a file beside them
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -90,9 +91,10 @@ class Checkpoints:
                 self._passed_over.add(path)
         return None
 
-    def remove(self) -> None:
-        """Remove them: the run is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def finish(self) -> None:
+        """Note that the run is finished: when its result is safe, `remove_finished` removes them."""
+        with contextlib.suppress(OSError):
+            (self._folder / FINISHED).touch()
 
     def _remove_old(self) -> None:
         """Remove all but the newest generations; what couldn't be used counts for none."""
@@ -103,6 +105,17 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*.pt"), reverse=True)
+
+
+def remove_finished(folder: Path, run: str) -> None:
+    """Remove the checkpoints of a run that is finished, and of no other.
+
+    Args:
+        folder: that of the checkpoints of all runs.
+        run: what the names of its folders there begin with, before a dash and their keys.
+    """
+    for marker in folder.glob(f"{run}-*/{FINISHED}"):
+        shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def key_of(parts: dict[str, Any], code: list[Path]) -> str:

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.record import STOPPED
-from tests.faults.stages import STAGES, remains, results, results_of, run
+from tests.faults.stages import EPOCHS, MODEL, STAGES, remains, results, results_of, run
 from tests.pipeline.conftest import Project, environment
 
 KILLS = 8  # of each stage with each signal
@@ -114,3 +115,21 @@ def test_killed_engine_goes_on_and_no_finished_training_is_lost(
     assert remains(begun.root) == []
     for number, times in kills.items():
         see(number.name, f"all of `{engine}`", STOPPED, STOPPED, times)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_training_finished_but_not_noted_by_dvc_is_not_trained_again(
+    engine: str, begun: Project, right: dict[str, str], see: Callable[..., None]
+) -> None:
+    command, _ = ENGINES[engine]
+    begun.dvc("repro", "split")
+    # what DVC runs, and no DVC that notes it: as a kill of DVC leaves it
+    begun.run(sys.executable, "-m", "pipeline", "stage", f"train@{MODEL}-0")
+    target = {"snakemake": STAGES["train"].out, "dvc repro": f"train@{MODEL}-0"}[engine]
+    done = run([*command, target], begun.root)
+    assert done.returncode == 0
+    logs = "".join(path.read_text() for path in begun.root.glob("logs/train*"))
+    assert f"goes on after epoch {EPOCHS}/{EPOCHS}" in done.stderr + logs
+    assert results(begun.root).items() <= right.items()
+    assert f"{STAGES['train'].out}/model.safetensors" in results(begun.root)
+    see("SIGKILL", f"after a training, before DVC noted it, then `{engine}`", STOPPED, STOPPED)
