@@ -92,7 +92,7 @@ class Checkpoints:
         return None
 
     def finish(self) -> None:
-        """Note that the run is finished: when its result is safe, `remove_finished` removes them."""
+        """Note that the run is finished, so that `remove_finished` may remove them."""
         with contextlib.suppress(OSError):
             (self._folder / FINISHED).touch()
 

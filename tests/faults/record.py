@@ -14,10 +14,9 @@ from pipeline.machine import cores, cpu_name
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- make test-faults writes from here -->", "<!-- to here -->"
 
-UNHARMED = "ended as if nothing had happened"
-TOLD = "stopped in one line; the next run was right"
-STOPPED = "ended at once; the next run was right"
-LOCKED = "refused to start beside the other"
+UNHARMED = "as if nothing had happened"
+TOLD = "told in one line, next run right"
+STOPPED = "ended, next run right"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tests.faults.stages import STAGES, Stage, results, run, told
 from tests.pipeline.conftest import Project
 
 AMPLE = 1 << 28
+PAGE = 4096  # the least that a file system in memory can hold
 FULL = "the disk is full; make room on it"
 READ_ONLY = "Read-only file system"
 ENGINES = {"snakemake": ["snakemake", "--cores", "2"], "dvc repro": ["dvc", "repro"]}
@@ -49,7 +50,8 @@ def test_full_disk_is_told_and_the_next_run_is_right(
         for pattern in stage.outputs
         for path in finished.root.glob(pattern)
     )
-    small_disk = disk(max(4096, int(share * needed)))
+    small_disk = disk((1 + int(share * needed) // PAGE) * PAGE)
+    (small_disk.root / "something else").write_bytes(bytes(PAGE))
     out = small_disk.root / "out"
     command = stage.command("--out", str(out))
     assert FULL in told(run(command, finished.root))
@@ -59,7 +61,7 @@ def test_full_disk_is_told_and_the_next_run_is_right(
     expected = {path: right[path] for path in written(stage, out)}
     assert written(stage, out) == expected
     assert len(expected) > 0 or name == "measure"
-    assert [path.name for path in small_disk.root.iterdir()] == ["out"]
+    assert {path.name for path in small_disk.root.iterdir()} == {"out", "something else"}
     see("full disk", f"stage `{name}`, alone", TOLD, TOLD)
 
 
@@ -69,7 +71,7 @@ def test_training_goes_on_where_no_checkpoint_fits(
     disk: Callable[[int], Disk],
     see: Callable[..., None],
 ) -> None:
-    checkpoints = disk(4096).root
+    checkpoints = disk(PAGE).root
     done = run(STAGES["train"].command("--checkpoints", str(checkpoints)), finished.root)
     assert done.returncode == 0
     assert done.stderr.count("no checkpoint can be written (No space left on device)") == 1
