@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NoReturn, ParamSpec
 
 import torch
 import torch.distributed as dist
@@ -312,9 +313,18 @@ def _begin(
         with _failure_noted(member):
             work(member, *arguments, **named)
     except (InputError, StageError) as error:
-        raise SystemExit(error.exit_code) from None  # `_start` tells it
+        _leave(error.exit_code)  # `_start` tells it
     except _LostError:
-        raise SystemExit(LOST) from None
+        _leave(LOST)
+    except SystemExit as ended:
+        _leave(int(ended.code or 0))
+
+
+def _leave(code: int) -> NoReturn:
+    """End without tidying up, in which a broken group's threads may abort the process aloud."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with_parent() -> None:
