@@ -167,6 +167,7 @@ def test_loss_that_becomes_nan_is_told_and_the_next_run_is_right(
     settings = (begun.root / "params.yaml").read_text()
     begun.edit("  learning_rate: 0.001 ", "  learning_rate: 1000000.0 ")
     begun.edit("  weight_decay: 0.0 ", "  weight_decay: 1000000.0 ")
+    begun.edit("  optimizer: adam ", "  optimizer: sgd ")
     done = run(SNAKEMAKE, begun.root)
     assert done.returncode == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("train@")]
