@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(ROWS)}")
     parser.add_argument(
-        "--write", action="store_true", help=f"write docs/{PAGE.name} with these rows alone"
+        "--write", type=Path, metavar="PAGE", help="write these rows to a page of their own"
     )
     chosen = parser.parse_args(arguments)
     try:
@@ -33,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         parser.error(str(error))
     measured = measure(chosen.rows or list(ROWS))
-    if chosen.write or not chosen.rows:
-        PAGE.write_text(table.page(measured), encoding="utf-8")
-        print(f"{PAGE.relative_to(ROOT)} is written")
+    page = chosen.write or (None if chosen.rows else PAGE)
+    if page:
+        options = " ".join([*chosen.rows, "--write", str(chosen.write)])
+        written_by = f"python -m benchmarks {options}" if chosen.write else "make bench"
+        page.write_text(table.page(measured, written_by), encoding="utf-8")
+        print(f"{os.path.relpath(page)} is written")
 
 
 def measure(rows: Sequence[str]) -> dict[str, list[Line]]:

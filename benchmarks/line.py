@@ -12,27 +12,33 @@ class Mark:
     """What a figure has to be.
 
     Attributes:
-        bound: whether the figure may not be smaller or not be larger.
+        bound: whether the figure may not be smaller or not be larger, or is shown for itself.
         limit: the smallest or largest that will do.
         unit: printed behind the figure, with a space before it where there is to be one.
         digits: after the decimal point.
     """
 
-    bound: Literal["at least", "at most"]
+    bound: Literal["at least", "at most", "no mark"]
     limit: float
     unit: str
     digits: int = 2
 
     def is_met(self, figure: float) -> bool:
         """Tell whether a figure will do."""
-        return figure >= self.limit if self.bound == "at least" else figure <= self.limit
+        match self.bound:
+            case "at least":
+                return figure >= self.limit
+            case "at most":
+                return figure <= self.limit
+            case "no mark":
+                return True
 
     def show(self, figure: float) -> str:
         """Return a figure with its unit."""
         return f"{figure:,.{self.digits}f}{self.unit}"
 
     def __str__(self) -> str:
-        return f"{self.bound} {self.limit:g}{self.unit}"
+        return "" if self.bound == "no mark" else f"{self.bound} {self.limit:g}{self.unit}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Line:
         """Return whether the mark is met, and else by how much it is missed."""
         if not self.figures:
             return self.limits
+        if self.mark.bound == "no mark":
+            return ""
         figure = median(self.figures)
         if self.mark.is_met(figure):
             return "met"

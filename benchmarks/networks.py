@@ -66,6 +66,10 @@ class Training:
             hardware,
         )
 
+    def on(self, count: int) -> Training:
+        """Return the same on the first `count` images."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
     def network(self) -> Classifier:
         """Return the network, freshly initialised, on the device."""
         torch.manual_seed(0)
@@ -120,11 +124,7 @@ class Training:
 
     def step(self) -> None:
         """Train for one short epoch: what is profiled."""
-        replace(
-            self,
-            images=self.images[: 4 * self.settings.train.batch_size],
-            labels=self.labels[: 4 * self.settings.train.batch_size],
-        ).epoch_seconds()
+        self.on(4 * self.settings.train.batch_size).epoch_seconds()
 
     def predict_all(self, network: nn.Module) -> None:
         """Classify the images as the evaluate stage does."""

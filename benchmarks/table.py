@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from rich.markup import escape
@@ -45,15 +46,15 @@ def terminal_table(measured: Mapping[str, Sequence[Line]]) -> Table:
     return table
 
 
-def page(measured: Mapping[str, Sequence[Line]]) -> str:
-    """Return docs/benchmarks.md: hardware, versions, date, table, and what limits each line."""
+def page(measured: Mapping[str, Sequence[Line]], written_by: str) -> str:
+    """Return a page: hardware, versions, date, table, and what limits each line."""
     rows = [(row, line) for row, lines in measured.items() for line in lines]
     listed = [HEADINGS, tuple("---" for _ in HEADINGS), *(cells(*one) for one in rows)]
     table = "\n".join(f"| {' | '.join(_in_table(cell) for cell in row)} |" for row in listed)
     limits = "\n".join(f"- **{line.what}**: {line.limits}" for _, line in rows)
     return f"""# What a run costs
 
-Written by `make bench` on {time.strftime("%Y-%m-%d", time.gmtime())}. Both sides of a row take
+Written by `{written_by}` on {time.strftime("%Y-%m-%d", time.gmtime())}. Both sides of a row take
 turns on the same machine; the median of the turns counts, the range is the lowest and the highest.
 The command in the last column measures its row alone.
 
@@ -72,11 +73,18 @@ def hardware() -> str:
     machine = f"{cpu_name()}, {cores()} cores"
     if torch.cuda.is_available():
         machine += f"; {torch.cuda.get_device_name(0)}"
-    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    versions = ", ".join(f"{name} {found}" for name, found in _installed())
     return (
         f"- {machine}; {platform.system()}, {torch.backends.cpu.get_cpu_capability()}\n"
         f"- Python {platform.python_version()}, {versions}"
     )
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    """Yield the libraries that are there: a machine with a GPU need not have the engines."""
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _in_table(cell: str) -> str:

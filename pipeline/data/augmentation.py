@@ -123,7 +123,6 @@ def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Gen
         Draws on the CPU, one per image.
     """
     uniform = torch.rand(8, count, generator=generator)  # in [0, 1)
-    for_crops = torch.rand(2 * ATTEMPTS + 2, count, generator=generator)
     for_patches = torch.rand(4, count, generator=generator)
     padding = augmentation.crop_padding
     return Draws(
@@ -135,8 +134,9 @@ def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Gen
         contrast=_factors(uniform[5], augmentation.contrast),
         saturation=_factors(uniform[6], augmentation.saturation),
         hue=_symmetric(uniform[7], augmentation.hue) if augmentation.hue else None,
-        **_resized_crops(augmentation.random_resized_crop, size, for_crops),
         **_patches(augmentation.cutmix, for_patches),
+        # last, since they take more numbers than all others, which are drawn only if wanted
+        **_resized_crops(augmentation.random_resized_crop, count, size, generator),
     )
 
 
@@ -263,10 +263,13 @@ def _factors(uniform: Tensor, strength: float) -> Tensor | None:
     return lowest + uniform * (1.0 + strength - lowest)
 
 
-def _resized_crops(smallest_area: float, size: int, uniform: Tensor) -> dict[str, Tensor]:
+def _resized_crops(
+    smallest_area: float, count: int, size: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Choose crops as torchvision does: of ten attempts the first that lies within the image."""
     if not smallest_area:
         return {}
+    uniform = torch.rand(2 * ATTEMPTS + 2, count, generator=generator)
     area = smallest_area + uniform[:ATTEMPTS] * (1 - smallest_area)
     low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
     ratio = (low + uniform[ATTEMPTS : 2 * ATTEMPTS] * (high - low)).exp()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,10 +29,19 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _synchronize(device: torch.device) -> None:
-    """Wait for the kernels that were started on a GPU; a CPU has none pending."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _milliseconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return how long `work` takes until its results are there: on a GPU by the GPU's own clock."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return 1000 * (time.perf_counter() - start)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)  # nothing from before is still to be done
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
 
 
 def parameters(model: nn.Module) -> int:
@@ -114,19 +123,13 @@ def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
         repeats: how often to measure.
 
     Returns:
-        The wall-clock time of each run in milliseconds, float64 (repeats,).
+        The time of each run in milliseconds, float64 (repeats,).
     """
-    milliseconds = np.empty(repeats)  # (repeats,)
     with _evaluating(model), torch.inference_mode():
         for _ in range(WARM_UP_IMAGES):
             model(image)
-        for run in range(repeats):
-            _synchronize(image.device)
-            start = time.perf_counter()
-            model(image)
-            _synchronize(image.device)
-            milliseconds[run] = 1000 * (time.perf_counter() - start)
-    return milliseconds
+        runs = [_milliseconds(lambda: model(image), image.device) for _ in range(repeats)]
+    return np.array(runs)  # (repeats,)
 
 
 def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
@@ -143,9 +146,5 @@ def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
     with _evaluating(model), torch.inference_mode():
         for _ in range(WARM_UP_BATCHES):
             model(images)
-        _synchronize(images.device)
-        start = time.perf_counter()
-        for _ in range(repeats):
-            model(images)
-        _synchronize(images.device)
-        return len(images) * repeats / (time.perf_counter() - start)
+        runs = [_milliseconds(lambda: model(images), images.device) for _ in range(repeats)]
+    return 1000 * len(images) * repeats / sum(runs)

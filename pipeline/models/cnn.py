@@ -103,6 +103,7 @@ class Cnn(Classifier):
     """
 
     foldable = True
+    replayable = True
 
     def __init__(
         self,

@@ -187,6 +187,7 @@ class DenseNet(Classifier):
     """
 
     foldable = True
+    replayable = True
 
     def __init__(
         self,

@@ -45,9 +45,12 @@ class Classifier(nn.Module):
         foldable: whether `pipeline.evaluation.folding` may rewrite it for inference: torch.fx can
             trace it, each of its modules is called once, and nothing but the activation reads what
             an activation gets.
+        replayable: whether a step of its training may be recorded on a GPU and replayed: it does
+            the same to every batch, and never waits for what the GPU computes.
     """
 
     foldable = False
+    replayable = False
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Return the layers worth looking at by name, shallow to deep; each gives (B, C, H, W)."""

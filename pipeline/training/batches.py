@@ -23,6 +23,7 @@ from pipeline.training.randomness import generator
 
 LARGEST_SHARE_OF_GPU = 0.5  # of its free memory, for images
 ROWS_AT_ONCE = 1024
+PIXELS_AT_ONCE = 1 << 22  # on a GPU; their floats take 48 MB, what is made of them a few times that
 
 
 @dataclass(frozen=True)
@@ -118,24 +119,39 @@ def training_batches(
         probabilities float32 (B, K).
     """
     count = len(data)
+    is_single = count > 1 and count % batch_size == 1
+    used = count - 1 if is_single else count
     device = data.labels.device
     order = torch.randperm(count, generator=generator(seed, epoch, "order"))
     # moved once an epoch: a copy in each step would make the host wait for the device
     of_images, of_labels = order.to(data.rows.device), order.to(device)
     size = data.images.shape[1]
     draws = draw(augmentation, count, size, generator(seed, epoch, "augmentation")).to(device)
-    for start in range(0, count, batch_size):
-        size = min(batch_size, count - start)
-        if size == 1 and count > 1:
-            return
-        own = share(size)
+    at_once = _images_at_once(data, batch_size, augmentation, share)
+    for start in range(0, used, at_once):
+        own = share(min(at_once, used - start))
         part = slice(start + own.start, start + own.stop)
         drawn = draws[part]
         targets = data.labels[of_labels[part]]
         images = augment(data.pictures(of_images[part]), drawn)
         if augmentation.cutmix:
             images, targets = cutmix(images, targets, data.num_classes, drawn)
-        yield normalise(images, data.mean, data.std), targets
+        images = normalise(images, data.mean, data.std)
+        yield from zip(images.split(batch_size), targets.split(batch_size), strict=True)
+
+
+def _images_at_once(
+    data: Images, batch_size: int, augmentation: Augmentation, share: Callable[[int], slice]
+) -> int:
+    """Return how many images are prepared together: on a GPU, which few leave idle, many batches.
+
+    CutMix pairs neighbours within a batch: those of even batches stay the same.
+    """
+    is_shared = share(batch_size) != whole(batch_size)
+    if not data.labels.is_cuda or is_shared or (augmentation.cutmix and batch_size % 2):
+        return batch_size
+    _, height, width, _ = data.images.shape
+    return batch_size * max(1, PIXELS_AT_ONCE // (batch_size * height * width))
 
 
 def steps_per_epoch(data: Images, batch_size: int) -> int:

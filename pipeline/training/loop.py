@@ -27,10 +27,11 @@ from pipeline.training.batches import (
 )
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
-from pipeline.training.losses import Loss, make_loss
+from pipeline.training.losses import make_loss
 from pipeline.training.processes import ALONE, Processes
 from pipeline.training.randomness import derive
-from pipeline.training.recipe import OPTIMIZERS, Schedule, l1_penalty
+from pipeline.training.recipe import OPTIMIZERS, Schedule
+from pipeline.training.step import Step, Takes, fastest
 
 VALIDATED_IMAGES = 256
 VALIDATED_PIXELS = VALIDATED_IMAGES * 32 * 32
@@ -81,13 +82,9 @@ class Trained:
 
 @dataclass
 class _Run:
-    """A training under way: all that the next epoch depends on besides settings and seed.
-
-    The `network` is the `model`, or what several processes train it through.
-    """
+    """A training under way: all that the next epoch depends on besides settings and seed."""
 
     model: nn.Module
-    network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     history: list[Epoch]
@@ -162,7 +159,10 @@ def train(
     augmentation = Augmentation(**settings.augmentation.model_dump())
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
     schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))
-    run = _Run(model, processes.forward_pass(model), optimizer, schedule, [], {})
+    run = _Run(model, optimizer, schedule, [], {})
+    network = processes.forward_pass(model)
+    step = Step(model, network, optimizer, loss_function, settings.l1, hardware, processes)
+    take_step = fastest(step, model, optimizer, settings, hardware, processes)
     found = (
         processes.from_first(partial(checkpoints.latest, hardware.device)) if checkpoints else None
     )
@@ -181,15 +181,8 @@ def train(
         batches = training_batches(
             training, settings.batch_size, augmentation, seed, number, processes.share
         )
-        train_loss, train_accuracy = _learn(
-            run,
-            batches,
-            loss_function,
-            settings.l1,
-            hardware,
-            processes,
-            partial(on_step, number),
-        )
+        _learn(run, batches, take_step, partial(on_step, number))
+        train_loss, train_accuracy = step.means()
         validation_loss, validation_accuracy = measure(
             model,
             plain_batches(validated, _many_at_once(validated, settings)),
@@ -246,40 +239,12 @@ def _stops_early(history: list[Epoch], patience: int | None) -> bool:
     return len(losses) - 1 - losses.index(min(losses)) > patience
 
 
-def _learn(
-    run: _Run,
-    batches: Batches,
-    loss_function: Loss,
-    l1: float,
-    hardware: Hardware,
-    processes: Processes,
-    on_step: Callable[[int], None],
-) -> tuple[float, float]:
-    """Take one step for each batch; return the epoch's mean loss and accuracy."""
+def _learn(run: _Run, batches: Batches, take_step: Takes, on_step: Callable[[int], None]) -> None:
+    """Take one step for each batch."""
     run.model.train()
-    total_loss = torch.zeros((), device=hardware.device, dtype=torch.float64)
-    correct = torch.zeros((), device=hardware.device, dtype=torch.int64)
-    count = 0
     for images, targets in batches:
-        with hardware.autocast():
-            logits = run.network(images)  # (b, K), of this process's share
-        logits, targets = processes.whole_batch(logits.float(), targets)  # (B, K)
-        loss = loss_function(logits, targets)
-        minimised = loss + l1 * l1_penalty(run.model) if l1 else loss
-        run.optimizer.zero_grad(set_to_none=True)
-        minimised.backward()
-        run.optimizer.step()
+        on_step(take_step(images, targets))
         run.schedule.after_step()
-        total_loss += loss.detach() * len(targets)
-        correct += (logits.argmax(1) == classes_of(targets)).sum()
-        count += len(targets)
-        on_step(len(targets))
-    return total_loss.item() / count, correct.item() / count
-
-
-def classes_of(targets: Tensor) -> Tensor:
-    """Return the class of each target, int64 (B,): of mixed labels the one of largest weight."""
-    return targets.argmax(1) if targets.dim() == 2 else targets
 
 
 def measure(

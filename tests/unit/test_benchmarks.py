@@ -71,6 +71,15 @@ def test_mark_is_met_by_the_median(figures: tuple[float, ...], bound: str, verdi
     assert line(figures, Mark(bound, 3, " times")).verdict() == verdict  # type: ignore[arg-type]
 
 
+def test_figure_without_a_mark_has_no_verdict() -> None:
+    shown = line((2.0, 4.0), Mark("no mark", 0, " times"))
+    assert (shown.figure(), str(shown.mark), shown.verdict()) == (
+        "3.00 times (2.00 to 4.00)",
+        "",
+        "",
+    )
+
+
 def test_line_that_cannot_be_measured_says_why() -> None:
     unmeasured = Line("a GPU", "", "", (), THREE_TIMES, "no GPU here")
     assert unmeasured.verdict() == "no GPU here"
@@ -78,7 +87,7 @@ def test_line_that_cannot_be_measured_says_why() -> None:
 
 
 def test_every_cell_and_limit_is_on_the_page() -> None:
-    page = table.page({"memory": [line((2.0, 4.0, 3.5))], "stage": [line((1.0,))]})
+    page = table.page({"memory": [line((2.0, 4.0, 3.5))], "stage": [line((1.0,))]}, "make bench")
     rows = [text for text in page.splitlines() if text.startswith("|")]
     assert len(rows) == 4
     # a bar that a backslash escapes ends no cell
@@ -109,11 +118,14 @@ def test_some_rows_are_written_only_if_asked(
     write: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "benchmarks.md"
-    monkeypatch.setattr(command_line, "PAGE", page)
-    monkeypatch.setattr(command_line, "ROOT", tmp_path)
+    whole_page = tmp_path / "whole.md"
+    monkeypatch.setattr(command_line, "PAGE", whole_page)
     monkeypatch.setitem(ROWS, "memory", lambda: iter([line((3.0,))]))
-    command_line.main(["memory", *(["--write"] if write else [])])
+    command_line.main(["memory", *(["--write", str(page)] if write else [])])
     assert page.exists() == write
+    assert not whole_page.exists()
+    if write:
+        assert f"`python -m benchmarks memory --write {page}`" in page.read_text()
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
@@ -209,4 +221,4 @@ def test_machine_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     lines = list(gpu.gpu())
     assert len(lines) == 3
-    assert {one.verdict() for one in lines} == {"no GPU here"}
+    assert {one.verdict() for one in lines} == {gpu.NO_GPU}

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
+from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
 from pipeline.evaluation.prediction import predict
 from pipeline.params import Compute
-from pipeline.training import compute
+from pipeline.training import batches, compute, step
 from pipeline.training.batches import plain_batches, to_device, training_batches
+from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
 from pipeline.training.loop import train
-from tests.unit.test_training import CPU, dataset, equal, network, recipe
+from tests.unit.test_training import CPU, SETTINGS, dataset, equal, network, recipe
 
 __all__ = ["dataset"]
 
@@ -28,20 +35,114 @@ EVERYTHING = Augmentation(
 )
 
 
-def trained_on(hardware: Hardware, dataset: Dataset, name: str) -> dict[str, torch.Tensor]:
-    """The weights after two epochs of everything that is drawn."""
+ARCHITECTURES: dict[str, dict[str, object]] = {
+    "ca_cnn": {},
+    "se_densenet": {"drop_rate": 0.2},
+    "se_densenet, efficient": {"efficient": True},
+    "ca_cnn, cbam": {"attention": "cbam", "pooling": "average"},
+    "ca_cnn, spatial": {"attention": "spatial", "pooling": "strided_conv", "activation": "mish"},
+    "ca_cnn, self-attention": {"attention": "self_attention"},
+    "ca_cnn, group norm": {"normalisation": "group", "pooling": "dilated_conv"},
+    "ca_cnn, instance norm": {"normalisation": "instance", "head": "global_average"},
+}
+RECIPES: dict[str, dict[str, object]] = {
+    "adam": {},
+    "adamw, one cycle": {"optimizer": "adamw", "weight_decay": 0.05, "schedule": "one_cycle"},
+    "sgd, cosine": {"optimizer": "sgd", "schedule": "cosine", "learning_rate": 0.05},
+    "mse, l1": {"loss": "mse", "l1": 1e-5},
+    "plain labels": {"augmentation": vars(EVERYTHING) | {"cutmix": 0.0}, "label_smoothing": 0.1},
+    "plateau": {"schedule": "plateau", "plateau": {"factor": 0.1, "patience": 0}},
+}
+
+
+def built(name: str, hardware: Hardware) -> nn.Module:
+    base = SETTINGS.architectures[name.split(",")[0]].model_dump()
+    torch.manual_seed(0)
+    model = models.build(base | ARCHITECTURES[name], 3, 8, 1)
+    return model.to(hardware.device).to(memory_format=torch.channels_last)
+
+
+def trained_on(
+    hardware: Hardware,
+    dataset: Dataset,
+    name: str,
+    checkpoints: Checkpoints | None = None,
+    **changes: object,
+) -> dict[str, torch.Tensor]:
+    """The weights after some epochs of everything that is drawn."""
     parts = [to_device(dataset, split, hardware.device) for split in ("train", "validation")]
-    model = network(name).to(hardware.device).to(memory_format=torch.channels_last)
-    settings = recipe(epochs=2, augmentation=vars(EVERYTHING))
-    weights = train(model, parts[0], parts[1], settings, 0, hardware).weights
+    changes = {"epochs": 3, "batch_size": 16, "augmentation": vars(EVERYTHING)} | changes
+    model, settings = built(name, hardware), recipe(**changes)
+    weights = train(model, *parts, settings, 0, hardware, checkpoints).weights
     return {key: tensor.cpu() for key, tensor in weights.items()}
 
 
-@pytest.mark.parametrize("name", ["ca_cnn", "se_densenet"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_two_trainings_on_a_gpu_give_the_same_bits(dataset: Dataset, name: str) -> None:
     with compute.prepare(CUDA) as hardware:
         first = trained_on(hardware, dataset, name)
         assert equal(first, trained_on(hardware, dataset, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe_name"),
+    [*((name, "adam") for name in ARCHITECTURES), *(("ca_cnn", name) for name in RECIPES)],
+)
+def test_replayed_steps_are_those_that_are_taken_one_by_one(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, name: str, recipe_name: str
+) -> None:
+    replays: list[int] = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(1), replay(graph))[1]
+    )
+    with compute.prepare(CUDA) as hardware:
+        replayed = trained_on(hardware, dataset, name, **RECIPES[recipe_name])
+        assert len(replays) == 3 * 3 - 1  # 60 images: of each epoch three whole batches of four
+        for family in (models.cnn.Cnn, models.densenet.DenseNet):
+            monkeypatch.setattr(family, "replayable", False)
+        assert equal(replayed, trained_on(hardware, dataset, name, **RECIPES[recipe_name]))
+        assert len(replays) == 3 * 3 - 1
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("l1", [0.0, 1e-5])
+def test_rounding_all_weights_at_once_changes_no_bit(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, name: str, l1: float
+) -> None:
+    with compute.prepare(CUDA, precision="bf16") as hardware:
+        at_once = trained_on(hardware, dataset, name, l1=l1)
+        monkeypatch.setattr(step.RoundedWeights, "used", lambda _: nullcontext())
+        assert equal(at_once, trained_on(hardware, dataset, name, l1=l1))
+
+
+def test_a_training_that_is_resumed_on_a_gpu_ends_with_the_same_bits(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    class Interrupted(Checkpoints):
+        def save(self, epoch: int, state: dict[str, Any]) -> None:
+            super().save(epoch, state)
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with compute.prepare(CUDA) as hardware:
+        expected = trained_on(hardware, dataset, "ca_cnn")
+        with pytest.raises(KeyboardInterrupt):
+            trained_on(hardware, dataset, "ca_cnn", Interrupted(tmp_path / "kept", "key"))
+        resumed = trained_on(hardware, dataset, "ca_cnn", Checkpoints(tmp_path / "kept", "key"))
+        assert equal(expected, resumed)
+
+
+def test_batches_that_are_prepared_together_are_those_prepared_one_by_one(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = to_device(dataset, "train", torch.device("cuda"))
+    together = list(training_batches(images, 16, EVERYTHING, 0, 1))
+    monkeypatch.setattr(batches, "PIXELS_AT_ONCE", 1)
+    alone = list(training_batches(images, 16, EVERYTHING, 0, 1))
+    for (ours, targets), (theirs, expected) in zip(together, alone, strict=True):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(targets, expected)
 
 
 def test_gpu_and_cpu_give_the_same_logits_in_fp32(dataset: Dataset) -> None:
@@ -70,11 +171,11 @@ def test_host_never_waits_for_the_gpu_within_an_epoch(dataset: Dataset) -> None:
         images = to_device(dataset, "train", hardware.device)
         model = network().to(hardware.device)
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        batches = training_batches(images, 16, Augmentation(horizontal_flip=0.5), 0, 1)
-        first, targets = next(batches)  # what is drawn for the epoch goes to the device here
+        made = training_batches(images, 16, Augmentation(horizontal_flip=0.5), 0, 1)
+        first, targets = next(made)  # what is drawn for the epoch goes to the device here
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for first, targets in batches:
+            for first, targets in made:
                 with hardware.autocast():
                     loss = torch.nn.functional.cross_entropy(model(first), targets)
                 optimizer.zero_grad(set_to_none=True)

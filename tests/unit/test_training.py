@@ -16,7 +16,7 @@ from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
 from pipeline.errors import InputError, StageError
 from pipeline.params import Compute, Train, load
-from pipeline.training import compute
+from pipeline.training import batches, compute
 from pipeline.training.batches import (
     Images,
     plain_batches,
@@ -146,6 +146,20 @@ def test_images_on_the_cpu_are_mapped_and_not_copied(tmp_path: Path, dataset: Da
     part = data.subset(torch.tensor([5, 2]))
     assert np.array_equal(part.pictures(torch.tensor([1, 0])).numpy(), expected[[2, 5]])
     assert part.labels.tolist() == dataset.labels[dataset.rows("validation")][[5, 2]].tolist()
+
+
+@pytest.mark.parametrize("count", [49, 50, 96])
+@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+def test_batches_that_are_prepared_together_are_those_prepared_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, count: int, cutmix: float
+) -> None:
+    drawn = Augmentation(crop_padding=1, horizontal_flip=0.5, brightness=0.2, cutmix=cutmix)
+    alone = list(training_batches(counted(count), 16, drawn, 0, 1))
+    monkeypatch.setattr(batches, "_images_at_once", lambda *_: 3 * 16)
+    together = list(training_batches(counted(count), 16, drawn, 0, 1))
+    for (ours, targets), (theirs, expected) in zip(together, alone, strict=True):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(targets, expected)
 
 
 def test_cutmix_labels_reach_the_loop_as_probabilities() -> None:

@@ -1,0 +1,244 @@
+"""A step of the optimiser, and on a GPU the same step recorded once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.layers import Classifier
+from pipeline.params import LOSSES, Train
+from pipeline.training.compute import Hardware
+from pipeline.training.losses import Loss
+from pipeline.training.processes import Processes
+from pipeline.training.recipe import l1_penalty
+
+# learns from images (b, C, H, W) and targets (b,) or (b, K) of this process's share, and returns
+# how many images the whole batch has
+Takes = Callable[[Tensor, Tensor], int]
+
+
+class Step:
+    """Takes a step of the optimiser for each batch, and adds up the loss and the hits.
+
+    Nothing in it makes the host wait for the device but `means`.
+
+    Args:
+        model: what is trained.
+        network: `model`, or what several processes train it through.
+        optimizer: of its parameters.
+        loss_function: of logits and targets.
+        l1: weight of the L1 penalty.
+        hardware: what `compute.prepare` chose.
+        processes: those that train `model` together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_function: Loss,
+        l1: float,
+        hardware: Hardware,
+        processes: Processes,
+    ) -> None:
+        self._model = model
+        self._network = network
+        self._optimizer = optimizer
+        self._loss_function = loss_function
+        self._l1 = l1
+        self._hardware = hardware
+        self._processes = processes
+        self._loss = torch.zeros((), device=hardware.device, dtype=torch.float64)
+        self._correct = torch.zeros((), device=hardware.device, dtype=torch.int64)
+        self._count = 0
+        on_gpu = hardware.device.type == "cuda"
+        # a GPU reads the rates when it takes the step, so that what is recorded follows them
+        self._rates = [
+            torch.zeros((), device=hardware.device) if on_gpu else None
+            for _ in optimizer.param_groups
+        ]
+        is_rounded = on_gpu and hardware.precision == "bf16" and network is model
+        self._rounded = RoundedWeights(model) if is_rounded else None
+
+    def take(self, images: Tensor, targets: Tensor) -> int:
+        """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
+
+        Returns:
+            B, the number of images in the whole batch.
+        """
+        return self.take_by(lambda: self.on_device(images, targets))
+
+    def take_by(self, on_device: Callable[[], int]) -> int:
+        """Do the host's part of a step, and by `on_device`, which returns B, the device's."""
+        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
+            if rate is not None:
+                rate.fill_(group["lr"])
+        size = on_device()
+        self._count += size
+        return size
+
+    def on_device(self, images: Tensor, targets: Tensor) -> int:
+        """Do the device's part of a step, and return B."""
+        penalty = self._l1 * l1_penalty(self._model) if self._l1 else None
+        self._optimizer.zero_grad(set_to_none=True)
+        with self._rounded.used() if self._rounded else nullcontext():
+            with self._hardware.autocast():
+                logits = self._network(images)  # (b, K), of this process's share
+            logits, targets = self._processes.whole_batch(logits.float(), targets)  # (B, K)
+            loss = self._loss_function(logits, targets)
+            (loss if penalty is None else loss + penalty).backward()
+        with self._rates_from_device():
+            self._optimizer.step()
+        self._loss += loss.detach() * len(targets)
+        self._correct += (logits.argmax(1) == classes_of(targets)).sum()
+        return len(targets)
+
+    def means(self) -> tuple[float, float]:
+        """Return mean loss and accuracy of all images since the last call."""
+        loss, accuracy = self._loss.item() / self._count, self._correct.item() / self._count
+        self._loss.zero_()
+        self._correct.zero_()
+        self._count = 0
+        return loss, accuracy
+
+    @contextmanager
+    def _rates_from_device(self) -> Iterator[None]:
+        """Let the optimiser read the rates where the device finds them, and not from the host."""
+        groups = self._optimizer.param_groups
+        of_host = [group["lr"] for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = group["lr"] if rate is None else rate
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, of_host, strict=True):
+                group["lr"] = rate
+
+
+class RoundedWeights:
+    """Copies in bf16 of the weights that autocast would round in each forward pass, one by one.
+
+    They are all rounded in one kernel, and so are their gradients brought back: the same numbers.
+
+    Args:
+        model: whose convolutions and linear layers have the weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places = [
+            (module, name)
+            for module in model.modules()
+            if isinstance(module, (nn.Conv2d, nn.Linear))
+            for name, _ in module.named_parameters(recurse=False)
+        ]
+        self._weights: list[Tensor] = [module.get_parameter(name) for module, name in self._places]
+        self._copies: list[Tensor] = [
+            nn.Parameter(weight.detach().bfloat16()) for weight in self._weights
+        ]
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Let the network use the copies for a forward and backward pass; add their gradients."""
+        with torch.no_grad():
+            torch._foreach_copy_(self._copies, self._weights)
+        self._put(self._copies)
+        try:
+            yield
+        finally:
+            self._put(self._weights)
+        self._bring_gradients_back()
+
+    def _put(self, weights: Sequence[Tensor]) -> None:
+        for (module, name), weight in zip(self._places, weights, strict=True):
+            setattr(module, name, weight)
+
+    def _bring_gradients_back(self) -> None:
+        pairs = zip(self._weights, self._copies, strict=True)
+        used = [(weight, copy.grad) for weight, copy in pairs if copy.grad is not None]
+        exact = [torch.empty_like(weight) for weight, _ in used]
+        torch._foreach_copy_(exact, [gradient for _, gradient in used])
+        for (weight, _), gradient in zip(used, exact, strict=True):
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        for copy in self._copies:
+            copy.grad = None
+
+
+class Replay:
+    """Records what a `Step` does to a whole batch as a CUDA graph, and replays it for the others.
+
+    A step of a small network is hundreds of kernels of a few microseconds: to start them one by one
+    takes the host several times as long as they take the GPU. The kernels are the same.
+
+    Args:
+        step: what is recorded, and what takes the batches that aren't whole.
+        optimizer: that of `step`.
+        batch_size: images in a whole batch.
+    """
+
+    def __init__(self, step: Step, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
+        self._step = step
+        self._optimizer = optimizer
+        self._batch_size = batch_size
+        self._is_warm = False
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._images: Tensor | None = None
+        self._targets: Tensor | None = None
+
+    def take(self, images: Tensor, targets: Tensor) -> int:
+        """Learn from a batch: images (B, C, H, W) and targets (B,) or (B, K); return B."""
+        if len(targets) != self._batch_size or not self._is_warm:
+            # the first one makes what must exist before: the optimiser's state, the libraries'
+            self._is_warm = True
+            return self._step.take(images, targets)
+        if self._graph is None or self._images is None or self._targets is None:
+            self._images, self._targets = images.clone(), targets.clone()
+            self._graph = self._recorded(self._images, self._targets)
+        self._images.copy_(images)
+        self._targets.copy_(targets)
+        return self._step.take_by(self._replayed)
+
+    def _replayed(self) -> int:
+        assert self._graph is not None
+        self._graph.replay()
+        return self._batch_size
+
+    def _recorded(self, images: Tensor, targets: Tensor) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        groups: list[dict[str, Any]] = self._optimizer.param_groups
+        for group in groups:
+            group["capturable"] = True  # a promise that the state is on the device: fused, it is
+        with torch.cuda.graph(graph):
+            self._step.on_device(images, targets)
+        for group in groups:
+            group["capturable"] = False
+        return graph
+
+
+def fastest(
+    step: Step,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Train,
+    hardware: Hardware,
+    processes: Processes,
+) -> Takes:
+    """Return what takes the steps: `step`, or what replays it where that gives the same."""
+    if (
+        hardware.device.type == "cuda"
+        and processes.count == 1
+        and isinstance(model, Classifier)
+        and model.replayable
+        and settings.loss in LOSSES  # what a person's own does on the host would happen only once
+    ):
+        return Replay(step, optimizer, settings.batch_size).take
+    return step.take
+
+
+def classes_of(targets: Tensor) -> Tensor:
+    """Return the class of each target, int64 (B,): of mixed labels the one of largest weight."""
+    return targets.argmax(1) if targets.dim() == 2 else targets
