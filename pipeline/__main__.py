@@ -320,24 +320,23 @@ def prune(
     params: ParamsFile = PARAMS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
 ) -> None:
-    """Remove the outputs of runs that params.yaml no longer lists, and unfinished trainings."""
+    """Remove the outputs of runs that params.yaml no longer lists, and checkpoints."""
     settings = load(params)
     import shutil
 
     from pipeline import leftovers
 
     found = leftovers.find(settings, TRAINED, EVALUATED, EXPLAINED)
-    begun = leftovers.unfinished(CHECKPOINTS)
-    if not found and not begun:
+    checkpoints = leftovers.of_checkpoints(CHECKPOINTS)
+    if not found and not checkpoints:
         typer.echo("nothing is left over")
         return
     for folder in found:
         typer.echo(f"{folder}: comes back from DVC's cache if an engine made it")
-    for folder in begun:
-        typer.echo(f"{folder}: a training that was not finished; it would begin anew")
-    found += begun
+    for folder, use in checkpoints.items():
+        typer.echo(f"{folder}: {use}")
     if yes or typer.confirm("Remove these?"):
-        for folder in found:
+        for folder in (*found, *checkpoints):
             shutil.rmtree(folder)
 
 
@@ -361,9 +360,7 @@ def _stages(settings: Settings, params: Path) -> dict[str, Callable[[], None]]:
             stages[f"train@{model}-{seed}"] = partial(
                 _train, model, seed, params, SPLITS, out, CHECKPOINTS
             )
-            stages[f"evaluate@{model}-{seed}"] = partial(
-                _evaluate_what_is_safe, model, seed, params
-            )
+            stages[f"evaluate@{model}-{seed}"] = partial(_evaluate_and_forget, model, seed, params)
     return stages
 
 
@@ -374,19 +371,20 @@ def _train(model: str, seed: int, params: Path, splits: Path, out: Path, checkpo
     stage.run(settings, model, seed, splits, out, checkpoints)
 
 
-def _evaluate_what_is_safe(model: str, seed: int, params: Path) -> None:
-    """Evaluate a run that DVC has taken over, so that its checkpoints are needed no more.
+def _evaluate_and_forget(model: str, seed: int, params: Path) -> None:
+    """Evaluate a run; then remove the checkpoints of its training.
 
-    Until then a kill loses the training's output: DVC deletes what it hasn't noted down.
+    DVC deletes an output that it hasn't noted before it makes it anew: a kill between the end of a
+    training and DVC's note would lose it. When DVC begins with the evaluation, it has noted it.
     """
     evaluate(model, seed, params)
     _forget(model, seed, CHECKPOINTS)
 
 
 def _forget(model: str, seed: int, checkpoints: Path) -> None:
-    from pipeline.training.checkpoints import remove_finished
+    from pipeline import leftovers
 
-    remove_finished(checkpoints, f"{model}-{seed}")
+    leftovers.remove_finished(checkpoints, f"{model}-{seed}")
 
 
 def _settings_for(model: str, params: Path) -> Settings:

@@ -48,7 +48,9 @@ def put_torn_notes_aside(repo: Repo, aside: Path) -> None:
             if is_torn(path):
                 aside.mkdir(parents=True, exist_ok=True)
                 path.replace(aside / path.name)
-                say(f"{os.path.relpath(path)}: is torn, put aside in {aside}; DVC writes it anew")
+                say(
+                    f"{os.path.relpath(path)}: can't be read, put aside in {aside}; DVC writes it anew"
+                )
 
 
 def guard_of_claims(repo: Repo) -> LockBase:
@@ -113,5 +115,5 @@ def have_checked(out: Output) -> None:
     except (OSError, ValueError, TypeError, KeyError):  # the list itself is missing or torn
         files = []
     for path in (cached, *files):
-        if path.exists():
+        with contextlib.suppress(OSError):  # it is missing, or another's in a shared cache
             path.chmod(MAY_BE_WRITTEN)

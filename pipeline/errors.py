@@ -6,6 +6,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
 
 class InputError(Exception):
     """The person's input is wrong (exit code 2).
@@ -26,7 +28,7 @@ def told(error: OSError) -> str:
     """Return what the system says on one line, and what to do where its disk is full."""
     where = f"{error.filename}: " if error.filename else ""
     what = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL_DISK:
         return f"{where}{what}: the disk is full; make room on it, then run the same command again"
     return f"{where}{what}"
 

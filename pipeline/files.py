@@ -66,12 +66,15 @@ def _held(staging: Path, given: Path) -> int:
     """
     while True:
         staging.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # the other process put it into its place
+        try:
             descriptor = os.open(staging, os.O_RDONLY)
-            _lock(descriptor, given)
-            if _is_at(staging, descriptor):
+        except FileNotFoundError:  # the other process put it into its place
+            continue
+        _lock(descriptor, given)
+        with contextlib.suppress(FileNotFoundError):  # as above
+            if os.path.samestat(os.fstat(descriptor), staging.stat()):
                 return descriptor
-            os.close(descriptor)
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, given: Path) -> None:
@@ -81,10 +84,6 @@ def _lock(descriptor: int, given: Path) -> None:
         except BlockingIOError:
             say(f"{given}: another process is writing it; waiting until it has finished")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
 
 
 def _empty(folder: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import FULL_DISK
+
 
 def new_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Make a ``.npy`` file of uint8 and map it; its bytes are 0.
@@ -27,8 +29,9 @@ def new_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         with path.open("r+b") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from None
+            except OSError as error:  # where room can't be taken in advance, it isn't
+                if error.errno in FULL_DISK:
+                    raise OSError(error.errno, error.strerror, str(path)) from None
     return images
 
 

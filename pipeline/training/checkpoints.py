@@ -12,17 +12,16 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import torch
 
+from pipeline.leftovers import FINISHED
 from pipeline.progress import say
 
 GENERATIONS = 2
-FINISHED = "finished"  # a file beside them
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -92,7 +91,7 @@ class Checkpoints:
         return None
 
     def finish(self) -> None:
-        """Note that the run is finished, so that `remove_finished` may remove them."""
+        """Mark them as those of a finished run, which `leftovers.remove_finished` removes."""
         with contextlib.suppress(OSError):
             (self._folder / FINISHED).touch()
 
@@ -105,17 +104,6 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*.pt"), reverse=True)
-
-
-def remove_finished(folder: Path, run: str) -> None:
-    """Remove the checkpoints of a run that is finished, and of no other.
-
-    Args:
-        folder: that of the checkpoints of all runs.
-        run: what the names of its folders there begin with, before a dash and their keys.
-    """
-    for marker in folder.glob(f"{run}-*/{FINISHED}"):
-        shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def key_of(parts: dict[str, Any], code: list[Path]) -> str:

@@ -14,9 +14,10 @@ from torch import nn
 
 from pipeline import models
 from pipeline.data.arrays import Dataset
+from pipeline.leftovers import remove_finished
 from pipeline.params import Train, load
 from pipeline.training.batches import to_device
-from pipeline.training.checkpoints import Checkpoints, key_of, remove_finished
+from pipeline.training.checkpoints import Checkpoints, key_of
 from pipeline.training.compute import Hardware
 from pipeline.training.loop import Epoch, Trained, train
 
