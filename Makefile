@@ -38,7 +38,7 @@ test-fast: setup  ## Run the unit tests alone
 	python -m pytest -n auto tests/unit -m "not network and not slow"
 
 test-faults: setup  ## Kill, fill, tear and corrupt, and write what came of it: docs/reliability.md
-	python -m pytest -n 2 --dist worksteal tests/faults --seed $(SEED) --write
+	python -m pytest -n $(CORES) --dist worksteal --timeout 1800 tests/faults --seed $(SEED) --write
 
 fuzz: setup  ## Draw 10,000 settings and 10,000 image files, and see what becomes of each
 	FUZZING=campaign python -m pytest tests/fuzz --timeout 0

@@ -48,9 +48,8 @@ def put_torn_notes_aside(repo: Repo, aside: Path) -> None:
             if is_torn(path):
                 aside.mkdir(parents=True, exist_ok=True)
                 path.replace(aside / path.name)
-                say(
-                    f"{os.path.relpath(path)}: can't be read, put aside in {aside}; DVC writes it anew"
-                )
+                name = os.path.relpath(path)
+                say(f"{name}: can't be read, put aside in {aside}; DVC writes it anew")
 
 
 def guard_of_claims(repo: Repo) -> LockBase:

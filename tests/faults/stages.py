@@ -76,7 +76,7 @@ def run(command: list[str], root: Path, **variables: str) -> subprocess.Complete
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=1800,
     )
 
 

@@ -18,7 +18,7 @@ from tests.faults.record import STOPPED
 from tests.faults.stages import EPOCHS, MODEL, STAGES, remains, results, results_of, run
 from tests.pipeline.conftest import Project, environment
 
-KILLS = 8  # of each stage with each signal
+KILLS = 6  # of each stage with each signal
 KILLS_OF_AN_ENGINE = 8
 LONGEST_SECONDS = 15.0  # that an engine runs before it is killed: a run takes several times as long
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)

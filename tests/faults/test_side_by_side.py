@@ -46,7 +46,7 @@ def test_two_engines_at_once_end_right(
     running = [start(first, begun.root)]
     time.sleep(chance.uniform(1, LONGEST_SECONDS))
     running.append(start(second, begun.root))
-    said = [process.communicate(timeout=600)[0] for process in running]
+    said = [process.communicate(timeout=1800)[0] for process in running]
     for process, text in zip(running, said, strict=True):
         assert "Traceback" not in text
         if process.returncode:
@@ -65,7 +65,7 @@ def test_same_stage_twice_at_once_ends_right(
     name: str, finished: Project, right: dict[str, str], see: Callable[..., None]
 ) -> None:
     running = [start(STAGES[name].command(), finished.root) for _ in range(3)]
-    said = [process.communicate(timeout=600)[0] for process in running]
+    said = [process.communicate(timeout=1800)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], said
     assert results(finished.root) == right
     assert remains(finished.root) == []

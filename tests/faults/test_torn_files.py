@@ -173,8 +173,10 @@ def overwrite(path: Path, content: bytes) -> None:
     path.chmod(mode)
 
 
-@pytest.mark.parametrize("corrupt", [flip_a_bit, cut])
-@pytest.mark.parametrize("output", ["data/splits", TRAINED, EVALUATED])
+@pytest.mark.parametrize(
+    ("output", "corrupt"),
+    [("data/splits", flip_a_bit), (TRAINED, cut), (TRAINED, flip_a_bit), (EVALUATED, cut)],
+)
 def test_corrupted_object_in_the_cache_is_made_anew(
     output: str,
     corrupt: Callable[[Path, random.Random], None],
