@@ -51,6 +51,14 @@ def test_torn_lock_is_put_aside(repo: Repo, tmp_path: Path, length: int) -> None
     assert (tmp_path / "torn" / "dvc.lock").read_text() == LOCK[:length]
 
 
+def test_lock_with_a_merge_conflict_is_put_aside(repo: Repo, tmp_path: Path) -> None:
+    ours, theirs = "      size: 7\n", "      size: 8\n"
+    conflict = f"<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> theirs\n"
+    (tmp_path / "dvc.lock").write_text(LOCK.replace(ours, conflict))
+    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    assert not (tmp_path / "dvc.lock").exists()
+
+
 def test_torn_claims_are_put_aside_but_not_while_they_are_written(
     repo: Repo, tmp_path: Path
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,26 @@ def test_room_on_the_disk_is_taken_at_once(tmp_path: Path) -> None:
     assert written.shape == (100, 32, 32, 3)
     assert written[3].min() == written.max() == 7
     assert written[4:].max() == 0
+
+
+def refusing(number: int) -> Callable[[int, int, int], None]:
+    def refuse(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_disk_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", refusing(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"No space left on device: '.*images\.npy'"):
+        new_images(tmp_path / "images.npy", (1, 2, 2, 3))
+
+
+def test_disk_that_takes_no_room_in_advance_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", refusing(errno.EOPNOTSUPP))
+    assert new_images(tmp_path / "images.npy", (1, 2, 2, 3)).shape == (1, 2, 2, 3)
 
 
 @pytest.mark.parametrize("rows", [1, 100_000])
