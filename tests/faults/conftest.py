@@ -32,7 +32,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     reports = terminalreporter.getreports("passed")
     events = [
@@ -49,10 +49,10 @@ def pytest_terminal_summary(
     terminalreporter.section("faults")
     terminalreporter.write_line(text)
     if config.getoption("write"):
-        if terminalreporter.getreports("failed") or terminalreporter.getreports("error"):
-            terminalreporter.write_line("docs/reliability.md: not written, since a test failed")
-        else:
+        if exitstatus == pytest.ExitCode.OK:
             record.write(text)
+        else:
+            terminalreporter.write_line("docs/reliability.md: not written: failed or broken off")
 
 
 @pytest.fixture
