@@ -10,7 +10,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run setup test test-fast test-faults fuzz lint format bench clean lock help
+.PHONY: run setup cluster test test-fast test-faults fuzz lint format bench clean lock help
 
 run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
 	@python -m pipeline check
@@ -29,9 +29,16 @@ $(VENV)/.installed: requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
+cluster: $(VENV)/.cluster  ## Add to .venv what submits jobs to Slurm: every start of Snakemake then takes longer
+
+$(VENV)/.cluster: requirements-cluster.lock $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-cluster.lock
+	@touch $@
+
 test: setup  ## Run all tests, the engines', the registry's, the browser's and the cluster's included
 	@command -v chromium chromium-browser google-chrome >/dev/null || python -m playwright install chromium
-	@command -v slurmctld >/dev/null || echo "Left out: the tests on a cluster. As root: apt-get install slurm-wlm munge"
+	@if command -v slurmctld >/dev/null; then $(MAKE) --no-print-directory cluster; \
+	  else echo "Left out: the tests on a cluster. As root: apt-get install slurm-wlm munge"; fi
 	python -m pytest -n auto --dist worksteal $$(command -v slurmctld >/dev/null || echo --ignore=tests/pipeline/test_slurm.py)
 
 test-fast: setup  ## Run the unit tests alone
@@ -61,10 +68,12 @@ bench: setup  ## Measure what a run costs
 clean:  ## Remove outputs and the engines' state; DVC's cache and .venv stay
 	rm -rf data/raw data/splits data/trained data/evaluated data/measured reports logs .snakemake .cache benchmarks/*.tsv
 
-lock: setup  ## Write requirements.lock anew from pyproject.toml
+lock: setup  ## Write the lock files anew from pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet uv
 	@head -n 1 requirements.lock > requirements.lock.new
 	@uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --group dev pyproject.toml >> requirements.lock.new
+	@uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --group dev --group cluster \
+	  -c requirements.lock.new pyproject.toml | grep -vxFf requirements.lock.new > requirements-cluster.lock
 	@mv requirements.lock.new requirements.lock
 
 help:  ## Show this

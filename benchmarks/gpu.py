@@ -77,5 +77,7 @@ def gpu() -> Iterator[Line]:
         f"from one epoch of each, on {hardware.name}",
         (minutes,),
         TEN_MINUTES,
-        f"An epoch takes {shown}. Three seeds on one GPU take three times as long.",
+        f"An epoch takes {shown}. A DenseNet's step is thousands of kernels, and on 64 images of "
+        "32 pixels each is too short to fill the GPU. Three seeds on one GPU take three times as "
+        "long.",
     )

@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+# parts of the names of operations, and of the kernels that a GPU runs for them
 KINDS = {
-    "convolutions": ("convolution",),
+    "convolutions": ("convol", "cudnn", "implicit_gemm", "addpadding"),
     "norms": ("batch_norm",),
-    "activations": ("threshold_backward", "clamp_min", "relu", "sigmoid"),
-    "joining maps": ("aten::cat", "aten::narrow"),
-    "products": ("aten::mul", "aten::mm", "addmm"),
-    "sums of gradients and maps": ("aten::add", "aten::sum"),
-    "pools": ("pool2d",),
-    "copies": ("aten::copy_", "aten::fill_", "aten::to"),
     "the optimiser": ("optimizer", "fused_adam"),
+    "activations": ("threshold", "clamp_min", "clamp_scalar", "relu", "sigmoid"),
+    "joining maps": ("aten::cat", "aten::narrow", "catarray"),
+    "products": ("aten::mul", "aten::mm", "addmm", "gemm"),
+    "sums of gradients and maps": ("aten::add", "aten::sum", "functor_add", "reduce_kernel"),
+    "pools": ("pool2d", "max_pool", "avg_pool"),
+    "copies": ("aten::copy_", "aten::fill_", "aten::to", "copy_kernel"),
 }
 REST = "the rest"
 SMALLEST = 0.03

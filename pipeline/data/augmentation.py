@@ -22,6 +22,7 @@ LUMA = (0.2989, 0.587, 0.114)  # grey from red, green and blue: ITU-R BT.601
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random resized crop
 ATTEMPTS = 10  # to find a crop that lies within the image; torchvision's number
 FLOATS_AT_ONCE = 1 << 16  # 256 kB, a fraction of a core's cache
+FAR = 1e6  # pixels
 SMALLEST_SPAN = 1e-12  # keeps grey pixels from dividing by zero
 
 
@@ -351,10 +352,10 @@ def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
     device = images.device
     rows = torch.arange(height, device=device, dtype=torch.float32).view(1, -1, 1)
     columns = torch.arange(width, device=device, dtype=torch.float32).view(1, 1, -1)
-    inside: Tensor | None = None
     if rotated is not None:
         rows, columns = _rotated_back(rows, columns, rotated)
-        inside = _within(rows, height) & _within(columns, width)
+        if cropped is not None:
+            rows, columns = _far_if_outside(rows, height), _far_if_outside(columns, width)
     if flipped is not None:
         # columns or (width - 1 - columns), without a slow select
         mirrored = flipped.view(-1, 1, 1).float()
@@ -362,15 +363,13 @@ def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
     if cropped is not None and draws.shift_right is not None:
         rows = rows + cropped.view(-1, 1, 1)
         columns = columns + draws.shift_right.view(-1, 1, 1)
-        in_source = _within(rows, height) & _within(columns, width)
-        inside = in_source if inside is None else inside & in_source
-    # Row 0 of `pixels` is a zero pixel, where everything outside is sent.
-    pixels = torch.cat([images.new_zeros(1, channels), images.reshape(-1, channels)])
-    first = torch.arange(count, device=device, dtype=torch.int32).view(-1, 1, 1) * (height * width)
-    index = (first + 1) + rows.int() * width + columns.int()
-    if inside is not None:
-        index = index * inside
-    return pixels.index_select(0, index.reshape(-1)).view(images.shape)
+    # a frame of zero pixels, one wide, is where everything outside is sent
+    framed = F.pad(images, (0, 0, 1, 1, 1, 1))  # (B, H + 2, W + 2, C)
+    size = (height + 2) * (width + 2)
+    first = torch.arange(count, device=device, dtype=torch.int32).view(-1, 1, 1) * size
+    in_row = first + (rows.clamp(-1, height).int() + 1) * (width + 2)
+    index = in_row + (columns.clamp(-1, width).int() + 1)  # (B, H, W)
+    return framed.view(-1, channels).index_select(0, index.view(-1)).view(images.shape)
 
 
 def _rotated_back(rows: Tensor, columns: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -384,8 +383,10 @@ def _rotated_back(rows: Tensor, columns: Tensor, angle: Tensor) -> tuple[Tensor,
     return source_rows.round_(), source_columns.round_()
 
 
-def _within(positions: Tensor, size: int) -> Tensor:
-    return positions == positions.clamp(0, size - 1)
+def _far_if_outside(positions: Tensor, size: int) -> Tensor:
+    """Move what lies outside so far away that no crop brings it back."""
+    # without comparing: what is bool takes a CPU several times as long as floats
+    return torch.add(positions, positions - positions.clamp(0, size - 1), alpha=FAR)
 
 
 def _changes_colours(draws: Draws, channels: int) -> bool:
@@ -430,9 +431,9 @@ def _hue_shifted(planes: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = planes
     largest = torch.maximum(torch.maximum(red, green), blue)
     span = largest - torch.minimum(torch.minimum(red, green), blue)
-    # into floats at once: to convert what is bool takes ten times as long
-    is_red = torch.eq(red, largest, out=torch.empty_like(red))
-    is_green = torch.eq(green, largest, out=torch.empty_like(green)).mul_(1.0 - is_red)
+    # 0 or 1 as floats, by their sign: to compare into bool takes several times as long
+    is_red = (red - largest).sign_().add_(1.0)
+    is_green = (green - largest).sign_().add_(1.0).mul_(1.0 - is_red)
     is_blue = 1.0 - is_red - is_green
     hue = (green - blue).mul_(is_red)
     hue.add_((blue - red).mul_(is_green)).add_((red - green).mul_(is_blue))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from pipeline.models.densenet import DenseBlock
 from pipeline.models.layers import Classifier
 
 
@@ -20,8 +23,85 @@ def folded(network: Classifier) -> nn.Module:
     """
     if not network.foldable:
         return network
-    copy = fuse(network)
-    for module in copy.modules():
+    traced = copy.deepcopy(network)
+    for module in traced.modules():
+        if isinstance(module, DenseBlock):
+            module.forward = module.in_one_tensor  # type: ignore[method-assign]
+    with torch.no_grad():
+        fast = fuse(traced)
+        assert isinstance(fast, fx.GraphModule)
+        _fold_into_next(fast)
+    for module in fast.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", True)  # noqa: B010 - an attribute that mypy doesn't know
-    return copy.to(memory_format=torch.channels_last)
+    return fast.to(memory_format=torch.channels_last)
+
+
+class Clamp(nn.Module):
+    """Limits each channel of (B, C, H, W) to an interval of its own.
+
+    Args:
+        lowest: (C,), -inf for none.
+        highest: (C,), inf for none.
+    """
+
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self, lowest: Tensor, highest: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("lowest", lowest.view(1, -1, 1, 1))
+        self.register_buffer("highest", highest.view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same."""
+        return x.clamp(self.lowest, self.highest)
+
+
+def _fold_into_next(network: fx.GraphModule) -> None:
+    """Fold batch norms that ReLU and then a 1x1 convolution follow into the latter.
+
+    With y = scale * x + shift, relu(y) is scale * clamp(x) + shift, where x is cut off at
+    -shift / scale: from below where scale is positive, from above where it is negative. What is
+    left of the norm is linear, and so part of the convolution.
+    """
+    modules = dict(network.named_modules())
+    for node in network.graph.nodes:
+        names = _chain(node)
+        match [modules.get(name) for name in names]:
+            case [nn.BatchNorm2d() as norm, nn.ReLU(), nn.Conv2d(kernel_size=(1, 1)) as conv]:
+                replaced = _without_norm(norm, conv)
+                for name, module in zip(names, replaced, strict=False):
+                    network.set_submodule(name, module)
+
+
+def _chain(node: fx.Node) -> list[str]:
+    """Return the names of up to three modules from `node` on, each used by the next alone."""
+    names: list[str] = []
+    while node.op == "call_module" and len(names) < 3:
+        names.append(str(node.target))
+        if len(node.users) != 1:
+            break
+        node = next(iter(node.users))
+    return names
+
+
+def _without_norm(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> tuple[nn.Module, ...]:
+    """Return what takes the places of the norm, the ReLU and the convolution; nothing if it can't.
+
+    It can't where a channel is ignored, or so nearly that its limit is no number.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # (C,)
+    shift = norm.bias - scale * norm.running_mean  # (C,)
+    limit, nothing = -shift / scale, torch.full_like(scale, torch.inf)
+    if not limit.isfinite().all() or conv.padding != (0, 0) or conv.groups != 1:
+        return ()
+    clamp = Clamp(torch.where(scale > 0, limit, -nothing), torch.where(scale > 0, nothing, limit))
+    weight = conv.weight[:, :, 0, 0]  # (K, C)
+    bias = weight @ shift + (0 if conv.bias is None else conv.bias)  # (K,)
+    folded_conv = copy.deepcopy(conv)
+    folded_conv.weight = nn.Parameter((weight * scale)[:, :, None, None])
+    folded_conv.bias = nn.Parameter(bias)
+    return clamp, nn.Identity(), folded_conv

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import choose
-from pipeline.models.averaging import channel_means
+from pipeline.models.averaging import channel_means, scale_channels
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
 MOST_SCORES = 2**20  # of self-attention, stored at once to tell its weights: 4 MB
@@ -87,7 +87,7 @@ class ChannelAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight."""
-        return x * self.weights(x)[:, :, None, None]
+        return scale_channels(x, self.weights(x))
 
 
 class SpatialAttention(Attention):

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import InputError
@@ -109,6 +110,9 @@ class DenseBlock(nn.Module):
 
     def __init__(self, layers: Sequence[DenseLayer]) -> None:
         super().__init__()
+        self.in_channels = layers[0].conv1.in_channels
+        self.growth_rate = layers[0].conv2.out_channels
+        self.out_channels = self.in_channels + len(layers) * self.growth_rate
         for number, layer in enumerate(layers, start=1):
             self.add_module(f"layer{number}", layer)
 
@@ -121,6 +125,15 @@ class DenseBlock(nn.Module):
                 # at once: else the backward pass sums gradients a few channels at a time
                 features = [_joined(features)]
         return _joined(features)  # (B, C + layers * growth_rate, H, W)
+
+    def in_one_tensor(self, x: Tensor) -> Tensor:
+        """Do the same within rounding, faster and without gradients: no feature is copied again."""
+        features = F.pad(x, (0, 0, 0, 0, 0, self.out_channels - self.in_channels))
+        for number, layer in enumerate(self.children()):
+            known = self.in_channels + number * self.growth_rate
+            added = layer([features[:, :known]])  # (B, growth_rate, H, W)
+            features[:, known : known + self.growth_rate].copy_(added)
+        return features  # (B, C + layers * growth_rate, H, W)
 
 
 class Transition(nn.Module):

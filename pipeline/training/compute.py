@@ -188,8 +188,8 @@ def _gpu_lock(index: int) -> BaseFileLock:
     from filelock import FileLock
 
     identity = torch.cuda.get_device_properties(index).uuid
-    path = Path(tempfile.gettempdir()) / f"regard-gpu-{identity}.lock"
-    return FileLock(path, timeout=0, mode=0o666)
+    path = Path(tempfile.gettempdir()) / f"regard-gpu-{os.getuid()}-{identity}.lock"
+    return FileLock(path, timeout=0)
 
 
 def _best_precision(device: torch.device) -> str:

@@ -113,6 +113,20 @@ def test_one_core_gives_the_same_bytes(snakemade: Project, fresh: Project) -> No
     assert made.items() <= deterministic(snakemade, RUNS).items()
 
 
+def test_plain_commands_give_the_same_bytes_without_an_engine(
+    snakemade: Project, fresh: Project
+) -> None:
+    fresh.leave_architectures("cnn", "ca_cnn")
+    fresh.edit("seeds: [0, 1]", "seeds: [0]")
+    fresh.run("bash", "benchmarks/all_stages.sh")
+    for pattern in ("data/splits/*", "data/trained/*cnn/0/*.safetensors", "data/evaluated/*/0/*"):
+        ours = fresh.hashes(pattern)
+        assert ours
+        assert ours.items() <= snakemade.hashes(pattern).items()
+    assert (fresh.root / "reports" / "report.html").exists()
+    assert not (fresh.root / "dvc.lock").exists()
+
+
 def test_after_dvc_repro_snakemake_runs_no_stage_command(
     reproduced: Project, copy_of: Copy
 ) -> None:

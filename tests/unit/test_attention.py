@@ -21,6 +21,7 @@ from pipeline.models.attention import (
     SpatialAttention,
     make_attention,
 )
+from pipeline.models.averaging import channel_means, scale_channels
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -251,3 +252,19 @@ def test_mean_and_maximum_go_through_the_same_weights() -> None:
 def test_unknown_attention_is_named_with_the_closest() -> None:
     with pytest.raises(InputError, match=r"attention: 'self_atention'.*mean 'self_attention'"):
         make_attention("self_atention", 8, 2, 2)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_means_and_scaled_channels_are_those_of_the_formula_in_any_layout(
+    layout: torch.memory_format,
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 4, 6, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    weights = torch.rand(3, 5, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(channel_means(x), x.mean((2, 3)))
+    scaled = scale_channels(x, weights)
+    torch.testing.assert_close(scaled, torch.einsum("bchw,bc->bchw", x, weights))
+    assert scaled.is_contiguous(memory_format=layout)
+    assert torch.autograd.gradcheck(
+        lambda x, w: scale_channels(x, w + channel_means(x)), (x, weights)
+    )

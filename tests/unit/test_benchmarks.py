@@ -148,6 +148,22 @@ def test_jobs_of_a_stage_are_summed(tmp_path: Path) -> None:
         ("aten::add_", "sums of gradients and maps"),
         ("aten::addmm", "products"),
         ("aten::empty", shares.REST),
+        (
+            "void at::native::batch_norm_backward_reduce_channels_last_kernel<4, c10::BFloat16>",
+            "norms",
+        ),
+        ("sm80_xmma_wgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc", "convolutions"),
+        ("void nhwcAddPaddingKernel<__nv_bfloat16, float>", "convolutions"),
+        (
+            "void at::native::(anonymous namespace)::CatArrayBatchedCopy_alignedK_contig",
+            "joining maps",
+        ),
+        ("multi_tensor_apply_kernel<FusedOptimizerTensorListMetadata<4>>", "the optimiser"),
+        (
+            "unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda(at::TensorIter",
+            "copies",
+        ),
+        ("vectorized_elementwise_kernel<8, launch_clamp_scalar(at::TensorIterator", "activations"),
     ],
 )
 def test_operation_is_of_its_kind(operation: str, kind: str) -> None:
