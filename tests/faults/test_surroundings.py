@@ -170,7 +170,7 @@ def test_loss_that_becomes_nan_is_told_and_the_next_run_is_right(
     begun.edit("  optimizer: adam ", "  optimizer: sgd ")
     done = run(SNAKEMAKE, begun.root)
     assert done.returncode == 1
-    failed = [line for line in done.stdout.splitlines() if line.startswith("train@")]
+    failed = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert len(failed) == 2
     assert all("the loss is no longer a number" in line for line in failed)
     assert all("lower train.learning_rate in params.yaml" in line for line in failed)
