@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+SEED   ?= 6
 CORES  ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -9,7 +10,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run setup cluster test test-fast fuzz lint format bench clean lock help
+.PHONY: run setup cluster test test-fast test-faults fuzz lint format bench clean lock help
 
 run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
 	@python -m pipeline check
@@ -42,6 +43,9 @@ test: setup  ## Run all tests, the engines', the registry's, the browser's and t
 
 test-fast: setup  ## Run the unit tests alone
 	python -m pytest -n auto tests/unit -m "not network and not slow"
+
+test-faults: setup  ## Kill, fill, tear and corrupt, and write what came of it: docs/reliability.md
+	python -m pytest -n $(CORES) --dist worksteal --timeout 1800 tests/faults --seed $(SEED) --write
 
 fuzz: setup  ## Draw 10,000 settings and 10,000 image files, and see what becomes of each
 	FUZZING=campaign python -m pytest tests/fuzz --timeout 0

@@ -17,9 +17,10 @@ gc.freeze()
 from dvc.dependency import param
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.scm import SCMError
 from snakemake.exceptions import WorkflowError
 
-from pipeline import data_path, params
+from pipeline import data_path, engine_state, params
 from pipeline.__main__ import OUTPUTS
 from pipeline.data.tables import printable
 from pipeline.errors import InputError
@@ -36,6 +37,10 @@ try:
     params.check_loss(settings)
     data_path.check(settings, Path(), OUTPUTS)
     dvc = Repo()
+    if workflow.is_main_process:
+        engine_state.put_torn_notes_aside(dvc, Path(".cache/torn"))
+except SCMError as error:
+    raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
 except (InputError, DvcException) as error:
     raise WorkflowError(printable(str(error))) from None
 
@@ -45,6 +50,8 @@ shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 # graph: DVC's own, each stage with those that it waits for
 graph = dvc.index.graph
 made = {Path(out.fs_path) for stage in graph for out in stage.outs}
+if workflow.is_main_process:
+    engine_state.bring_to_present(made)
 
 # machine: this one, or with profiles/slurm the nodes of a cluster, which shares out its GPUs itself
 on_cluster = config.get("cluster", False)
@@ -83,7 +90,11 @@ def changes(stage):
         return marker
     sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
     compared = [*sources, *stage.outs]
-    changed = stage.changed_stage() or any(item.workspace_status() for item in compared)
+    differing = [item for item in compared if item.workspace_status()]
+    for out in stage.outs:
+        if out in differing:
+            engine_state.have_checked(out)
+    changed = stage.changed_stage() or bool(differing)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")
     if not changed:

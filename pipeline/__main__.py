@@ -11,7 +11,7 @@ import typer
 
 from pipeline import data_path
 from pipeline.data.tables import printable
-from pipeline.errors import InputError, StageError, choose
+from pipeline.errors import InputError, StageError, choose, told
 from pipeline.params import Settings, check_loss, load
 
 if TYPE_CHECKING:
@@ -94,10 +94,8 @@ def train(
     ] = CHECKPOINTS,
 ) -> None:
     """Train one architecture with one seed; after an interruption, go on with it."""
-    settings = _settings_for(model, params)
-    from pipeline.stages import train as stage
-
-    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed), checkpoints)
+    _train(model, seed, params, splits, out or TRAINED / model / str(seed), checkpoints)
+    _forget(model, seed, checkpoints)
 
 
 @app.command()
@@ -322,24 +320,23 @@ def prune(
     params: ParamsFile = PARAMS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
 ) -> None:
-    """Remove the outputs of runs that params.yaml no longer lists, and unfinished trainings."""
+    """Remove the outputs of runs that params.yaml no longer lists, and checkpoints."""
     settings = load(params)
     import shutil
 
     from pipeline import leftovers
 
     found = leftovers.find(settings, TRAINED, EVALUATED, EXPLAINED)
-    begun = leftovers.unfinished(CHECKPOINTS)
-    if not found and not begun:
+    checkpoints = leftovers.of_checkpoints(CHECKPOINTS)
+    if not found and not checkpoints:
         typer.echo("nothing is left over")
         return
     for folder in found:
         typer.echo(f"{folder}: comes back from DVC's cache if an engine made it")
-    for folder in begun:
-        typer.echo(f"{folder}: a training that was not finished; it would begin anew")
-    found += begun
+    for folder, use in checkpoints.items():
+        typer.echo(f"{folder}: {use}")
     if yes or typer.confirm("Remove these?"):
-        for folder in found:
+        for folder in (*found, *checkpoints):
             shutil.rmtree(folder)
 
 
@@ -359,9 +356,35 @@ def _stages(settings: Settings, params: Path) -> dict[str, Callable[[], None]]:
     for model in settings.architectures:
         stages[f"explain@{model}"] = partial(explain, model, params)
         for seed in settings.seeds:
-            stages[f"train@{model}-{seed}"] = partial(train, model, seed, params)
-            stages[f"evaluate@{model}-{seed}"] = partial(evaluate, model, seed, params)
+            out = TRAINED / model / str(seed)
+            stages[f"train@{model}-{seed}"] = partial(
+                _train, model, seed, params, SPLITS, out, CHECKPOINTS
+            )
+            stages[f"evaluate@{model}-{seed}"] = partial(_evaluate_and_forget, model, seed, params)
     return stages
+
+
+def _train(model: str, seed: int, params: Path, splits: Path, out: Path, checkpoints: Path) -> None:
+    settings = _settings_for(model, params)
+    from pipeline.stages import train as stage
+
+    stage.run(settings, model, seed, splits, out, checkpoints)
+
+
+def _evaluate_and_forget(model: str, seed: int, params: Path) -> None:
+    """Evaluate a run; then remove the checkpoints of its training.
+
+    DVC deletes an output that it hasn't noted before it makes it anew: a kill between the end of a
+    training and DVC's note would lose it. When DVC begins with the evaluation, it has noted it.
+    """
+    evaluate(model, seed, params)
+    _forget(model, seed, CHECKPOINTS)
+
+
+def _forget(model: str, seed: int, checkpoints: Path) -> None:
+    from pipeline import leftovers
+
+    leftovers.remove_finished(checkpoints, f"{model}-{seed}")
 
 
 def _settings_for(model: str, params: Path) -> Settings:
@@ -390,8 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        where = f"{printable(str(error.filename))}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(told(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

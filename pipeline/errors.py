@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InputError(Exception):
@@ -19,6 +22,15 @@ class StageError(Exception):
     """A stage failed though its input was valid (exit code 1), such as a loss that is NaN."""
 
     exit_code = 1
+
+
+def told(error: OSError) -> str:
+    """Return what the system says on one line, and what to do where its disk is full."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = error.strerror or str(error)
+    if error.errno in FULL_DISK:
+        return f"{where}{what}: the disk is full; make room on it, then run the same command again"
+    return f"{where}{what}"
 
 
 def suggestion(value: str, known: Iterable[str]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.progress import say
 
 
 @contextlib.contextmanager
@@ -16,7 +19,7 @@ def whole(folder: Path, known_by: str) -> Iterator[Path]:
 
     It lies beside `folder`, on the same file system, as ``.incomplete-NAME`` (which .dvcignore
     names). If the block raises it is removed, and `folder` is as before; what a killed run left of
-    it is removed by the next.
+    it is removed by the next. A second process that writes the same folder waits for the first.
 
     Args:
         folder: the folder to make or to replace.
@@ -30,21 +33,65 @@ def whole(folder: Path, known_by: str) -> Iterator[Path]:
     replaced = folder.parent / f".incomplete-{folder.name}-replaced"
     try:
         _refuse_others(given, known_by)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        held = _held(staging, given)
     except OSError as error:
-        raise InputError(f"{given}: can't be made: {error.strerror}; choose another") from None
+        raise InputError(
+            f"{given}: can't be made: {error.strerror}; mend that, or choose another"
+        ) from None
     try:
-        yield staging
+        _empty(staging)
         if folder.exists():
             shutil.rmtree(replaced, ignore_errors=True)
+        elif replaced.exists():
+            replaced.replace(folder)  # a kill came between the two renames below
+        yield staging
+        if folder.exists():
             folder.replace(replaced)
             staging.replace(folder)
             shutil.rmtree(replaced)
         else:
             staging.replace(folder)
-    finally:
+    except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        raise
+    finally:
+        os.close(held)
+
+
+def _held(staging: Path, given: Path) -> int:
+    """Make the folder, unless it is there, and wait until no other process holds it.
+
+    Returns:
+        A file descriptor of the folder, which holds it until it is closed, as a kill does.
+    """
+    while True:
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(staging, os.O_RDONLY)
+        except FileNotFoundError:  # the other process put it into its place
+            continue
+        _lock(descriptor, given)
+        with contextlib.suppress(FileNotFoundError):  # as above
+            if os.path.samestat(os.fstat(descriptor), staging.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, given: Path) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{given}: another process is writing it; waiting until it has finished")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _refuse_others(folder: Path, known_by: str) -> None:

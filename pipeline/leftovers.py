@@ -6,9 +6,12 @@ left over makes the report stale there.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from pipeline.params import Settings
+
+FINISHED = "finished"  # a file beside the checkpoints of a training that is
 
 
 def find(settings: Settings, trained: Path, evaluated: Path, figures: Path) -> list[Path]:
@@ -31,13 +34,31 @@ def find(settings: Settings, trained: Path, evaluated: Path, figures: Path) -> l
     return found
 
 
-def unfinished(checkpoints: Path) -> list[Path]:
-    """Return the folders of trainings that were begun and not finished.
+def of_checkpoints(checkpoints: Path) -> dict[Path, str]:
+    """Return the folders of checkpoints, and what each of them is still good for.
 
     Args:
-        checkpoints: the folder with a folder for each of them.
+        checkpoints: the folder with a folder for each training.
     """
-    return _folders(checkpoints)
+    return {
+        folder: (
+            "a finished training, not evaluated since"
+            if (folder / FINISHED).exists()
+            else "a training that was not finished; it would begin anew"
+        )
+        for folder in _folders(checkpoints)
+    }
+
+
+def remove_finished(checkpoints: Path, run: str) -> None:
+    """Remove the checkpoints of a run's finished trainings.
+
+    Args:
+        checkpoints: the folder with a folder for each training.
+        run: ``<model>-<seed>``, with which their names begin.
+    """
+    for marker in checkpoints.glob(f"{run}-*/{FINISHED}"):
+        shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def _folders(folder: Path) -> list[Path]:

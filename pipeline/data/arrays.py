@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,7 @@ def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
     """
     try:
         path = folder / DESCRIPTION
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(_text(path))
         classes = tuple(description["classes"])
         folds = description["folds"]
         described = {
@@ -186,8 +187,7 @@ def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
         path = folder / LABELS
         labels = np.array(load_array(path))
         path = folder / INDEX
-        with path.open(encoding="utf-8", newline="") as file:
-            index = list(csv.DictReader(file))
+        index = list(csv.DictReader(StringIO(_text(path), newline="")))
         dataset = Dataset(
             images=images,
             labels=labels,
@@ -272,6 +272,15 @@ def count(
         )
         for name in groups
     }
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file; raise a ValueError if it ends within a line."""
+    with path.open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    if not text.endswith("\n"):
+        raise ValueError("it ends within a line")
+    return text
 
 
 def _splits(index: Sequence[dict[str, str]], folds: int | None) -> np.ndarray:

@@ -28,6 +28,7 @@ from pipeline.data.arrays import (
     run_columns,
 )
 from pipeline.data.collection import Collection
+from pipeline.data.npy import new_images, save_array
 from pipeline.data.sources.checksums import checksum
 from pipeline.data.splitting import Division
 from pipeline.data.tables import write_csv
@@ -75,7 +76,7 @@ def write(
         )
     labels = collection.labels[division.rows]
     _write_images(folder / IMAGES, collection, division.rows, image_size)
-    np.save(folder / LABELS, labels.astype(np.int64))
+    save_array(folder / LABELS, labels.astype(np.int64))
     written = np.load(folder / IMAGES, mmap_mode="r")
     with ThreadPoolExecutor(max_workers=2) as threads:
         on_disk = threads.submit(_sync, folder / IMAGES)
@@ -226,9 +227,7 @@ def _write_images(
     if collection.file is not None and not resizes and np.array_equal(rows, np.arange(count)):
         collection.file.replace(path)
         return
-    target = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.uint8, shape=(len(rows), *size, channels)
-    )
+    target = new_images(path, (len(rows), *size, channels))
     start = 0
     pieces = list(_pieces(rows, max(images[0].nbytes, target[0].nbytes)))
     with ThreadPoolExecutor(max_workers=cores()) as threads:

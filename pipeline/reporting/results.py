@@ -192,7 +192,7 @@ def _read_run(
 ) -> Run:
     path = trained
     try:
-        history = pd.read_csv(path := trained / "history.csv")
+        history = pd.read_csv(StringIO(_whole_text(path := trained / "history.csv")))
         training = read_record(path := trained / "train.json")
         logits = np.array(load_array(path := evaluated / "logits.npy"))
         metrics = read_record(path := evaluated / "metrics.json")
@@ -329,11 +329,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: if it is torn, so that no finding stumbles over what is not there.
     """
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        raise ValueError("ends within a line")
     columns = COLUMNS[path.name]
-    table = pd.read_csv(StringIO(text), dtype=columns)
+    table = pd.read_csv(StringIO(_whole_text(path)), dtype=columns)
     missing = sorted(columns.keys() - set(table))
     if missing:
         raise ValueError(f"without {', '.join(missing)}")
@@ -343,6 +340,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         if table[column].isna().any():
             raise ValueError(f"without a value in {column}")
     return table
+
+
+def _whole_text(path: Path) -> str:
+    """Return the text of a table; raise a ValueError if it is torn."""
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise ValueError("ends within a line")
+    return text
 
 
 def _check_rows(

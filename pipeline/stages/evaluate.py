@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.data import arrays
+from pipeline.data.npy import save_array
 from pipeline.evaluation import cost
 from pipeline.evaluation.folding import folded
 from pipeline.evaluation.metrics import classification_metrics
@@ -57,6 +58,6 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
     }
     say(f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images")
     with whole(out, "metrics.json") as folder:
-        np.save(folder / "logits.npy", logits.astype(np.float32))
+        save_array(folder / "logits.npy", logits.astype(np.float32))
         text = json.dumps(metrics, indent=2) + "\n"
         (folder / "metrics.json").write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data import arrays
+from pipeline.data.npy import save_array
 from pipeline.explain.attention import explain_attention
 from pipeline.explain.cam import (
     Kind,
@@ -95,7 +96,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         explained = _Explained(settings, model, dataset, hardware, network, test, layers, folder)
         record = _shown_images(explained)
         layer = network.activation_layers()[layers["grad_cam"]]
-        np.save(
+        save_array(
             folder / "grad_cam.npy",
             predicted_class_maps(network, layer, _labelled(explained, "Grad-CAM")),
         )

@@ -65,7 +65,7 @@ def run(
         seed: of the initial weights, the order, the augmentation and the dropout.
         splits: the folder that the split stage wrote.
         out: the folder to write.
-        checkpoints: the folder for the checkpoints of all runs; this run's are removed at its end.
+        checkpoints: the folder for the checkpoints of all runs; this run's are marked at its end.
 
     Raises:
         InputError: if the network doesn't fit the images, the splits can't be read, or there are
@@ -145,7 +145,7 @@ class _Job:
             f"validation accuracy {trained.best.validation_accuracy:.2%}"
         )
         self._write(trained, dataset, hardware, processes)
-        kept.remove()
+        kept.finish()
 
     def _write(
         self, trained: Trained, dataset: Dataset, hardware: Hardware, processes: Processes

@@ -12,13 +12,13 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import torch
 
+from pipeline.leftovers import FINISHED
 from pipeline.progress import say
 
 GENERATIONS = 2
@@ -90,9 +90,10 @@ class Checkpoints:
                 self._passed_over.add(path)
         return None
 
-    def remove(self) -> None:
-        """Remove them: the run is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def finish(self) -> None:
+        """Mark them as those of a finished run, which `leftovers.remove_finished` removes."""
+        with contextlib.suppress(OSError):
+            (self._folder / FINISHED).touch()
 
     def _remove_old(self) -> None:
         """Remove all but the newest generations; what couldn't be used counts for none."""

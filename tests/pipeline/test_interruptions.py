@@ -107,4 +107,7 @@ def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
         project.run(*engine)
         assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed
     assert "up to date" in project.dvc("status", "train").stdout
-    assert not list((project.root / ".cache" / "checkpoints").iterdir())
+    (kept,) = (project.root / ".cache" / "checkpoints").iterdir()
+    assert (kept / "finished").exists()
+    project.dvc("repro", "evaluate")  # begins when DVC has the training in its cache
+    assert not kept.exists()

@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline import models
 from pipeline.data.arrays import Dataset
+from pipeline.leftovers import remove_finished
 from pipeline.params import Train, load
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoints import Checkpoints, key_of
@@ -133,15 +134,21 @@ def test_run_killed_after_its_last_epoch_has_nothing_left_to_do(
     assert same_bits(run(dataset, checkpoints, killed_after=1), first)
 
 
-def test_two_generations_are_kept_and_all_removed_at_the_end(
+def test_two_generations_are_kept_and_all_removed_when_the_result_is_safe(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    checkpoints = Checkpoints(tmp_path / "run", "key")
+    checkpoints = Checkpoints(tmp_path / "cnn-0-key", "key")
     run(dataset, checkpoints)
-    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    names = sorted(path.name for path in (tmp_path / "cnn-0-key").iterdir())
     assert names == ["epoch-000005.pt", "epoch-000006.pt"]
-    checkpoints.remove()
-    assert not (tmp_path / "run").exists()
+    remove_finished(tmp_path, "cnn-0")
+    assert (tmp_path / "cnn-0-key").exists()  # nobody said that it is finished
+    checkpoints.finish()
+    remove_finished(tmp_path, "cnn-1")
+    remove_finished(tmp_path, "ca_cnn-0")
+    assert (tmp_path / "cnn-0-key").exists()
+    remove_finished(tmp_path, "cnn-0")
+    assert not (tmp_path / "cnn-0-key").exists()
 
 
 class Evil:

@@ -322,13 +322,17 @@ def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
 # --- what is left over ----------------------------------------------------------------------------
 
 
-def test_unfinished_trainings_are_listed_and_pruned(folder: Path) -> None:
-    begun = folder / ".cache" / "checkpoints" / "cnn-0-0123456789abcdef"
-    begun.mkdir(parents=True)
-    (begun / "epoch-000001.pt").write_bytes(b"")
+def test_checkpoints_are_listed_and_pruned(folder: Path) -> None:
+    checkpoints = folder / ".cache" / "checkpoints"
+    begun, done = checkpoints / "cnn-0-0123456789abcdef", checkpoints / "cnn-1-0123456789abcdef"
+    for training in (begun, done):
+        training.mkdir(parents=True)
+        (training / "epoch-000001.pt").write_bytes(b"")
+    (done / "finished").touch()
     asked = run("prune", cwd=folder)
     assert ".cache/checkpoints/cnn-0-0123456789abcdef: a training that was not" in asked.stdout
+    assert ".cache/checkpoints/cnn-1-0123456789abcdef: a finished training" in asked.stdout
     assert begun.exists()
     assert run("prune", "--yes", cwd=folder).returncode == 0
-    assert not begun.exists()
+    assert list(checkpoints.iterdir()) == []
     assert "nothing is left over" in run("prune", cwd=folder).stdout

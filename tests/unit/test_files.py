@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,29 @@ def test_link_to_a_folder_elsewhere_stays_a_link(tmp_path: Path) -> None:
     write(tmp_path / "out", "1")
     assert (tmp_path / "out").is_symlink()
     assert (tmp_path / "disk" / "known.json").read_text() == "1"
+
+
+def test_second_writer_waits_for_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, said = tmp_path / "out", ""
+    with ThreadPoolExecutor() as threads:
+        with whole(out, "known.json") as staging:
+            second = threads.submit(write, out, "2")
+            while "waiting until it has finished" not in said:
+                assert not second.done()
+                time.sleep(0.01)
+                said += capsys.readouterr().err
+            (staging / "known.json").write_text("1")
+        second.result(timeout=60)
+    assert (out / "known.json").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    replaced = tmp_path / ".incomplete-out-replaced"
+    write(replaced, "1")
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way(tmp_path / "out")
+    assert (tmp_path / "out" / "known.json").read_text() == "1"
+    assert not replaced.exists()

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from pipeline.data.collection import Collection
+from pipeline.data.npy import save_array
 
 BRIGHTEST = 16  # the source counts the dark pixels of 4 x 4 blocks
 CLASSES = tuple("0123456789")
@@ -19,8 +20,8 @@ CLASSES = tuple("0123456789")
 def fetch(raw: Path, local: Path, downloads: Path) -> str:
     """Write the source's own values, 0 to 16; nothing is read from `local` or downloaded."""
     digits = load_digits()
-    np.save(raw / "images.npy", digits.images.astype(np.uint8))  # (N, 8, 8)
-    np.save(raw / "labels.npy", digits.target.astype(np.uint8))  # (N,)
+    save_array(raw / "images.npy", digits.images.astype(np.uint8))  # (N, 8, 8)
+    save_array(raw / "labels.npy", digits.target.astype(np.uint8))  # (N,)
     return "scikit-learn's load_digits"
 
 

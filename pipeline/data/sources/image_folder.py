@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.data.collection import Collection, Rejected
+from pipeline.data.npy import new_images
 from pipeline.data.sources.decoding import UndecodableError, decode
 from pipeline.data.sources.listing import NO_CLASS, Listed, examine, find, why_unreadable
 from pipeline.data.tables import write_csv
@@ -65,7 +66,7 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
     manifest = _read_manifest(raw / MANIFEST)
     shape = (len(manifest), image_size, image_size, 3)
     path = scratch / "decoded.npy"
-    images: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    images = new_images(path, shape)
 
     def decode_into_place(position: int) -> str:
         """Return why the file can't be used, empty if it could."""

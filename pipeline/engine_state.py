@@ -1,0 +1,118 @@
+"""What a kill, a full disk or a wrong clock leaves of the engines' own files, put right.
+
+Both engines keep notes between two runs. DVC writes two of them in place, so that a fault can tear
+them, and believes what is in its cache; Snakemake compares the times of files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.progress import say
+
+if TYPE_CHECKING:
+    from dvc.lock import LockBase
+    from dvc.output import Output
+    from dvc.repo import Repo
+
+MAY_BE_WRITTEN = 0o644
+
+
+def put_torn_notes_aside(repo: Repo, aside: Path) -> None:
+    """Move DVC's ``dvc.lock`` and ``rwlock`` out of the way where they are torn.
+
+    DVC would refuse to do anything. Without the first all that it named comes back from the cache;
+    the second says who reads and writes what now.
+
+    Args:
+        repo: as DVC opened it.
+        aside: a folder to put them into.
+    """
+    from dvc.lock import LockError
+    from dvc.rwlock import RWLOCK_FILE
+
+    lock, claims = Path(repo.root_dir, "dvc.lock"), Path(repo.tmp_dir, RWLOCK_FILE)
+    for path, is_torn, held in (
+        (lock, _is_torn_lock, repo.lock),
+        (claims, _is_torn_json, guard_of_claims(repo)),
+    ):
+        if not is_torn(path):
+            continue
+        with contextlib.suppress(LockError), held:  # one that runs may be writing it
+            if is_torn(path):
+                aside.mkdir(parents=True, exist_ok=True)
+                path.replace(aside / path.name)
+                name = os.path.relpath(path)
+                say(f"{name}: can't be read, put aside in {aside}; DVC writes it anew")
+
+
+def guard_of_claims(repo: Repo) -> LockBase:
+    """Return the lock that DVC holds while it writes who reads and writes what."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_LOCK
+
+    return make_lock(f"{repo.tmp_dir}/{RWLOCK_LOCK}", tmp_dir=repo.tmp_dir)
+
+
+def _is_torn_lock(path: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from ruamel.yaml import YAML, YAMLError
+    from voluptuous import Invalid
+
+    if not path.exists():
+        return False
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {})
+    except (YAMLError, Invalid, ValueError):
+        return True
+    return False
+
+
+def _is_torn_json(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    return False
+
+
+def bring_to_present(paths: Iterable[Path]) -> None:
+    """Give what is of the future the present time, so that what is made from now on is newer.
+
+    Args:
+        paths: outputs; a folder's time is that of the file in it by which Snakemake tells it.
+    """
+    now = time.time()
+    for output in paths:
+        for path in (output, output / ".snakemake_timestamp"):
+            if path.exists() and path.stat().st_mtime > now:
+                os.utime(path, (now, now))
+
+
+def have_checked(out: Output) -> None:
+    """Have DVC take the checksums of what its cache holds of an output before it uses it.
+
+    It believes every file in its cache that is read-only, as all are that it put there.
+
+    Args:
+        out: an output that is to come back from the cache.
+    """
+    if not out.hash_info or not out.hash_info.value:
+        return
+    cached = Path(out.cache.oid_to_path(out.hash_info.value))
+    try:
+        listed = json.loads(cached.read_text(encoding="utf-8")) if out.hash_info.isdir else []
+        files = [Path(out.cache.oid_to_path(entry["md5"])) for entry in listed]
+    except (OSError, ValueError, TypeError, KeyError):  # the list itself is missing or torn
+        files = []
+    for path in (cached, *files):
+        with contextlib.suppress(OSError):  # it is missing, or another's in a shared cache
+            path.chmod(MAY_BE_WRITTEN)

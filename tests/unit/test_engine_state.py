@@ -1,0 +1,103 @@
+"""Torn notes of the engines are put aside, times of the future brought back, caches checked."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from dvc.rwlock import RWLOCK_FILE
+
+from pipeline import engine_state
+
+LOCK = """\
+schema: '2.0'
+stages:
+  split:
+    cmd: python -m pipeline split
+    outs:
+    - path: data/splits
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef.dir
+      size: 7
+      nfiles: 3
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    return Repo.init(str(tmp_path), no_scm=True)
+
+
+def test_whole_notes_stay(repo: Repo, tmp_path: Path) -> None:
+    lock, claims = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
+    lock.write_text(LOCK)
+    claims.write_text('{"read": {}}')
+    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    assert lock.read_text() == LOCK
+    assert claims.exists()
+    assert not (tmp_path / "torn").exists()
+
+
+@pytest.mark.parametrize("length", [4, 10, 16, 40])
+def test_torn_lock_is_put_aside(repo: Repo, tmp_path: Path, length: int) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(LOCK[:length])
+    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    assert not lock.exists()
+    assert (tmp_path / "torn" / "dvc.lock").read_text() == LOCK[:length]
+
+
+def test_lock_with_a_merge_conflict_is_put_aside(repo: Repo, tmp_path: Path) -> None:
+    ours, theirs = "      size: 7\n", "      size: 8\n"
+    conflict = f"<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> theirs\n"
+    (tmp_path / "dvc.lock").write_text(LOCK.replace(ours, conflict))
+    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    assert not (tmp_path / "dvc.lock").exists()
+
+
+def test_torn_claims_are_put_aside_but_not_while_they_are_written(
+    repo: Repo, tmp_path: Path
+) -> None:
+    claims = Path(repo.tmp_dir, RWLOCK_FILE)
+    claims.write_text('{"read": {"/data')
+    with engine_state.guard_of_claims(repo):
+        engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+        assert claims.exists()
+    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    assert not claims.exists()
+
+
+def test_outputs_of_the_future_become_outputs_of_now(tmp_path: Path) -> None:
+    future, past = tmp_path / "future", tmp_path / "past"
+    for folder in (future, past):
+        folder.mkdir()
+        (folder / ".snakemake_timestamp").touch()
+    tomorrow = time.time() + 86_400
+    os.utime(future / ".snakemake_timestamp", (tomorrow, tomorrow))
+    os.utime(future, (tomorrow, tomorrow))
+    os.utime(past, (5, 5))
+    engine_state.bring_to_present([future, past, tmp_path / "missing"])
+    assert future.stat().st_mtime <= time.time()
+    assert (future / ".snakemake_timestamp").stat().st_mtime <= time.time()
+    assert past.stat().st_mtime == 5
+
+
+def test_dvc_finds_a_changed_object_when_it_has_it_checked(repo: Repo, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "weights").write_bytes(b"right")
+    (stage,) = repo.add(str(tmp_path / "out"))
+    (out,) = stage.outs
+    assert not out.changed_cache()
+    held = next(
+        path for path in (tmp_path / ".dvc/cache/files").rglob("*") if path.stat().st_size == 5
+    )
+    held.chmod(0o644)
+    held.write_bytes(b"wrong")
+    held.chmod(stat.S_IREAD | stat.S_IRGRP | stat.S_IROTH)
+    assert not out.changed_cache()  # DVC believes a file that is read-only
+    engine_state.have_checked(out)
+    assert out.changed_cache()
