@@ -207,13 +207,15 @@ def _read_run(
 
 
 def _whole(history: pd.DataFrame) -> bool:
-    """Tell whether a history has a number in each of its columns, for every epoch."""
+    """Tell whether a history has a number in each of its columns, for all epochs from 1 on."""
     if not set(HISTORY) <= set(history):
         return False
     try:
-        return bool(np.isfinite(history[HISTORY].astype("float64")).all(axis=None))
+        numbers = history[HISTORY].astype("float64")
     except (ValueError, TypeError):
         return False
+    in_order = list(history["epoch"]) == list(range(1, len(history) + 1))
+    return in_order and bool(np.isfinite(numbers).all(axis=None))
 
 
 def _checked(run: Run, evaluated: Path, splits: str) -> Run:

@@ -189,7 +189,7 @@ def splits(tmp_path: Path) -> Path:
             ("groups", "images", "across_splits", "across_classes", "test_images"), 0
         ),
     }
-    (folder / "dataset.json").write_text(json.dumps(description))
+    (folder / "dataset.json").write_text(json.dumps(description) + "\n")
     (folder / "rejected.csv").write_text("path,reason\n")
     return folder
 

@@ -86,7 +86,7 @@ def cross_validated() -> params.Settings:
 
 def written(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content) + "\n")
 
 
 def into_splits(count: int) -> dict[str, list[str]]:
@@ -695,6 +695,15 @@ def test_evaluation_of_other_splits_is_refused(project: Project):
 def test_history_cut_short_is_refused(project: Project):
     path = project.root / "data/trained/cnn/0/history.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match=r"cnn/0/history\.csv: is torn"):
+        project.report(settings())
+
+
+@pytest.mark.parametrize("epoch", ["-1", "999999999999999999999999999999", "1.5", "2"])
+def test_history_whose_epochs_are_not_counted_from_one_is_refused(project: Project, epoch: str):
+    path = project.root / "data/trained/cnn/0/history.csv"
+    heading, first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([heading, epoch + first[first.index(",") :], *others]))
     with pytest.raises(InputError, match=r"cnn/0/history\.csv: is torn"):
         project.report(settings())
 

@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
     (made / "attention.csv").write_text("module\n")
     record = {"images": [], "cams": {}, "attention": {"modules": {name: {} for name in MODULES}}}
     record["randomisation"] = {"randomised": ["last layer", "all layers"]}
-    (made / "explain.json").write_text(json.dumps(record))
+    (made / "explain.json").write_text(json.dumps(record) + "\n")
     return made
 
 
