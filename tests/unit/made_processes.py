@@ -92,7 +92,7 @@ def trained(
         "epochs": EPOCHS,
         "batch_size": 32,
         "optimizer": "sgd",
-        "learning_rate": 0.05,
+        "learning_rate": 0.02,
         "schedule": "plateau",
         "plateau": {"factor": 0.5, "patience": 0},
         "augmentation": vars(EVERYTHING),
