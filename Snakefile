@@ -48,7 +48,7 @@ except (InputError, DvcException) as error:
 shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 # graph: DVC's own, each stage with those that it waits for
-graph = dvc.index.graph
+graph = engine_state.read_index(dvc).graph
 made = {Path(out.fs_path) for stage in graph for out in stage.outs}
 if workflow.is_main_process:
     engine_state.bring_to_present(made)

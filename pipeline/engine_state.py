@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from dvc.lock import LockBase
     from dvc.output import Output
     from dvc.repo import Repo
+    from dvc.repo.index import Index
 
+SECONDS_TO_WRITE = 60.0  # many times what dvc.lock takes
+SECONDS_BETWEEN_READS = 0.5
 MAY_BE_WRITTEN = 0o644
 
 
@@ -50,6 +53,30 @@ def put_torn_notes_aside(repo: Repo, aside: Path) -> None:
                 path.replace(aside / path.name)
                 name = os.path.relpath(path)
                 say(f"{name}: can't be read, put aside in {aside}; DVC writes it anew")
+
+
+def read_index(repo: Repo) -> Index:
+    """Return what DVC knows of all stages; of a ``dvc.lock`` that is being written, once it is.
+
+    DVC writes it in place, with seconds between its first and its last line where there are
+    hundreds of stages, and each job on a cluster reads it while others end.
+
+    Args:
+        repo: as DVC opened it.
+
+    Raises:
+        DvcException: if a file can't be read, and dvc.lock can't be for a minute.
+    """
+    from dvc.exceptions import DvcException
+
+    given_up = time.monotonic() + SECONDS_TO_WRITE
+    while True:
+        try:
+            return repo.index
+        except DvcException as error:
+            if "dvc.lock" not in str(error) or time.monotonic() > given_up:
+                raise
+        time.sleep(SECONDS_BETWEEN_READS)
 
 
 def guard_of_claims(repo: Repo) -> LockBase:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE
 
@@ -101,3 +103,26 @@ def test_dvc_finds_a_changed_object_when_it_has_it_checked(repo: Repo, tmp_path:
     assert not out.changed_cache()  # DVC believes a file that is read-only
     engine_state.have_checked(out)
     assert out.changed_cache()
+
+
+def test_lock_that_is_being_written_is_read_once_it_is_whole(repo: Repo, tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  split:\n    cmd: python -m pipeline split\n    outs: [data/splits]\n"
+    )
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(LOCK[:40])
+    writing = threading.Timer(1.2, lock.write_text, [LOCK])
+    writing.start()
+    (stage,) = engine_state.read_index(repo).graph
+    writing.join()
+    assert stage.outs[0].hash_info.value == "0123456789abcdef0123456789abcdef.dir"
+
+
+def test_lock_that_stays_torn_is_told(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_state, "SECONDS_TO_WRITE", 1.0)
+    (tmp_path / "dvc.yaml").write_text("stages:\n  split:\n    cmd: python -m pipeline split\n")
+    (tmp_path / "dvc.lock").write_text(LOCK[:40])
+    with pytest.raises(DvcException, match=r"dvc\.lock"):
+        engine_state.read_index(repo)
