@@ -167,7 +167,7 @@ def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
     """
     try:
         path = folder / DESCRIPTION
-        description = json.loads(_text(path))
+        description = json.loads(whole_text(path))
         classes = tuple(description["classes"])
         folds = description["folds"]
         described = {
@@ -187,7 +187,7 @@ def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
         path = folder / LABELS
         labels = np.array(load_array(path))
         path = folder / INDEX
-        index = list(csv.DictReader(StringIO(_text(path), newline="")))
+        index = list(csv.DictReader(StringIO(whole_text(path), newline="")))
         dataset = Dataset(
             images=images,
             labels=labels,
@@ -274,7 +274,7 @@ def count(
     }
 
 
-def _text(path: Path) -> str:
+def whole_text(path: Path) -> str:
     """Return the text of a file; raise a ValueError if it ends within a line."""
     with path.open(encoding="utf-8", newline="") as file:
         text = file.read()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.data.arrays import load_array
+from pipeline.data.arrays import load_array, whole_text
 from pipeline.errors import InputError
 from pipeline.reporting.records import read_record
 from pipeline.reporting.style import CONTROLS, HEATMAPS
@@ -192,7 +192,7 @@ def _read_run(
 ) -> Run:
     path = trained
     try:
-        history = pd.read_csv(StringIO(_whole_text(path := trained / "history.csv")))
+        history = pd.read_csv(StringIO(whole_text(path := trained / "history.csv")))
         training = read_record(path := trained / "train.json")
         logits = np.array(load_array(path := evaluated / "logits.npy"))
         metrics = read_record(path := evaluated / "metrics.json")
@@ -332,7 +332,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         ValueError: if it is torn, so that no finding stumbles over what is not there.
     """
     columns = COLUMNS[path.name]
-    table = pd.read_csv(StringIO(_whole_text(path)), dtype=columns)
+    table = pd.read_csv(StringIO(whole_text(path)), dtype=columns)
     missing = sorted(columns.keys() - set(table))
     if missing:
         raise ValueError(f"without {', '.join(missing)}")
@@ -342,14 +342,6 @@ def _read_table(path: Path) -> pd.DataFrame:
         if table[column].isna().any():
             raise ValueError(f"without a value in {column}")
     return table
-
-
-def _whole_text(path: Path) -> str:
-    """Return the text of a table; raise a ValueError if it is torn."""
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        raise ValueError("ends within a line")
-    return text
 
 
 def _check_rows(
