@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             choose(row, ROWS, "ROW")
     except InputError as error:
         parser.error(str(error))
+    if chosen.write and not chosen.write.parent.is_dir():
+        parser.error(f"--write: {chosen.write.parent}: no such folder; make it first")
     measured = measure(chosen.rows or list(ROWS))
     page = chosen.write or (None if chosen.rows else PAGE)
     if page:

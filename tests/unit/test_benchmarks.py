@@ -113,6 +113,16 @@ def test_unknown_row_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> N
     assert "'ca_cnn_fp16' is not one of ca_cnn_bf16" in capsys.readouterr().err
 
 
+def test_folder_that_is_not_there_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(ROWS, "memory", lambda: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["memory", "--write", str(tmp_path / "none" / "page.md")])
+    assert ended.value.code == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("write", [False, True])
 def test_some_rows_are_written_only_if_asked(
     write: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
