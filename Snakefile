@@ -37,8 +37,7 @@ try:
     params.check_loss(settings)
     data_path.check(settings, Path(), OUTPUTS)
     dvc = Repo()
-    if workflow.is_main_process:
-        engine_state.put_torn_notes_aside(dvc, Path(".cache/torn"))
+    engine_state.put_torn_notes_aside(dvc, Path(".cache/torn"))  # in a cluster's job, too: another was killed
 except SCMError as error:
     raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
 except (InputError, DvcException) as error:
@@ -172,7 +171,8 @@ for stage in graph:
             slurm_extra=whole_node(stage),
         localrule: stage.meta["gpu"] == 0
         shell:
-            "stage='{params.stage}'; tell() {{ printf '%-24s %s\\n' \"${{stage#*:}}\" \"$1\"; }}; "
+            # who cancels a job ends the stage's command; DVC, told of that, puts its notes in order
+            "trap '' TERM; stage='{params.stage}'; tell() {{ printf '%-24s %s\\n' \"${{stage#*:}}\" \"$1\"; }}; "
             "repro() {{ dvc --wait-for-lock repro $1 --single-item \"$stage\" > {log} 2>&1; }}; "
             # DVC, quiet, doesn't say why it refuses a stage: then it is asked aloud
             "repro --quiet || {{ [ ! -s {log} ] && repro; }} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -407,6 +408,8 @@ def _counted(count: int, thing: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 it failed, 2 the input was wrong."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # Snakemake's rules have DVC ignore it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         app(args=arguments, standalone_mode=True)
     except (InputError, StageError) as error:

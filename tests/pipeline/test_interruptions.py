@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import re
@@ -48,14 +50,29 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return shared(tmp_path_factory, "undisturbed", make).hashes(WEIGHTS)[WEIGHTS]
 
 
-def killed(project: Project, command: list[str], line: str, after: float) -> str:
-    """Start a run and SIGKILL its whole process group; return what the training had printed.
+def wait_for_all(group: int) -> None:
+    """Wait until no process of a group is left: DVC takes one that is ending for one that works."""
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(group, 0)
+            time.sleep(0.01)
+
+
+def killed(
+    project: Project,
+    command: list[str],
+    line: str,
+    after: float,
+    by: signal.Signals = signal.SIGKILL,
+) -> str:
+    """Start a run and kill its whole process group; return what the training had printed.
 
     Args:
         project: in which to run it.
         command: the engine.
         line: a piece of what the training prints.
         after: seconds after it was printed.
+        by: the signal that all get.
     """
     printed = project.root / "logs"
     for path in printed.glob("*"):
@@ -82,8 +99,9 @@ def killed(project: Project, command: list[str], line: str, after: float) -> str
             time.sleep(0.01)
         time.sleep(after)
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
+        os.killpg(running.pid, by)
         running.wait()
+        wait_for_all(running.pid)
     assert not (project.root / WEIGHTS).exists(), "it was finished before it was killed"
     return said()
 
@@ -111,3 +129,14 @@ def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
     assert (kept / "finished").exists()
     project.dvc("repro", "evaluate")  # begins when DVC has the training in its cache
     assert not kept.exists()
+
+
+def test_cancelled_training_leaves_no_claim_of_dvc_behind(undisturbed: str, tmp_path: Path) -> None:
+    """As a cluster cancels a job: SIGTERM to all its processes. Other jobs read DVC's claims."""
+    project = one_long_training(tmp_path / "cancelled")
+    for _ in range(2):
+        killed(project, ENGINES[0], ": loss ", 0.1, signal.SIGTERM)
+        assert json.loads((project.root / ".dvc/tmp/rwlock").read_text()) == {}
+    project.run(*ENGINES[0])
+    assert "goes on after epoch" in (project.root / "logs/train_cnn_0.log").read_text()
+    assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed

@@ -158,7 +158,7 @@ def test_theme_follows_the_system_until_it_is_chosen(opened: Page):
     dark = background(opened)
     assert dark != light
     button = opened.locator(".theme")
-    assert button.inner_text() == "Light"
+    expect(button).to_have_text("Light")  # the browser tells the page of it a little later
     button.click()
     assert (background(opened), button.inner_text()) == (light, "Dark")
     opened.reload()
