@@ -115,7 +115,7 @@ def test_hundred_trainings_as_jobs_of_slurm(project: Project, tell: Callable[[st
     where = record.surroundings()
     with slurm.cluster():
         seconds = run(project, ON_SLURM, tell)
-        jobs = slurm.jobs_of(slurm.records())
+        jobs, version = slurm.jobs_of(slurm.records()), slurm.version()
     assert {rule: [job["JobState"] for job in tries] for rule, tries in jobs.items()} == {
         rule: ["COMPLETED"] for rule in JOBS
     }
@@ -123,9 +123,6 @@ def test_hundred_trainings_as_jobs_of_slurm(project: Project, tell: Callable[[st
     assert_complete(project)
     stages = record.table(record.of_stages(project.root / "benchmarks"), "stage")
     whole = record.table(record.of_slurm(jobs), "whole job")
-    version = subprocess.run(
-        ["sinfo", "--version"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     record.write(
         f"`snakemake --profile profiles/slurm`, {version}, {len(slurm.GPUS)} jobs at a time",
         f"{where}\n{outcome(seconds)}\n\n{stages}\n\n{whole}",

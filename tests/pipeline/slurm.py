@@ -101,6 +101,11 @@ def records() -> str:
     return _said("scontrol", "--oneliner", "show", "job")
 
 
+def version() -> str:
+    """Name and number of the Slurm that runs; its programs tell it only while it does."""
+    return _said("sinfo", "--version").strip()
+
+
 def jobs_of(record: str) -> dict[str, list[dict[str, str]]]:
     """The jobs of each rule in a record, in order of submission."""
     found: dict[str, list[dict[str, str]]] = {}
