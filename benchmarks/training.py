@@ -1,4 +1,4 @@
-"""Training, augmentation and evaluation on the CPU, in this process."""
+"""Training, augmentation and evaluation on the CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from benchmarks.line import Line, Mark, at_rate, in_seconds
 from benchmarks.networks import Training
 from benchmarks.shares import shares_of
-from benchmarks.timing import seconds_of, take_turns
+from benchmarks.timing import in_a_process, seconds_of, take_turns
 from pipeline.evaluation.folding import folded
 from pipeline.machine import cores
 from pipeline.params import Compute
@@ -17,6 +17,7 @@ from pipeline.training import compute
 
 WORKERS = 2
 TURNS = 3
+PROCESSES = 5  # turns of which each side has a process of its own
 IMAGES = {"ca_cnn": 6400, "se_densenet": 1280}  # a few seconds of each
 
 
@@ -25,20 +26,28 @@ def on_cpu(precision: Literal["auto", "fp32", "bf16"]) -> Compute:
     return Compute(device="cpu", precision=precision, threads=cores())
 
 
+def images_per_second(model: str, precision: Literal["fp32", "bf16"], is_usual: bool) -> float:
+    """Return how fast an architecture is trained by the usual loop, or by the pipeline."""
+    with compute.prepare(on_cpu(precision)) as hardware:
+        training = Training.of(model, IMAGES[model], hardware)
+        if is_usual:
+            return training.usual_images_per_second(WORKERS)
+        return training.images_per_second()
+
+
 def throughput(
     model: str, precision: Literal["fp32", "bf16"], mark: Mark
 ) -> Callable[[], Iterator[Line]]:
     """Return what measures the training of one architecture against the usual loop."""
 
     def measure() -> Iterator[Line]:
+        turns = take_turns(
+            in_a_process(images_per_second, model, precision, False),
+            in_a_process(images_per_second, model, precision, True),
+            PROCESSES,
+        )
         with compute.prepare(on_cpu(precision)) as hardware:
-            training = Training.of(model, IMAGES[model], hardware)
-            turns = take_turns(
-                training.images_per_second,
-                lambda: training.usual_images_per_second(WORKERS),
-                TURNS,
-            )
-            shares = shares_of(training.step)
+            shares = shares_of(Training.of(model, IMAGES[model], hardware).step)
         yield Line(
             f"training `{model}` in {precision}",
             at_rate(turns.ours),
@@ -76,12 +85,12 @@ def evaluation() -> Iterator[Line]:
             evaluated = replace(training, hardware=exact)
             network = folded(evaluated.network().eval())
 
-            def images_per_second(evaluated: Training = evaluated, network=network) -> float:  # type: ignore[no-untyped-def]
+            def evaluating(evaluated: Training = evaluated, network=network) -> float:  # type: ignore[no-untyped-def]
                 return len(evaluated.images) / seconds_of(lambda: evaluated.predict_all(network))
 
-            images_per_second()
-            turns = take_turns(images_per_second, training.images_per_second, TURNS)
-            shares = shares_of(lambda: images_per_second())
+            evaluating()
+            turns = take_turns(evaluating, training.images_per_second, TURNS)
+            shares = shares_of(evaluating)
         yield Line(
             f"evaluating `{model}` in fp32, {training.settings.evaluate.batch_size} at once",
             at_rate(turns.ours),

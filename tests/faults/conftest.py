@@ -34,6 +34,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
+    if hasattr(config, "workerinput"):  # a process of the run that has seen some of the faults
+        return
     reports = terminalreporter.getreports("passed")
     events = [
         Seen(*seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from benchmarks.line import Line, Mark
 from benchmarks.networks import Training, cifar10_settings
 from benchmarks.project import Project
 from benchmarks.rows import ROWS
-from benchmarks.timing import Turns, take_turns
+from benchmarks.timing import Turns, in_a_process, take_turns
 from pipeline.data import arrays
 from pipeline.params import Compute
 from pipeline.training import compute
@@ -45,6 +46,11 @@ def test_each_side_begins_in_every_second_turn() -> None:
     turns = take_turns(named(calls, "ours", 6), named(calls, "theirs", 2), 3)
     assert calls == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
     assert turns == Turns((6, 6, 6), (2, 2, 2))
+
+
+def test_process_of_its_own_for_each_measurement() -> None:
+    measure = in_a_process(os.getpid)
+    assert len({measure(), measure(), os.getpid()}) == 3
 
 
 def test_ratio_is_taken_turn_by_turn() -> None:
