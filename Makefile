@@ -10,7 +10,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run setup cluster test test-fast test-faults fuzz lint format bench clean lock help
+.PHONY: run setup cluster test test-fast test-faults test-hundred fuzz lint format bench clean lock help
 
 run: setup  ## Run the pipeline as params.yaml says and print the comparison (default)
 	@python -m pipeline check
@@ -50,8 +50,7 @@ test-faults: setup  ## Kill, fill, tear and corrupt, and write what came of it: 
 fuzz: setup  ## Draw 10,000 settings and 10,000 image files, and see what becomes of each
 	FUZZING=campaign python -m pytest tests/fuzz --timeout 0
 
-.PHONY: test-hundred
-test-hundred: cluster  ## Train a hundred networks, on 16 cores and under Slurm, and write docs/hundred.txt: two hours, as root
+test-hundred: cluster  ## Train a hundred networks, on 16 cores and under Slurm, and write docs/hundred.txt, as root
 	python -m pytest tests/hundred
 
 lint: setup  ## Check style, format, types and the Snakefile

@@ -45,17 +45,15 @@ def interrupted(command: list[str], root: Path, number: signal.Signals, after: f
     return False
 
 
-def comes_back(root: Path, path: str) -> bool:
+def comes_back(project: Project, path: str, sha256: str) -> bool:
     """Tell whether weights that an engine removed, to make them anew, need no training for it.
 
-    Those that DVC had not noted have their checkpoints, which say that it is finished; the others
-    are in its cache, and their checkpoints may be gone.
+    They are in DVC's cache, or else their checkpoints are there and say that it is finished.
     """
     model, seed = Path(path).parts[2:4]
-    noted = (root / "dvc.lock").exists() and path.removesuffix("/model.safetensors") in (
-        root / "dvc.lock"
-    ).read_text(encoding="utf-8")
-    return noted or any((root / ".cache/checkpoints").glob(f"{model}-{seed}-*/{FINISHED}"))
+    checkpoints = project.root / ".cache/checkpoints"
+    cached = project.hashes(".dvc/cache/files/md5/*/*").values()
+    return sha256 in cached or any(checkpoints.glob(f"{model}-{seed}-*/{FINISHED}"))
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
@@ -117,7 +115,7 @@ def test_killed_engine_goes_on_and_no_finished_training_is_lost(
         )
         begun.run("snakemake", "--unlock")  # mends what a kill tore of DVC's notes, too
         there = results(begun.root)
-        assert all(comes_back(begun.root, path) for path in kept - there.keys())
+        assert all(comes_back(begun, path, right[path]) for path in kept - there.keys())
         assert there.items() <= right.items()
         kept |= {path for path in there if path.endswith(".safetensors")}
     assert run(command, begun.root).returncode == 0
