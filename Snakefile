@@ -37,7 +37,10 @@ try:
     params.check_loss(settings)
     data_path.check(settings, Path(), OUTPUTS)
     dvc = Repo()
-    engine_state.put_torn_notes_aside(dvc, Path(".cache/torn"))  # in a cluster's job, too: another was killed
+    if workflow.is_main_process:
+        engine_state.put_torn_notes_aside(dvc, Path(".cache/torn"))
+    else:  # in a job on a cluster: another may have been killed since
+        engine_state.put_torn_claims_aside(dvc, Path(".cache/torn"))
 except SCMError as error:
     raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
 except (InputError, DvcException) as error:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,22 +37,32 @@ def put_torn_notes_aside(repo: Repo, aside: Path) -> None:
         repo: as DVC opened it.
         aside: a folder to put them into.
     """
-    from dvc.lock import LockError
+    _put_aside(Path(repo.root_dir, "dvc.lock"), _is_torn_lock, repo.lock, aside)
+    put_torn_claims_aside(repo, aside)
+
+
+def put_torn_claims_aside(repo: Repo, aside: Path) -> None:
+    """Do the same with ``rwlock`` alone, which is read in no time: on a cluster each job does.
+
+    Args:
+        repo: as DVC opened it.
+        aside: a folder to put it into.
+    """
     from dvc.rwlock import RWLOCK_FILE
 
-    lock, claims = Path(repo.root_dir, "dvc.lock"), Path(repo.tmp_dir, RWLOCK_FILE)
-    for path, is_torn, held in (
-        (lock, _is_torn_lock, repo.lock),
-        (claims, _is_torn_json, guard_of_claims(repo)),
-    ):
-        if not is_torn(path):
-            continue
-        with contextlib.suppress(LockError), held:  # one that runs may be writing it
-            if is_torn(path):
-                aside.mkdir(parents=True, exist_ok=True)
-                path.replace(aside / path.name)
-                name = os.path.relpath(path)
-                say(f"{name}: can't be read, put aside in {aside}; DVC writes it anew")
+    _put_aside(Path(repo.tmp_dir, RWLOCK_FILE), _is_torn_json, guard_of_claims(repo), aside)
+
+
+def _put_aside(path: Path, is_torn: Callable[[Path], bool], lock: LockBase, aside: Path) -> None:
+    from dvc.lock import LockError
+
+    if not is_torn(path):
+        return
+    with contextlib.suppress(LockError), lock:  # one that runs may be writing it
+        if is_torn(path):
+            aside.mkdir(parents=True, exist_ok=True)
+            path.replace(aside / path.name)
+            say(f"{os.path.relpath(path)}: can't be read, put aside in {aside}; DVC writes it anew")
 
 
 def read_index(repo: Repo) -> Index:

@@ -61,6 +61,15 @@ def test_lock_with_a_merge_conflict_is_put_aside(repo: Repo, tmp_path: Path) -> 
     assert not (tmp_path / "dvc.lock").exists()
 
 
+def test_job_on_a_cluster_puts_claims_aside_and_leaves_the_lock(repo: Repo, tmp_path: Path) -> None:
+    lock, claims = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
+    lock.write_text(LOCK[:40])  # which another may be writing
+    claims.write_text("")
+    engine_state.put_torn_claims_aside(repo, tmp_path / "torn")
+    assert lock.read_text() == LOCK[:40]
+    assert not claims.exists()
+
+
 def test_torn_claims_are_put_aside_but_not_while_they_are_written(
     repo: Repo, tmp_path: Path
 ) -> None:
