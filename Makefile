@@ -57,6 +57,7 @@ lint: setup  ## Check style, format, types and the Snakefile
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	snakemake --dry-run --quiet all >/dev/null
 	! snakemake --lint 2>&1 | grep -F '    * ' | grep -v 'Specify a conda environment'  # it is .venv
 

@@ -20,10 +20,11 @@ from dvc.repo import Repo
 from dvc.scm import SCMError
 from snakemake.exceptions import WorkflowError
 
-from pipeline import data_path, engine_state, params
-from pipeline.__main__ import OUTPUTS
-from pipeline.data.tables import printable
-from pipeline.errors import InputError
+from pipeline.engines import preflight, dvc_state
+from pipeline.settings import load, schema
+from pipeline.paths import OUTPUTS
+from pipeline.system.text import printable
+from pipeline.system.errors import InputError
 
 report: "captions/workflow.rst"
 
@@ -33,14 +34,14 @@ param.load_path = functools.cache(param.load_path)
 
 # settings: a mistake in them ends here, before the first job
 try:
-    settings = params.load(Path("params.yaml"))
-    params.check_loss(settings)
-    data_path.check(settings, Path(), OUTPUTS)
+    settings = load.load(Path("params.yaml"))
+    load.check_loss(settings)
+    preflight.check(settings, Path(), OUTPUTS)
     dvc = Repo()
     if workflow.is_main_process:
-        engine_state.put_torn_notes_aside(dvc, Path(".cache/torn"))
+        dvc_state.quarantine_corrupt_lock_files(dvc, Path(".cache/torn"))
     else:  # in a job on a cluster: another may have been killed since
-        engine_state.put_torn_claims_aside(dvc, Path(".cache/torn"))
+        dvc_state.quarantine_corrupt_rwlock(dvc, Path(".cache/torn"))
 except SCMError as error:
     raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
 except (InputError, DvcException) as error:
@@ -50,10 +51,10 @@ except (InputError, DvcException) as error:
 shell.prefix(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 # graph: DVC's own, each stage with those that it waits for
-graph = engine_state.read_index(dvc).graph
+graph = dvc_state.read_index(dvc).graph
 made = {Path(out.fs_path) for stage in graph for out in stage.outs}
 if workflow.is_main_process:
-    engine_state.bring_to_present(made)
+    dvc_state.clamp_future_mtimes(made)
 
 # machine: this one, or with profiles/slurm the nodes of a cluster, which shares out its GPUs itself
 on_cluster = config.get("cluster", False)
@@ -95,7 +96,7 @@ def changes(stage):
     differing = [item for item in compared if item.workspace_status()]
     for out in stage.outs:
         if out in differing:
-            engine_state.have_checked(out)
+            dvc_state.force_cache_verification(out)
     changed = stage.changed_stage() or bool(differing)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")

@@ -14,8 +14,8 @@ from benchmarks import table
 from benchmarks.line import Line
 from benchmarks.project import ROOT
 from benchmarks.rows import ROWS
-from pipeline.errors import InputError, choose
-from pipeline.progress import say
+from pipeline.system.errors import InputError, choose
+from pipeline.system.progress import say
 
 WIDTH_OF_LOG = 200
 PAGE = ROOT / "docs" / "benchmarks.md"

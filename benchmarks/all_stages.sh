@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 JOBS=${JOBS:-2} # at once: one starts while another has the GPU
-list() { python -c "from pathlib import Path; from pipeline.params import load; s = load(Path('params.yaml')); print(*s.$1, sep='\n')"; }
+list() { python -c "from pathlib import Path; from pipeline.settings.load import load; s = load(Path('params.yaml')); print(*s.$1, sep='\n')"; }
 models=$(list architectures)
 seeds=$(list seeds)
 # every --model with every --seed, a line each

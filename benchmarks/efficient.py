@@ -20,8 +20,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import models
-from pipeline.machine import cpu_name
 from pipeline.models.layers import Classifier
+from pipeline.system.machine import cpu_name
 
 BC_100 = {"family": "densenet", "growth_rate": 12, "block_config": [16, 16, 16]}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -15,7 +15,7 @@ from statistics import median
 from benchmarks.line import Line, Mark, in_seconds
 from benchmarks.project import ROOT, CommandFailedError, Project, checkout, smoke_project
 from benchmarks.timing import take_turns
-from pipeline.machine import cores
+from pipeline.system.machine import cores
 
 MODELS = ("cnn", "ca_cnn", "densenet", "se_densenet")
 FEW, MANY = 16, 100  # runs: 4 and 25 seeds of four architectures

@@ -21,7 +21,9 @@ from benchmarks.networks import PRESETS
 from benchmarks.timing import take_turns
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
-from pipeline.params import Settings, check, read
+from pipeline.settings.load import check
+from pipeline.settings.schema import Settings
+from pipeline.settings.yaml_file import read
 from pipeline.stages import download, split
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device

@@ -11,7 +11,7 @@ from benchmarks.line import Line, Mark, at_rate
 from benchmarks.networks import Training
 from benchmarks.shares import shares_of
 from benchmarks.timing import take_turns
-from pipeline.params import Compute
+from pipeline.settings.schema import Compute
 from pipeline.training import compute, step
 
 WORKERS = 16

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from benchmarks import usual_loop
 from pipeline import models
-from pipeline.evaluation.prediction import predict
 from pipeline.models.layers import Classifier
-from pipeline.params import Settings, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Settings
 from pipeline.training import loop
 from pipeline.training.batches import Images, plain_batches, training_batches
 from pipeline.training.compute import Hardware
+from pipeline.training.prediction import predict
 
 PRESETS = Path(__file__).parent.parent / "presets"
 CLASSES = 10

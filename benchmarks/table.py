@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.line import Line
-from pipeline.machine import cores, cpu_name
+from pipeline.system.machine import cores, cpu_name
 
 HEADINGS = ("what", "ours", "against", "median (range of the turns)", "mark", "", "command")
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "dvc", "snakemake")

@@ -10,9 +10,9 @@ from benchmarks.line import Line, Mark, at_rate, in_seconds
 from benchmarks.networks import Training
 from benchmarks.shares import shares_of
 from benchmarks.timing import in_a_process, seconds_of, take_turns
-from pipeline.evaluation.folding import folded
-from pipeline.machine import cores
-from pipeline.params import Compute
+from pipeline.models.fuse import fused
+from pipeline.settings.schema import Compute
+from pipeline.system.machine import cores
 from pipeline.training import compute
 
 WORKERS = 2
@@ -83,7 +83,7 @@ def evaluation() -> Iterator[Line]:
             training = Training.of(model, count, fast)
         with compute.prepare(on_cpu("fp32"), precision="fp32") as exact:
             evaluated = replace(training, hardware=exact)
-            network = folded(evaluated.network().eval())
+            network = fused(evaluated.network().eval())
 
             def evaluating(evaluated: Training = evaluated, network=network) -> float:  # type: ignore[no-untyped-def]
                 return len(evaluated.images) / seconds_of(lambda: evaluated.predict_all(network))

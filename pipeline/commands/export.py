@@ -15,19 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.commands.outputs import check_folder
-from pipeline.commands.weights import check_trained
+from pipeline.commands.output_folder import check_folder
+from pipeline.commands.trained_runs import check_trained
 from pipeline.data import arrays
-from pipeline.data.arrays import Dataset
-from pipeline.errors import InputError, StageError, choose
-from pipeline.evaluation.prediction import predict
-from pipeline.params import Settings
-from pipeline.reporting import provenance
-from pipeline.stages.network import trained
-from pipeline.stages.splits import wanted
+from pipeline.data.arrays import Dataset, expected_splits
+from pipeline.settings.schema import Settings
+from pipeline.system import provenance
+from pipeline.system.errors import InputError, StageError, choose
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
 from pipeline.training.compute import Hardware
+from pipeline.training.networks import trained
+from pipeline.training.prediction import predict
 
 IMAGES = 32  # of the test split, to compare the exported network on
 BATCH_SIZES = (1, IMAGES)
@@ -139,7 +138,7 @@ def run(
     chosen = FORMATS[choose(file_format, FORMATS, "--format")]
     path = out or Path("exports") / f"{model}-{seed}{chosen.ending}"
     _check(settings, model, seed, weights, chosen, path)
-    dataset = arrays.read(splits, wanted(settings)).for_run(seed)
+    dataset = arrays.read(splits, expected_splits(settings)).for_run(seed)
     on_cpu = settings.compute.model_copy(update={"device": "cpu"})
     with compute.prepare(on_cpu, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)

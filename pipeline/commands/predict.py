@@ -11,25 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.commands.answers import Answer, Failure, Prediction
-from pipeline.commands.figures import draw_prediction, own_path, save
-from pipeline.commands.outputs import check_folder
-from pipeline.commands.pictures import Picture, list_images, read_picture
-from pipeline.commands.weights import check_trained
+from pipeline.commands.output_folder import check_folder
+from pipeline.commands.prediction_answers import Answer, Failure, Prediction
+from pipeline.commands.prediction_figure import draw_prediction, own_path, save
+from pipeline.commands.prediction_images import Picture, list_images, read_picture
+from pipeline.commands.trained_runs import check_trained
 from pipeline.data import arrays
-from pipeline.data.arrays import Dataset
+from pipeline.data.arrays import Dataset, expected_splits
 from pipeline.data.augmentation import normalise
 from pipeline.data.sources.decoding import UndecodableError
-from pipeline.data.tables import printable
 from pipeline.evaluation.ensembles import mean_probabilities
 from pipeline.explain.cam import cam_layers, class_activation_maps
 from pipeline.models.layers import Classifier
-from pipeline.params import Settings
-from pipeline.progress import say, track
-from pipeline.stages.network import trained
-from pipeline.stages.splits import wanted
+from pipeline.settings.schema import Settings
+from pipeline.system.progress import say, track
+from pipeline.system.text import printable
 from pipeline.training import compute
 from pipeline.training.compute import Hardware
+from pipeline.training.networks import trained
 
 MOST_AT_ONCE = 32  # images: each is in memory as a person sees it, too
 
@@ -130,7 +129,7 @@ def run(
             a folder.
     """
     check_folder(out)
-    dataset = arrays.read(splits, wanted(settings))
+    dataset = arrays.read(splits, expected_splits(settings))
     files = {seed: weights / str(seed) / "model.safetensors" for seed in settings.seeds}
     for seed, path in files.items():
         check_trained(model, seed, path)

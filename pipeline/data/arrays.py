@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.settings.schema import Settings
+from pipeline.system.errors import InputError
 
 IMAGES = "images.npy"
 LABELS = "labels.npy"
@@ -140,7 +141,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedSplits:
     """What params.yaml says of the images; splits of other settings are stale.
 
     Attributes:
@@ -154,7 +155,12 @@ class Wanted:
     folds: int | None
 
 
-def read(folder: Path, wanted: Wanted | None = None) -> Dataset:
+def expected_splits(settings: Settings) -> ExpectedSplits:
+    """Return what the splits must be that a stage reads."""
+    return ExpectedSplits(settings.data.name, settings.data.image_size, settings.split.folds)
+
+
+def read(folder: Path, wanted: ExpectedSplits | None = None) -> Dataset:
     """Open the divided images.
 
     Args:
@@ -231,7 +237,7 @@ def _numbers(values: object) -> np.ndarray:
     return numbers
 
 
-def _check_wanted(folder: Path, dataset: Dataset, wanted: Wanted) -> None:
+def _check_wanted(folder: Path, dataset: Dataset, wanted: ExpectedSplits) -> None:
     compared = {
         "data.name": (dataset.name, wanted.name),
         "data.image_size": (dataset.image_size, wanted.image_size or dataset.image_size),

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from pipeline.data.collection import Collection, Rejected
-from pipeline.data.tables import printable
-from pipeline.errors import InputError
-from pipeline.progress import say
+from pipeline.system.errors import InputError
+from pipeline.system.progress import say
+from pipeline.system.text import printable
 
 
 def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.data.arrays import SPLITS, Duplicates
 from pipeline.data.splitting import Division
-from pipeline.progress import track
+from pipeline.system.progress import track
 
 BYTES_OF_DIGEST = 16  # of sha256: two of a million images agree by chance once in 10^26 times
 

@@ -9,8 +9,8 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from pipeline.data.arrays import SPLITS
 from pipeline.data.collection import Collection
-from pipeline.data.tables import printable
-from pipeline.errors import InputError
+from pipeline.system.errors import InputError
+from pipeline.system.text import printable
 
 
 @dataclass(frozen=True)

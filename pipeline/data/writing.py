@@ -28,13 +28,13 @@ from pipeline.data.arrays import (
     run_columns,
 )
 from pipeline.data.collection import Collection
-from pipeline.data.npy import new_images, save_array
-from pipeline.data.sources.checksums import checksum
 from pipeline.data.splitting import Division
-from pipeline.data.tables import write_csv
-from pipeline.errors import InputError
-from pipeline.machine import cores
-from pipeline.progress import track
+from pipeline.storage.checksums import checksum
+from pipeline.storage.csv_files import write_rows
+from pipeline.storage.npy import new_images, save_array
+from pipeline.system.errors import InputError
+from pipeline.system.machine import cores
+from pipeline.system.progress import track
 
 BYTES_AT_ONCE = 1 << 22  # of pixels; what is made of them in between takes several times as much
 DIGITS_OF_STATISTICS = 8
@@ -85,7 +85,7 @@ def write(
     on_disk.result()
     _write_index(folder / INDEX, collection, division)
     _write_duplicates(folder / DUPLICATES, groups, collection, division)
-    write_csv(
+    write_rows(
         folder / REJECTED,
         ("path", "reason"),
         ((rejected.path, rejected.reason) for rejected in collection.rejected),
@@ -182,7 +182,7 @@ def _write_index(path: Path, collection: Collection, division: Division) -> None
     else:
         columns = ["fold", *run_columns(division.split.shape[1])]
         values = np.column_stack([division.fold.astype(str), division.split])
-    write_csv(
+    write_rows(
         path,
         ("id", *columns, "class", "origin"),
         (
@@ -196,7 +196,7 @@ def _write_duplicates(
     path: Path, groups: Sequence[np.ndarray], collection: Collection, division: Division
 ) -> None:
     places = division.places
-    write_csv(
+    write_rows(
         path,
         ("group", "id", "split", "class", "origin"),
         (

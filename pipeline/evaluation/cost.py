@@ -12,21 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.models.inspection import frozen_eval
+
 # runs before the clock starts: caches fill, kernels are chosen
 WARM_UP_IMAGES = 5
 WARM_UP_BATCHES = 1
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode, and each of its modules back into its own after it."""
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode
 
 
 def _milliseconds(work: Callable[[], object], device: torch.device) -> float:
@@ -109,7 +99,7 @@ def macs(model: nn.Module, image_size: int, in_channels: int = 3) -> int:
     """
     weight = next(model.parameters())
     image = weight.new_zeros((1, in_channels, image_size, image_size))  # (1, C, H, W)
-    with _evaluating(model), torch.no_grad(), _plain_attention(), _MacCounter() as counter:
+    with frozen_eval(model), torch.no_grad(), _plain_attention(), _MacCounter() as counter:
         model(image)
     return counter.total
 
@@ -125,7 +115,7 @@ def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
     Returns:
         The time of each run in milliseconds, float64 (repeats,).
     """
-    with _evaluating(model), torch.inference_mode():
+    with frozen_eval(model), torch.inference_mode():
         for _ in range(WARM_UP_IMAGES):
             model(image)
         runs = [_milliseconds(lambda: model(image), image.device) for _ in range(repeats)]
@@ -143,7 +133,7 @@ def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
     Returns:
         Images per second.
     """
-    with _evaluating(model), torch.inference_mode():
+    with frozen_eval(model), torch.inference_mode():
         for _ in range(WARM_UP_BATCHES):
             model(images)
         taken = _milliseconds(lambda: [model(images) for _ in range(repeats)], images.device)

@@ -18,8 +18,8 @@ from pipeline.explain.attention_weights import (
     variation,
 )
 from pipeline.explain.feature_maps import spread
+from pipeline.figures.style import COLOURS, shortened, style, without_axes
 from pipeline.models.attention import Kind
-from pipeline.reporting.style import COLOURS, shortened, style, without_axes
 
 COLOUR_MAP = "viridis"
 NARROW_PANEL_CHANNELS = 32

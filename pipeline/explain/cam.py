@@ -27,9 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchcam.methods import GradCAM, LayerCAM
 
-from pipeline.explain.feature_maps import caught
-from pipeline.models.layers import Classifier
-from pipeline.reporting.style import (
+from pipeline.figures.style import (
     HEAT_COLOURS,
     HEAT_LABEL,
     HEAT_OPACITY,
@@ -39,6 +37,8 @@ from pipeline.reporting.style import (
     show_heat,
     style,
 )
+from pipeline.models.inspection import frozen_eval, record_outputs
+from pipeline.models.layers import Classifier
 
 Kind = Literal["grad_cam", "layer_cam"]
 
@@ -58,7 +58,7 @@ def cam_layers(network: Classifier, inputs: Tensor) -> dict[Kind, str]:
         inputs: float32 (B, C, H, W), normalised; one image is enough.
     """
     layers = network.activation_layers()
-    with _at_rest(network), torch.no_grad(), caught(layers) as outputs:
+    with frozen_eval(network), torch.no_grad(), record_outputs(layers) as outputs:
         network(inputs[:1])
     sizes = {name: outputs[name].shape[2] for name in layers}
     deepest = next((name for name in reversed(sizes) if sizes[name] > 1), list(sizes)[-1])
@@ -87,8 +87,8 @@ def class_activation_maps(
         speaks for the class.
     """
     with (
-        _at_rest(network),
-        _graph_begins_at(layer),
+        frozen_eval(network),
+        _detach_below(layer),
         METHODS[kind](network, layer) as method,
         torch.enable_grad(),
     ):
@@ -126,23 +126,7 @@ def predicted_classes(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 @contextmanager
-def _at_rest(network: nn.Module) -> Iterator[None]:
-    """Run a network in evaluation mode and without gradients of its parameters, for a while."""
-    modes = [(module, module.training) for module in network.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    network.eval()
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-
-
-@contextmanager
-def _graph_begins_at(layer: nn.Module) -> Iterator[None]:
+def _detach_below(layer: nn.Module) -> Iterator[None]:
     """Let the gradient's graph begin at the layer's output: nothing below it is stored."""
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

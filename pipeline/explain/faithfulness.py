@@ -25,15 +25,16 @@ from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
 from pipeline.explain.cam import Kind, predicted_classes
-from pipeline.explain.interval import CONFIDENCE, mean_over_images
-from pipeline.explain.kinds import (
+from pipeline.explain.heatmap_kinds import (
     centre_heatmap,
     network_heatmaps,
     random_heatmaps,
     resized,
 )
+from pipeline.figures.style import HEATMAPS, style
 from pipeline.models.layers import Classifier
-from pipeline.reporting.style import CONTROLS, HEATMAPS, style
+from pipeline.statistics.image_means import CONFIDENCE, mean_over_images
+from pipeline.storage.records import CONTROLS
 
 EMPTY = 0.0  # the mean, once it is normalised
 BETTER = {"deletion": "lower", "insertion": "higher"}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import nn
 
-from pipeline.reporting.style import shortened, show_image, style, without_axes
+from pipeline.figures.style import shortened, show_image, style, without_axes
+from pipeline.models.inspection import record_outputs
 
 COLOUR_MAP = "viridis"
 CONTRAST_PERCENTILES = (1, 99)
@@ -23,28 +22,6 @@ CONTRAST_PERCENTILES = (1, 99)
 # inches
 BLOCK, TILE_GAP, GAP, ROW_TITLE = 2.5, 0.05, 0.3, 0.33
 LEFT, RIGHT, HEADER, FOOTER = 0.15, 0.25, 0.62, 0.85
-
-
-@contextmanager
-def caught(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
-    """Catch what `layers` put out while the context is open.
-
-    Yields:
-        a dictionary that each forward pass fills with one (B, C, H, W) tensor per layer. The hooks
-        come off when the context closes, also after an error.
-    """
-    outputs: dict[str, torch.Tensor] = {}
-
-    def catch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            outputs[name] = output.detach()
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(catch(name)).remove)
-        yield outputs
 
 
 def spread(names: Sequence[str], most: int) -> list[str]:
@@ -68,7 +45,7 @@ def feature_maps(
     Returns:
         the output of each layer, float32 (B, C, H, W), and the logits, float32 (B, K).
     """
-    with caught(layers) as outputs:
+    with record_outputs(layers) as outputs:
         logits = model(inputs)
     maps = {name: outputs[name].float().cpu().numpy() for name in layers}
     return maps, logits.float().cpu().numpy()

@@ -20,10 +20,10 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from pipeline.explain.cam import Kind, predicted_classes
-from pipeline.explain.interval import CONFIDENCE, mean_over_images
-from pipeline.explain.kinds import network_heatmaps
+from pipeline.explain.heatmap_kinds import network_heatmaps
+from pipeline.figures.style import HEATMAPS, style
 from pipeline.models.layers import Classifier
-from pipeline.reporting.style import HEATMAPS, style
+from pipeline.statistics.image_means import CONFIDENCE, mean_over_images
 
 State = dict[str, Tensor]
 Correlations = dict[str, dict[str, np.ndarray]]

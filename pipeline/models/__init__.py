@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.errors import choose
 from pipeline.models.cnn import Cnn
 from pipeline.models.densenet import DenseNet
 from pipeline.models.layers import Classifier
 from pipeline.models.library import timm_classifier, torchvision_classifier
+from pipeline.system.errors import choose
 
 FAMILIES: dict[str, Callable[..., Classifier]] = {
     "cnn": Cnn,

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline.errors import choose
-from pipeline.models.averaging import channel_means, scale_channels
+from pipeline.models.channelwise import channel_means, scale_channels
+from pipeline.system.errors import choose
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
 MOST_TRAINED_SCORES = 2**28  # of a batch, stored on a GPU: 1 GB

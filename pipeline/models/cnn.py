@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from pipeline.errors import InputError, choose
-from pipeline.image_sizes import Geometry, cnn_obstacle
 from pipeline.models.attention import Attention
-from pipeline.models.averaging import channel_means
+from pipeline.models.channelwise import channel_means
 from pipeline.models.layers import Classifier, Parts, make_activation
 from pipeline.models.pooling import POOLINGS
+from pipeline.settings.image_sizes import Geometry, cnn_obstacle
+from pipeline.system.errors import InputError, choose
 
 MOST_WEIGHTS = 100_000_000  # of one layer: 0.4 GB, and three times that with Adam's moments
 

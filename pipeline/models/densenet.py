@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.errors import InputError
-from pipeline.image_sizes import densenet_obstacle
 from pipeline.models.attention import Attention
-from pipeline.models.averaging import channel_means
+from pipeline.models.channelwise import channel_means
 from pipeline.models.layers import Classifier, Parts
+from pipeline.settings.image_sizes import densenet_obstacle
+from pipeline.system.errors import InputError
 
 
 @contextmanager

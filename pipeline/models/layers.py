@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.errors import choose
-from pipeline.image_sizes import Norm
 from pipeline.models.attention import Attention, make_attention
+from pipeline.settings.image_sizes import Norm
+from pipeline.system.errors import choose
 
 # Never in place: an in-place activation overwrites the feature maps that a hook has caught.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -42,7 +42,7 @@ class Classifier(nn.Module):
     `forward` takes float images (B, C, H, W), already normalised, and returns logits (B, K).
 
     Attributes:
-        foldable: whether `pipeline.evaluation.folding` may rewrite it for inference: torch.fx can
+        foldable: whether `pipeline.models.fuse` may rewrite it for inference: torch.fx can
             trace it, each of its modules is called once, and nothing but the activation reads what
             an activation gets.
         replayable: whether a step of its training may be recorded on a GPU and replayed: it does

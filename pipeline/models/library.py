@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import InputError, suggestion
 from pipeline.models.attention import Attention, Kind
 from pipeline.models.layers import Classifier
+from pipeline.system.errors import InputError, suggestion
 
 MOST_FEATURE_LAYERS = 6
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)  # and timm's, which activate besides

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.image_sizes import POOLED
 from pipeline.models.layers import make_activation
+from pipeline.settings.image_sizes import POOLED
 
 
 @dataclass(frozen=True)

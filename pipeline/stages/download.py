@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.data import sources
-from pipeline.errors import choose
-from pipeline.files import whole
-from pipeline.params import Data
-from pipeline.progress import say
+from pipeline.settings.schema import Data
+from pipeline.storage.atomic import atomic_folder
+from pipeline.system.errors import choose
+from pipeline.system.progress import say
 
 
 def run(data_settings: Data, out: Path, downloads: Path) -> None:
@@ -23,7 +23,7 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
         InputError: if the source can't be had, or its files are not what they should be.
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
-    with whole(out, "source.json") as folder:
+    with atomic_folder(out, "source.json") as folder:
         obtained_from = sources.SOURCES[name].fetch(folder, Path(data_settings.path), downloads)
         sources.describe(folder, name, obtained_from)
     say(f"{name} from {obtained_from} is in {out}")

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from pipeline.data import arrays
-from pipeline.data.npy import save_array
+from pipeline.data.arrays import expected_splits
 from pipeline.evaluation import cost
-from pipeline.evaluation.folding import folded
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.evaluation.prediction import predict
-from pipeline.files import whole
-from pipeline.params import Settings
-from pipeline.progress import say, track
-from pipeline.stages.network import trained
-from pipeline.stages.splits import wanted
+from pipeline.models.fuse import fused
+from pipeline.settings.schema import Settings
+from pipeline.storage.atomic import atomic_folder
+from pipeline.storage.npy import save_array
+from pipeline.system.progress import say, track
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
+from pipeline.training.networks import trained
+from pipeline.training.prediction import predict
 
 
 def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, out: Path) -> None:
@@ -40,14 +40,14 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, wanted(settings)).for_run(seed)
+    dataset = arrays.read(splits, expected_splits(settings)).for_run(seed)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
         size = settings.evaluate.batch_size
         steps = -(-len(test) // size)
         batches = track(plain_batches(test, size), f"{model}: test images", total=steps)
-        parts = [part for part, _ in predict(folded(network), batches, hardware)]
+        parts = [part for part, _ in predict(fused(network), batches, hardware)]
         logits = torch.cat(parts).cpu().numpy()  # (N, K)
 
     labels = test.labels.cpu().numpy()
@@ -57,7 +57,7 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         "splits": dataset.fingerprint,
     }
     say(f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images")
-    with whole(out, "metrics.json") as folder:
+    with atomic_folder(out, "metrics.json") as folder:
         save_array(folder / "logits.npy", logits.astype(np.float32))
         text = json.dumps(metrics, indent=2) + "\n"
         (folder / "metrics.json").write_text(text, encoding="utf-8")

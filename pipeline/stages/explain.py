@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.data import arrays
-from pipeline.data.npy import save_array
-from pipeline.explain.attention import explain_attention
+from pipeline.data.arrays import expected_splits
+from pipeline.explain.attention_outputs import explain_attention
 from pipeline.explain.cam import (
     Kind,
     cam_layers,
@@ -24,21 +24,21 @@ from pipeline.explain.cam import (
 )
 from pipeline.explain.faithfulness import draw_faithfulness, faithfulness, faithfulness_table
 from pipeline.explain.feature_maps import draw_feature_maps, feature_maps, spread
-from pipeline.explain.heatmaps import draw_heatmaps, strongest_channels
-from pipeline.explain.images import any_images, choose_images
-from pipeline.explain.interval import CONFIDENCE
+from pipeline.explain.image_choice import any_images, choose_images
 from pipeline.explain.randomisation import draw_randomisation, randomisation, randomisation_table
-from pipeline.files import whole
+from pipeline.explain.strongest_channels import draw_heatmaps, strongest_channels
+from pipeline.figures.style import save
 from pipeline.models.layers import Classifier
-from pipeline.params import Settings
-from pipeline.progress import say, track
-from pipeline.reporting.numbers import write_csv
-from pipeline.reporting.style import save
-from pipeline.stages.network import fresh, trained
-from pipeline.stages.splits import wanted
+from pipeline.settings.schema import Settings
+from pipeline.statistics.image_means import CONFIDENCE
+from pipeline.storage.atomic import atomic_folder
+from pipeline.storage.csv_files import write_table
+from pipeline.storage.npy import save_array
+from pipeline.system.progress import say, track
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
 from pipeline.training.compute import Hardware
+from pipeline.training.networks import fresh, trained
 from pipeline.training.randomness import derive
 
 FEATURE_LAYERS = 3
@@ -84,10 +84,10 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, wanted(settings)).for_run(settings.seeds[0])
+    dataset = arrays.read(splits, expected_splits(settings)).for_run(settings.seeds[0])
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,
-        whole(out, "explain.json") as folder,
+        atomic_folder(out, "explain.json") as folder,
     ):
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
@@ -217,7 +217,7 @@ def _faithfulness(explained: _Explained) -> dict[str, Any]:
         settings.seed,
     )
     table = faithfulness_table(curves)
-    write_csv(table, explained.folder / "faithfulness.csv")
+    write_table(table, explained.folder / "faithfulness.csv")
     images = int(table["images"].max())
     figure = draw_faithfulness(
         f"Pixels taken away and put in, hottest first: {explained.model}, {images} test images",
@@ -240,7 +240,7 @@ def _randomisation(explained: _Explained) -> dict[str, Any]:
     tested = _tested(explained, "random weights")
     correlations = randomisation(explained.network, random, explained.layers, tested)
     table = randomisation_table(correlations)
-    write_csv(table, explained.folder / "randomisation.csv")
+    write_table(table, explained.folder / "randomisation.csv")
     figure = draw_randomisation(f"Heatmaps of {explained.model} with random weights", correlations)
     save(figure, explained.folder / "randomisation.png")
     return {"randomised": list(correlations), "confidence": CONFIDENCE}

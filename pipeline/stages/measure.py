@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.data import arrays
+from pipeline.data.arrays import expected_splits
 from pipeline.evaluation import cost
-from pipeline.files import whole
-from pipeline.params import Settings
-from pipeline.progress import say, track
-from pipeline.stages.network import fresh
-from pipeline.stages.splits import wanted
+from pipeline.settings.schema import Settings
+from pipeline.storage.atomic import atomic_folder
+from pipeline.system.progress import say, track
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
+from pipeline.training.networks import fresh
 
 ROUNDS = 5  # so that a machine that grows slower meanwhile does so for all
 
@@ -35,7 +35,7 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
     Raises:
         InputError: if the splits are missing or torn, or a network doesn't fit the images.
     """
-    dataset = arrays.read(splits, wanted(settings)).for_run(settings.seeds[0])
+    dataset = arrays.read(splits, expected_splits(settings)).for_run(settings.seeds[0])
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         test = to_device(dataset, "test", hardware.device)
         batch, _ = next(plain_batches(test, settings.evaluate.batch_size))  # (B, C, H, W)
@@ -63,7 +63,7 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
             f"{model}: {np.median(latencies[model]):.2f} ms for one image, "
             f"{np.median(throughputs[model]):,.0f} images/s"
         )
-    with whole(out, "timings.json") as folder:
+    with atomic_folder(out, "timings.json") as folder:
         text = json.dumps(timings, indent=2, ensure_ascii=False) + "\n"
         (folder / "timings.json").write_text(text, encoding="utf-8")
 

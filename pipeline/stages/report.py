@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,27 +10,31 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline import leftovers
+from pipeline.comparison.compare import Comparison, Judgement, compare
+from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
+from pipeline.comparison.runs import Explanation, Run, read_explanations, read_runs
 from pipeline.data import arrays
+from pipeline.data.arrays import expected_splits
 from pipeline.evaluation.calibration import Reliability
-from pipeline.files import whole
-from pipeline.machine import cores, cpu_name
-from pipeline.params import Settings
-from pipeline.progress import say
-from pipeline.reporting import figures as drawing
-from pipeline.reporting import html, provenance, tables
-from pipeline.reporting.class_differences import draw_class_differences
-from pipeline.reporting.comparison import Comparison, Judgement, compare
-from pipeline.reporting.design import CROSS_VALIDATED, REPEATED
-from pipeline.reporting.faithfulness import draw_faithfulness
-from pipeline.reporting.galleries import draw_disagreements, draw_mistakes
-from pipeline.reporting.numbers import as_csv, write_csv
-from pipeline.reporting.reliability import draw_reliability
-from pipeline.reporting.render import Figures, Provenance, render
-from pipeline.reporting.results import Explanation, Run, read_explanations, read_runs
-from pipeline.reporting.style import save
-from pipeline.reporting.trade_off import draw_trade_off
-from pipeline.stages.splits import wanted
+from pipeline.figures.accuracy import draw_accuracies
+from pipeline.figures.class_differences import draw_class_differences
+from pipeline.figures.confusion import draw_confusion_matrices
+from pipeline.figures.galleries import draw_disagreements, draw_mistakes
+from pipeline.figures.heatmap_scores import draw_faithfulness
+from pipeline.figures.learning_curves import draw_learning_curves
+from pipeline.figures.reliability import draw_reliability
+from pipeline.figures.samples import draw_samples
+from pipeline.figures.style import save
+from pipeline.figures.trade_off import draw_trade_off
+from pipeline.report import page, tables
+from pipeline.report.render import Figures, Provenance, render
+from pipeline.settings.schema import Settings
+from pipeline.stages import stale_outputs
+from pipeline.storage.atomic import atomic_folder, write_json, write_text
+from pipeline.storage.csv_files import as_csv, write_table
+from pipeline.system import provenance
+from pipeline.system.machine import cores, cpu_name
+from pipeline.system.progress import say
 
 FIGURES = "figures/comparison"  # in the report's folder
 
@@ -64,7 +67,7 @@ def run(
     Raises:
         InputError: if a stage's output is missing, torn, or not of these splits.
     """
-    dataset = arrays.read(splits, wanted(settings))
+    dataset = arrays.read(splits, expected_splits(settings))
     runs = read_runs(
         trained,
         evaluated,
@@ -91,20 +94,20 @@ def run(
     explanations = read_explanations(figures, settings.architectures, len(first.rows("test")))
 
     drawn = _figures(candidate, compared, baselines, explanations, first, settings)
-    with whole(out / FIGURES, "accuracy.png") as folder:
+    with atomic_folder(out / FIGURES, "accuracy.png") as folder:
         for name, figure in drawn.items():
             save(figure, folder / f"{name}.png")
-    with whole(out / "tables", "runs.csv") as folder:
+    with atomic_folder(out / "tables", "runs.csv") as folder:
         for name, table in _tables(compared).items():
-            write_csv(table, folder / f"{name}.csv")
-    with whole(out / "plots", "confusion.csv") as folder:
+            write_table(table, folder / f"{name}.csv")
+    with atomic_folder(out / "plots", "confusion.csv") as folder:
         # A control is drawn beside itself: DVC's plot needs both columns.
         control = baselines[candidate] or candidate
         for name, table in _plots(candidate, control, compared).items():
-            write_csv(table, folder / f"{name}.csv")
-    _write_text(as_csv(tables.comparison_table(compared)), out / "comparison.csv")
+            write_table(table, folder / f"{name}.csv")
+    write_text(out / "comparison.csv", as_csv(tables.comparison_table(compared)))
     metrics = tables.headline_metrics(compared.entries[candidate])
-    _write_text(json.dumps(metrics, indent=2) + "\n", out / "metrics.json")
+    write_json(out / "metrics.json", metrics)
     sources = Provenance(
         commit=provenance.commit(params_path.resolve().parent),
         versions=provenance.versions(),
@@ -121,10 +124,10 @@ def run(
         _links(drawn, explanations, out),
         sources,
     )
-    page = html.page(report.text, out, report.badge, report.cards)
-    _write_text(report.text, out / "report.md")
-    _write_text(page, out / "report.html")
-    left_over = leftovers.find(settings, trained, evaluated, figures)
+    html = page.page(report.text, out, report.badge, report.cards)
+    write_text(out / "report.md", report.text)
+    write_text(out / "report.html", html)
+    left_over = stale_outputs.find(settings, trained, evaluated, figures)
     if left_over:
         say(
             f"{', '.join(map(str, left_over))}: of no run in {params_path.name}; before you share "
@@ -159,15 +162,13 @@ def _figures(
     """
     runs, design, classes = compared.runs, compared.design, dataset.classes
     drawn = {
-        "accuracy": drawing.draw_accuracies(compared),
+        "accuracy": draw_accuracies(compared),
         "trade_off": draw_trade_off(compared),
         "class_differences": draw_class_differences(compared),
-        "confusion_matrices": drawing.draw_confusion_matrices(runs, classes, design),
+        "confusion_matrices": draw_confusion_matrices(runs, classes, design),
         "reliability": draw_reliability(compared),
-        "learning_curves": drawing.draw_learning_curves(
-            runs, baselines, design, settings.train.loss
-        ),
-        "samples": drawing.draw_samples(
+        "learning_curves": draw_learning_curves(runs, baselines, design, settings.train.loss),
+        "samples": draw_samples(
             dataset.images, dataset.labels, dataset.rows("train"), classes, settings.report.seed
         ),
         **_galleries(candidate, baselines[candidate], runs, explanations, dataset),
@@ -264,10 +265,3 @@ def _links(
             for model, found in explanations.items()
         },
     )
-
-
-def _write_text(text: str, path: Path) -> None:
-    """Write `path` at once: a reader finds the old text or the new, never half of one."""
-    staging = path.with_name(f".incomplete-{path.name}")
-    staging.write_text(text, encoding="utf-8")
-    staging.replace(path)

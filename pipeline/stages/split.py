@@ -11,10 +11,10 @@ from pipeline.data import arrays, audit, sources, splitting, writing
 from pipeline.data.arrays import Dataset
 from pipeline.data.collection import Collection
 from pipeline.data.splitting import Division
-from pipeline.errors import choose
-from pipeline.files import whole
-from pipeline.params import Data, Split
-from pipeline.progress import say
+from pipeline.settings.schema import Data, Split
+from pipeline.storage.atomic import atomic_folder
+from pipeline.system.errors import choose
+from pipeline.system.progress import say
 
 
 def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> None:
@@ -27,12 +27,12 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
         out: the folder to make, usually ``data/splits``; it appears whole or not at all.
 
     Raises:
-        InputError: if `raw` is not whole, files can't be used and the settings say to stop, or a
+        InputError: if `raw` is incomplete, files can't be used and the settings say to stop, or a
             class has too few images.
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
     sources.verify(raw, name)
-    with whole(out, arrays.DESCRIPTION) as folder:
+    with atomic_folder(out, arrays.DESCRIPTION) as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
         collection = sources.SOURCES[name].read(

@@ -18,34 +18,31 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.data import arrays
-from pipeline.data.arrays import Dataset
-from pipeline.errors import InputError
-from pipeline.files import whole
-from pipeline.params import Settings
-from pipeline.progress import Steps, say
-from pipeline.stages.network import fresh
-from pipeline.stages.splits import wanted
+from pipeline.data.arrays import Dataset, expected_splits
+from pipeline.settings.schema import Settings
+from pipeline.storage.atomic import atomic_folder
+from pipeline.system.errors import InputError
+from pipeline.system.progress import Steps, say
 from pipeline.training import compute
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoints import Checkpoints, key_of
 from pipeline.training.compute import Hardware
+from pipeline.training.distributed.processes import ALONE, Processes
 from pipeline.training.loop import Epoch, Trained, train
 from pipeline.training.losses import source_of
-from pipeline.training.processes import ALONE, Processes
+from pipeline.training.networks import fresh
 from pipeline.training.randomness import derive
 from pipeline.training.weights import save_weights
 
 if TYPE_CHECKING:
-    from pipeline.training.launch import Member
+    from pipeline.training.distributed.launch import Member
 
 # The source files that decide what a training gives: a checkpoint made by others is not used.
 PACKAGE = Path(__file__).parents[1]
 CODE = [
     PACKAGE / "data",
-    PACKAGE / "evaluation" / "prediction.py",
-    PACKAGE / "image_sizes.py",
     PACKAGE / "models",
-    PACKAGE / "stages" / "network.py",
+    PACKAGE / "settings" / "image_sizes.py",
     PACKAGE / "stages" / "train.py",
     PACKAGE / "training",
 ]
@@ -78,7 +75,7 @@ def run(
         with compute.prepare(settings.compute) as hardware:
             job.do(dataset, hardware, ALONE)
         return
-    from pipeline.training import launch  # takes torch.distributed with it
+    from pipeline.training.distributed import launch
 
     launch.across(settings.train.processes, _do_together, job)
 
@@ -111,7 +108,7 @@ class _Job:
 
     def dataset(self) -> Dataset:
         """Read the splits of this run's seed."""
-        return arrays.read(self.splits, wanted(self.settings)).for_run(self.seed)
+        return arrays.read(self.splits, expected_splits(self.settings)).for_run(self.seed)
 
     def do(self, dataset: Dataset, hardware: Hardware, processes: Processes) -> None:
         """Train; in the first process show how it goes, and write what comes of it."""
@@ -150,7 +147,7 @@ class _Job:
     def _write(
         self, trained: Trained, dataset: Dataset, hardware: Hardware, processes: Processes
     ) -> None:
-        with whole(self.out, "train.json") as folder:
+        with atomic_folder(self.out, "train.json") as folder:
             _write_history(folder / "history.csv", trained)
             record = {
                 "model": self.model,

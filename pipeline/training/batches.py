@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.arrays import Dataset
-from pipeline.data.augmentation import (
-    Augmentation,
-    augment,
-    cutmix,
-    draw,
-    normalise,
-    standardise,
-)
+from pipeline.data.augmentation import Augmentation, augment, cutmix, draw, normalise, standardise
 from pipeline.training.randomness import generator
 
 LARGEST_SHARE_OF_GPU = 0.5  # of its free memory, for images
@@ -87,7 +80,7 @@ def to_device(dataset: Dataset, split: str, device: torch.device) -> Images:
     )
 
 
-def whole(size: int) -> slice:
+def full_batch(size: int) -> slice:
     """Return the share of a batch of `size` images that a process takes alone: all."""
     return slice(0, size)
 
@@ -98,7 +91,7 @@ def training_batches(
     augmentation: Augmentation,
     seed: int,
     epoch: int,
-    share: Callable[[int], slice] = whole,
+    share: Callable[[int], slice] = full_batch,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch of shuffled, augmented, normalised batches.
 
@@ -151,7 +144,7 @@ def _images_at_once(
         return batch_size
     _, height, width, _ = data.images.shape
     at_once = batch_size * max(1, PIXELS_AT_ONCE // (batch_size * height * width))
-    return at_once if share(at_once) == whole(at_once) else batch_size
+    return at_once if share(at_once) == full_batch(at_once) else batch_size
 
 
 def steps_per_epoch(data: Images, batch_size: int) -> int:

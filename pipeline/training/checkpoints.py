@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import torch
 
-from pipeline.leftovers import FINISHED
-from pipeline.progress import say
+from pipeline.system.progress import say
+from pipeline.training.finished_checkpoints import FINISHED
 
 GENERATIONS = 2
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -91,7 +91,7 @@ class Checkpoints:
         return None
 
     def finish(self) -> None:
-        """Mark them as those of a finished run, which `leftovers.remove_finished` removes."""
+        """Mark them as finished: `finished_checkpoints.remove_finished` removes them."""
         with contextlib.suppress(OSError):
             (self._folder / FINISHED).touch()
 

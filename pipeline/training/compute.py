@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.errors import InputError, StageError
-from pipeline.machine import cpu_name
-from pipeline.params import Compute
-from pipeline.progress import say
+from pipeline.settings.schema import Compute
+from pipeline.system.errors import InputError, StageError
+from pipeline.system.machine import cpu_name
+from pipeline.system.progress import say
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

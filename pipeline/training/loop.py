@@ -15,23 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.augmentation import Augmentation
-from pipeline.errors import StageError
-from pipeline.evaluation.prediction import Batches, predict
-from pipeline.params import Train
-from pipeline.training import dead_weights
-from pipeline.training.batches import (
-    Images,
-    plain_batches,
-    steps_per_epoch,
-    training_batches,
-)
+from pipeline.settings.schema import Train
+from pipeline.system.errors import StageError
+from pipeline.training import untouched_weights
+from pipeline.training.batches import Images, plain_batches, steps_per_epoch, training_batches
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
+from pipeline.training.distributed.processes import ALONE, Processes
 from pipeline.training.losses import make_loss
-from pipeline.training.processes import ALONE, Processes
+from pipeline.training.prediction import Batches, predict
 from pipeline.training.randomness import derive
 from pipeline.training.recipe import OPTIMIZERS, Schedule
-from pipeline.training.step import Step, Takes, fastest
+from pipeline.training.step import Step, Takes, make_step_function
 
 VALIDATED_IMAGES = 256
 VALIDATED_PIXELS = VALIDATED_IMAGES * 32 * 32
@@ -155,14 +150,14 @@ def train(
     loss_function = make_loss(settings)
     if hardware.precision == "bf16" and hardware.device.type == "cpu":
         image, _ = next(plain_batches(training, 1))
-        dead_weights.keep_still(model, image)
+        untouched_weights.zero_untouched_gradients(model, image)
     augmentation = Augmentation(**settings.augmentation.model_dump())
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
     schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))
     run = _Run(model, optimizer, schedule, [], {})
     network = processes.forward_pass(model)
     step = Step(model, network, optimizer, loss_function, settings.l1, hardware, processes)
-    take_step = fastest(step, model, optimizer, settings, hardware, processes)
+    take_step = make_step_function(step, model, optimizer, settings, hardware, processes)
     found = (
         processes.from_first(partial(checkpoints.latest, hardware.device)) if checkpoints else None
     )

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.errors import InputError, suggestion
-from pipeline.params import LOSSES, Train
+from pipeline.settings.schema import LOSSES, Train
+from pipeline.system.errors import InputError, suggestion
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from pipeline.errors import InputError
-from pipeline.params import Train
+from pipeline.settings.schema import Train
+from pipeline.system.errors import InputError
 
 Parameters = Iterable[nn.Parameter]
 

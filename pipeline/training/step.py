@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.layers import Classifier
-from pipeline.params import LOSSES, Train
+from pipeline.settings.schema import LOSSES, Train
 from pipeline.training.compute import Hardware
+from pipeline.training.distributed.processes import Processes
 from pipeline.training.losses import Loss
-from pipeline.training.processes import Processes
 from pipeline.training.recipe import l1_penalty
 
 # learns from images (b, C, H, W) and targets (b,) or (b, K) of this process's share, and returns
@@ -63,7 +63,7 @@ class Step:
             for _ in optimizer.param_groups
         ]
         is_rounded = on_gpu and hardware.precision == "bf16" and network is model
-        self._rounded = RoundedWeights(model) if is_rounded and does_the_same(model) else None
+        self._rounded = RoundedWeights(model) if is_rounded and is_capturable(model) else None
 
     def take(self, images: Tensor, targets: Tensor) -> int:
         """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
@@ -220,7 +220,7 @@ class Replay:
         return graph
 
 
-def fastest(
+def make_step_function(
     step: Step,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -232,14 +232,14 @@ def fastest(
     if (
         hardware.device.type == "cuda"
         and processes.count == 1
-        and does_the_same(model)
+        and is_capturable(model)
         and settings.loss in LOSSES  # what a person's own does on the host would happen only once
     ):
         return Replay(step, optimizer, settings.batch_size).take
     return step.take
 
 
-def does_the_same(model: nn.Module) -> bool:
+def is_capturable(model: nn.Module) -> bool:
     """Tell whether a network does the same to every batch: a family of ours says so itself."""
     return isinstance(model, Classifier) and model.replayable
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
+from pipeline.system.errors import InputError
 
 SPLITS = "splits"
 

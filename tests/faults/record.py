@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.machine import cores, cpu_name
+from pipeline.system.machine import cores, cpu_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- make test-faults writes from here -->", "<!-- to here -->"

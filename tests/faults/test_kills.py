@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.leftovers import FINISHED
+from pipeline.training.finished_checkpoints import FINISHED
 from tests.faults.record import STOPPED
 from tests.faults.stages import EPOCHS, MODEL, STAGES, remains, results, results_of, run
 from tests.pipeline.conftest import Project, environment

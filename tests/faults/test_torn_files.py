@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.__main__ import main
+from pipeline.cli import main
 from tests.faults.record import TOLD, UNHARMED
 from tests.faults.stages import MODEL, STAGES, results, run
 from tests.pipeline.conftest import Project

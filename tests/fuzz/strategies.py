@@ -16,8 +16,9 @@ from hypothesis.strategies import SearchStrategy
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.combinations import GREY
-from pipeline.params import Cnn, DenseNet, Library, Settings, read
+from pipeline.settings.rules import GREY
+from pipeline.settings.schema import Cnn, DenseNet, Library, Settings
+from pipeline.settings.yaml_file import read
 
 Content = dict[str, Any]
 Path_ = tuple[str, ...]

@@ -19,16 +19,17 @@ import torch
 from hypothesis import event, given
 
 from pipeline import models
-from pipeline.__main__ import main
-from pipeline.combinations import GREY, OWN_SIZES
+from pipeline.cli import main
 from pipeline.data.sources import SOURCES
-from pipeline.errors import InputError, StageError
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.evaluation.prediction import predict
-from pipeline.params import Settings, check
+from pipeline.settings.load import check
+from pipeline.settings.rules import GREY, OWN_SIZES
+from pipeline.settings.schema import Settings
+from pipeline.system.errors import InputError, StageError
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches
 from pipeline.training.loop import train
+from pipeline.training.prediction import predict
 from tests.fuzz.conftest import Outcomes
 from tests.fuzz.strategies import (
     PRESETS,

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.__main__ import main
-from pipeline.params import read
+from pipeline.cli import main
+from pipeline.settings.yaml_file import read
 from tests.fuzz.broken import damaged
 from tests.fuzz.conftest import Outcomes
 from tests.fuzz.strategies import IS_CAMPAIGN, JUNK, PRESETS, examples

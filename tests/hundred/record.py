@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from pipeline.machine import cores, cpu_name
+from pipeline.system.machine import cores, cpu_name
 
 FILE = Path(__file__).parents[2] / "docs" / "hundred.txt"
 HEAD = """\

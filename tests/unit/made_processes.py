@@ -14,15 +14,16 @@ from torch import nn
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
-from pipeline.params import Train, load
-from pipeline.training.batch_norm import synchronise
+from pipeline.settings.load import load
+from pipeline.settings.schema import Train
 from pipeline.training.batches import Images, to_device, training_batches
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
-from pipeline.training.group import Group
-from pipeline.training.launch import Member
+from pipeline.training.distributed.batch_norm import synchronise
+from pipeline.training.distributed.group import Group
+from pipeline.training.distributed.launch import Member
+from pipeline.training.distributed.processes import Processes
 from pipeline.training.loop import Trained, train
-from pipeline.training.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = load(ROOT / "presets" / "smoke.yaml")

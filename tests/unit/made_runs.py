@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from pipeline.comparison.compare import Comparison, Judgement, compare
+from pipeline.comparison.design import REPEATED, Design
+from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.reporting.comparison import Comparison, Judgement, compare
-from pipeline.reporting.design import REPEATED, Design
-from pipeline.reporting.results import Run, Timings
 
 CLASSES = (
     "cat",

@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 from pipeline.data import arrays, writing
 from pipeline.data.collection import Collection, Rejected
 from pipeline.data.splitting import Division
-from pipeline.errors import InputError
-from pipeline.params import Data, Split
+from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
+from pipeline.system.errors import InputError
 
 # those that are read come first
 FILES = (

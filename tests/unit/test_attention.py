@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InputError
 from pipeline.models import attention as module_of_attention
 from pipeline.models import build
 from pipeline.models.attention import (
@@ -21,7 +20,8 @@ from pipeline.models.attention import (
     SpatialAttention,
     make_attention,
 )
-from pipeline.models.averaging import channel_means, scale_channels
+from pipeline.models.channelwise import channel_means, scale_channels
+from pipeline.system.errors import InputError
 
 
 def parameter_count(module: nn.Module) -> int:

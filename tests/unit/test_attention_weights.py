@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import models
-from pipeline.explain.attention import attention_table, explain_attention, variation_table
 from pipeline.explain.attention_figures import draw_attention, draw_attention_variation
+from pipeline.explain.attention_outputs import attention_table, explain_attention, variation_table
 from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
     ModuleWeights,

@@ -23,7 +23,7 @@ from benchmarks.project import Project
 from benchmarks.rows import ROWS
 from benchmarks.timing import Turns, in_a_process, take_turns
 from pipeline.data import arrays
-from pipeline.params import Compute
+from pipeline.settings.schema import Compute
 from pipeline.training import compute
 
 THREE_TIMES = Mark("at least", 3, " times")

@@ -14,11 +14,12 @@ from torch import nn
 
 from pipeline import models
 from pipeline.data.arrays import Dataset
-from pipeline.leftovers import remove_finished
-from pipeline.params import Train, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Train
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoints import Checkpoints, key_of
 from pipeline.training.compute import Hardware
+from pipeline.training.finished_checkpoints import remove_finished
 from pipeline.training.loop import Epoch, Trained, train
 
 SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")

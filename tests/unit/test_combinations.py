@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.params import check, read
+from pipeline.settings.load import check
+from pipeline.settings.yaml_file import read
+from pipeline.system.errors import InputError
 
 CIFAR10 = read(Path(__file__).parents[2] / "presets" / "cifar10.yaml")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.__main__ import main
-from pipeline.reporting.terminal import print_summary
+from pipeline.cli import main
+from pipeline.report.terminal import print_summary
 
 Done = subprocess.CompletedProcess[str]
 
@@ -292,8 +292,8 @@ def test_models_are_listed_with_parameters_and_macs(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
     code = (
-        "import sys; from pathlib import Path; import pipeline.__main__; "
-        "from pipeline.params import load; load(Path('presets/digits.yaml')); "
+        "import sys; from pathlib import Path; import pipeline.cli; "
+        "from pipeline.settings.load import load; load(Path('presets/digits.yaml')); "
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'dvc'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -11,11 +11,11 @@ from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, log_loss, recall_score
 from statsmodels.stats.multitest import multipletests
 
+from pipeline.comparison.compare import Comparison, Judgement, Pair, compare
+from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
+from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.reporting.comparison import Comparison, Judgement, Pair, compare
-from pipeline.reporting.design import CROSS_VALIDATED, REPEATED, Design
-from pipeline.reporting.results import Run, Timings
 
 CLASSES = ("cat", "dog", "bird")
 ARCHITECTURES = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.dead_weights import keep_still
+from pipeline.training.untouched_weights import zero_untouched_gradients
 
 SHAPES = [
     # kernel size, stride, padding, dilation, size of the map
@@ -45,7 +45,7 @@ def test_bf16_gradient_is_zero_exactly_where_that_of_fp32_is(shape: tuple[int, .
     conv = nn.Conv2d(8, 8, kernel_size, stride, padding, dilation)
     images = torch.randn(4, 8, size, size).contiguous(memory_format=torch.channels_last)
     expected = gradient(conv, images, torch.float32)
-    keep_still(conv, images[:1])
+    zero_untouched_gradients(conv, images[:1])
     for _ in range(20):
         found = gradient(conv, images, torch.bfloat16)
         assert torch.equal(found != 0, expected != 0)
@@ -61,5 +61,5 @@ def test_layer_that_pads_by_itself_is_left_alone() -> None:
     conv = Padded(2, 2, 3, stride=2)
     images = torch.randn(1, 2, 2, 2)
     expected = gradient(conv, images, torch.float32).clone()
-    keep_still(conv, images)
+    zero_untouched_gradients(conv, images)
     assert torch.equal(gradient(conv, images, torch.float32), expected)

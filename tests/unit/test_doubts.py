@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score
 
-from pipeline.reporting import doubts
-from pipeline.reporting.comparison import Comparison, Judgement, compare
-from pipeline.reporting.design import REPEATED
+from pipeline.comparison import doubts
+from pipeline.comparison.compare import Comparison, Judgement, compare
+from pipeline.comparison.design import REPEATED
 from tests.unit.made_runs import compared, made_run
 
 LABELS = np.repeat([0, 1], [190, 10])
@@ -34,16 +34,16 @@ def unbalanced(right_of_common: int, right_of_rare: int) -> Comparison:
 
 def test_good_networks_on_unbalanced_images_are_not_said_to_have_learnt_nothing():
     comparison = unbalanced(179, 9)  # 94 %: less than naming the common class is right for
-    assert doubts.chance(comparison) == 95
-    assert doubts.not_better_than_chance(comparison, ["cnn"]) == ["cnn"]
-    assert doubts.unlearnt(comparison, ["cnn", "ca_cnn"]) == []
+    assert doubts.majority_class_accuracy(comparison) == 95
+    assert doubts.not_better_than_majority(comparison, ["cnn"]) == ["cnn"]
+    assert doubts.no_better_than_guessing(comparison, ["cnn", "ca_cnn"]) == []
     expected = (179 / 190 + 9 / 10) / 2
     assert doubts.mean_recall(comparison, "cnn") == pytest.approx(100 * expected)
 
 
 def test_who_names_the_most_frequent_class_has_learnt_nothing():
     comparison = unbalanced(190, 0)
-    assert doubts.unlearnt(comparison, ["cnn", "ca_cnn"]) == ["cnn", "ca_cnn"]
+    assert doubts.no_better_than_guessing(comparison, ["cnn", "ca_cnn"]) == ["cnn", "ca_cnn"]
     pair = comparison.entries["ca_cnn"].pair
     assert pair is not None
     assert doubts.judged(pair, comparison) == "nothing learnt"
@@ -71,7 +71,7 @@ def test_network_that_guesses_has_learnt_nothing_however_lucky():
             runs, {"cnn": {"attention": "none", "baseline": None}}, CLASSES, REPEATED,
             Judgement(0.95, 2000, 0.5, 0), [],
         )  # fmt: skip
-        assert (doubts.unlearnt(comparison, ["cnn"]) == []) == learnt
+        assert (doubts.no_better_than_guessing(comparison, ["cnn"]) == []) == learnt
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_network_that_guesses_has_learnt_nothing_however_lucky():
 def test_costs_are_told_apart_where_no_run_of_one_is_among_the_others(
     candidate: list[float], baseline: list[float], apart: bool
 ):
-    assert doubts.told_apart(np.array(candidate), np.array(baseline)) == apart
+    assert doubts.distinguishable(np.array(candidate), np.array(baseline)) == apart
 
 
 def test_idle_attention_is_constant_and_the_same_everywhere():

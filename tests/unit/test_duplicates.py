@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.data import arrays, duplicates
 from pipeline.data.arrays import Duplicates
 from pipeline.data.splitting import Division
-from pipeline.params import Data, Split
+from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
 
 

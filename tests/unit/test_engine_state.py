@@ -13,7 +13,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE
 
-from pipeline import engine_state
+from pipeline.engines import dvc_state
 
 LOCK = """\
 schema: '2.0'
@@ -38,7 +38,7 @@ def test_whole_notes_stay(repo: Repo, tmp_path: Path) -> None:
     lock, claims = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
     lock.write_text(LOCK)
     claims.write_text('{"read": {}}')
-    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
     assert lock.read_text() == LOCK
     assert claims.exists()
     assert not (tmp_path / "torn").exists()
@@ -48,7 +48,7 @@ def test_whole_notes_stay(repo: Repo, tmp_path: Path) -> None:
 def test_torn_lock_is_put_aside(repo: Repo, tmp_path: Path, length: int) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(LOCK[:length])
-    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
     assert not lock.exists()
     assert (tmp_path / "torn" / "dvc.lock").read_text() == LOCK[:length]
 
@@ -57,7 +57,7 @@ def test_lock_with_a_merge_conflict_is_put_aside(repo: Repo, tmp_path: Path) -> 
     ours, theirs = "      size: 7\n", "      size: 8\n"
     conflict = f"<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> theirs\n"
     (tmp_path / "dvc.lock").write_text(LOCK.replace(ours, conflict))
-    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
     assert not (tmp_path / "dvc.lock").exists()
 
 
@@ -65,7 +65,7 @@ def test_job_on_a_cluster_puts_claims_aside_and_leaves_the_lock(repo: Repo, tmp_
     lock, claims = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
     lock.write_text(LOCK[:40])  # which another may be writing
     claims.write_text("")
-    engine_state.put_torn_claims_aside(repo, tmp_path / "torn")
+    dvc_state.quarantine_corrupt_rwlock(repo, tmp_path / "torn")
     assert lock.read_text() == LOCK[:40]
     assert not claims.exists()
 
@@ -75,10 +75,10 @@ def test_torn_claims_are_put_aside_but_not_while_they_are_written(
 ) -> None:
     claims = Path(repo.tmp_dir, RWLOCK_FILE)
     claims.write_text('{"read": {"/data')
-    with engine_state.guard_of_claims(repo):
-        engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    with dvc_state.guard_of_claims(repo):
+        dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
         assert claims.exists()
-    engine_state.put_torn_notes_aside(repo, tmp_path / "torn")
+    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
     assert not claims.exists()
 
 
@@ -91,7 +91,7 @@ def test_outputs_of_the_future_become_outputs_of_now(tmp_path: Path) -> None:
     os.utime(future / ".snakemake_timestamp", (tomorrow, tomorrow))
     os.utime(future, (tomorrow, tomorrow))
     os.utime(past, (5, 5))
-    engine_state.bring_to_present([future, past, tmp_path / "missing"])
+    dvc_state.clamp_future_mtimes([future, past, tmp_path / "missing"])
     assert future.stat().st_mtime <= time.time()
     assert (future / ".snakemake_timestamp").stat().st_mtime <= time.time()
     assert past.stat().st_mtime == 5
@@ -110,7 +110,7 @@ def test_dvc_finds_a_changed_object_when_it_has_it_checked(repo: Repo, tmp_path:
     held.write_bytes(b"wrong")
     held.chmod(stat.S_IREAD | stat.S_IRGRP | stat.S_IROTH)
     assert not out.changed_cache()  # DVC believes a file that is read-only
-    engine_state.have_checked(out)
+    dvc_state.force_cache_verification(out)
     assert out.changed_cache()
 
 
@@ -122,7 +122,7 @@ def test_lock_that_is_being_written_is_read_once_it_is_whole(repo: Repo, tmp_pat
     lock.write_text(LOCK[:40])
     writing = threading.Timer(1.2, lock.write_text, [LOCK])
     writing.start()
-    (stage,) = engine_state.read_index(repo).graph
+    (stage,) = dvc_state.read_index(repo).graph
     writing.join()
     assert stage.outs[0].hash_info.value == "0123456789abcdef0123456789abcdef.dir"
 
@@ -130,8 +130,8 @@ def test_lock_that_is_being_written_is_read_once_it_is_whole(repo: Repo, tmp_pat
 def test_lock_that_stays_torn_is_told(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_state, "SECONDS_TO_WRITE", 1.0)
+    monkeypatch.setattr(dvc_state, "SECONDS_TO_WRITE", 1.0)
     (tmp_path / "dvc.yaml").write_text("stages:\n  split:\n    cmd: python -m pipeline split\n")
     (tmp_path / "dvc.lock").write_text(LOCK[:40])
     with pytest.raises(DvcException, match=r"dvc\.lock"):
-        engine_state.read_index(repo)
+        dvc_state.read_index(repo)

@@ -19,8 +19,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
-from pipeline.__main__ import main
-from pipeline.params import read
+from pipeline.cli import main
+from pipeline.settings.yaml_file import read
 
 PRESETS = Path(__file__).parents[2] / "presets"
 CLASSES = ("disc", "square", "stripes")

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import models, params
+from pipeline import models
 from pipeline.data import arrays
 from pipeline.explain.cam import class_activation_maps
-from pipeline.explain.feature_maps import caught, feature_maps, spread
-from pipeline.explain.heatmaps import heatmap, strongest_channel_maps, strongest_channels
-from pipeline.explain.images import any_images, choose_images
+from pipeline.explain.feature_maps import feature_maps, spread
+from pipeline.explain.image_choice import any_images, choose_images
+from pipeline.explain.strongest_channels import heatmap, strongest_channel_maps, strongest_channels
+from pipeline.models.inspection import record_outputs
+from pipeline.settings import load, schema, yaml_file
 from pipeline.stages import explain
 from pipeline.training.weights import save_weights
 
@@ -82,7 +84,7 @@ def test_maps_are_what_the_layers_put_out_and_the_hooks_come_off():
 
 def test_hooks_come_off_after_an_error():
     layer = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError, match="stop"), caught({"layer": layer}):
+    with pytest.raises(RuntimeError, match="stop"), record_outputs({"layer": layer}):
         raise RuntimeError("stop")
     assert not layer._forward_hooks
 
@@ -138,8 +140,8 @@ def test_strongest_channel_map_is_its_heatmap_at_the_layers_size():
 # the stage
 
 
-def settings(tmp: Path) -> params.Settings:
-    content = params.read(ROOT / "presets" / "digits.yaml")
+def settings(tmp: Path) -> schema.Settings:
+    content = yaml_file.read(ROOT / "presets" / "digits.yaml")
     shipped = content["architectures"]
     base = shipped["cnn"] | {"channels": [4, 6, 8], "hidden": 8, "reduction": 4}
     dense = shipped["densenet"] | {"growth_rate": 4, "block_config": [3, 3, 3], "bn_size": 2}
@@ -159,7 +161,7 @@ def settings(tmp: Path) -> params.Settings:
         "seed": 0,
     }
     content["compute"] = {"device": "cpu", "precision": "fp32", "threads": 1}
-    return params.check(content)
+    return load.check(content)
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.__main__ import main
+from pipeline.cli import main
 from pipeline.commands import export
-from pipeline.params import read
+from pipeline.settings.yaml_file import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 

@@ -26,15 +26,15 @@ from pipeline.explain.faithfulness import (
     faithfulness_table,
     hottest_first,
 )
-from pipeline.explain.interval import mean_over_images
-from pipeline.explain.kinds import (
+from pipeline.explain.heatmap_kinds import (
     centre_heatmap,
     network_heatmaps,
     random_heatmaps,
     resized,
 )
+from pipeline.figures.style import HEATMAPS
 from pipeline.models.layers import Classifier
-from pipeline.reporting.style import HEATMAPS
+from pipeline.statistics.image_means import mean_over_images
 
 KINDS = ["grad_cam", "layer_cam", "strongest_channel", "random", "centre"]
 

@@ -7,19 +7,17 @@ import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from pipeline.reporting import tables
-from pipeline.reporting.class_differences import draw_class_differences, moved_most
-from pipeline.reporting.design import CROSS_VALIDATED, REPEATED
-from pipeline.reporting.faithfulness import draw_faithfulness
-from pipeline.reporting.figures import (
-    draw_accuracies,
-    draw_confusion_matrices,
-    draw_learning_curves,
-)
-from pipeline.reporting.galleries import draw_mistakes
-from pipeline.reporting.reliability import draw_reliability
-from pipeline.reporting.style import HEATMAPS, colours, markers, save
-from pipeline.reporting.trade_off import draw_trade_off, pareto_front
+from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
+from pipeline.figures.accuracy import draw_accuracies
+from pipeline.figures.class_differences import draw_class_differences, moved_most
+from pipeline.figures.confusion import draw_confusion_matrices
+from pipeline.figures.galleries import draw_mistakes
+from pipeline.figures.heatmap_scores import draw_faithfulness
+from pipeline.figures.learning_curves import draw_learning_curves
+from pipeline.figures.reliability import draw_reliability
+from pipeline.figures.style import HEATMAPS, colours, markers, save
+from pipeline.figures.trade_off import draw_trade_off, pareto_front
+from pipeline.report import tables
 from tests.unit.made_runs import BASELINES, CLASSES, compared
 
 COSTS = ("parameters", "macs", "latency_ms", "training_seconds")

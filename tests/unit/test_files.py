@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.files import whole
+from pipeline.storage.atomic import atomic_folder
+from pipeline.system.errors import InputError
 
 
 def write(folder: Path, text: str) -> None:
-    with whole(folder, "known.json") as staging:
+    with atomic_folder(folder, "known.json") as staging:
         (staging / "known.json").write_text(text)
 
 
 def fail_half_way(folder: Path) -> None:
-    with whole(folder, "known.json") as staging:
+    with atomic_folder(folder, "known.json") as staging:
         (staging / "known.json").write_text("half of it")
         raise ZeroDivisionError
 
@@ -80,7 +80,7 @@ def test_second_writer_waits_for_the_first(
 ) -> None:
     out, said = tmp_path / "out", ""
     with ThreadPoolExecutor() as threads:
-        with whole(out, "known.json") as staging:
+        with atomic_folder(out, "known.json") as staging:
             second = threads.submit(write, out, "2")
             while "waiting until it has finished" not in said:
                 assert not second.done()

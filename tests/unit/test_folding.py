@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pipeline import models
-from pipeline.evaluation.folding import folded
 from pipeline.models.attention import ATTENTIONS
+from pipeline.models.fuse import fused
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS
 from pipeline.models.pooling import POOLINGS
 
@@ -61,7 +61,7 @@ def test_folded_network_gives_the_same_logits(family: str, key: str, value: Any)
     images = torch.randn(4, 3, size, size)
     with torch.inference_mode():
         expected = network(images).clone()
-        found = folded(network)(images)
+        found = fused(network)(images)
         again = network(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(again, expected, rtol=0, atol=0)  # the network is as it was
@@ -69,10 +69,10 @@ def test_folded_network_gives_the_same_logits(family: str, key: str, value: Any)
 
 def test_only_the_batch_norm_beside_no_convolution_is_left() -> None:
     cnn = used({"family": "cnn", **SMALL["cnn"]}, 16)
-    assert (batch_norms(cnn), batch_norms(folded(cnn))) == (2, 0)
+    assert (batch_norms(cnn), batch_norms(fused(cnn))) == (2, 0)
     densenet = used({"family": "densenet", **SMALL["densenet"]}, 16)
     # two of each of 4 layers, one of the transition, and one before the means that are classified
-    assert (batch_norms(densenet), batch_norms(folded(densenet))) == (10, 1)
+    assert (batch_norms(densenet), batch_norms(fused(densenet))) == (10, 1)
 
 
 def test_batch_norm_that_ignores_a_channel_stays_before_the_convolution() -> None:
@@ -81,13 +81,13 @@ def test_batch_norm_that_ignores_a_channel_stays_before_the_convolution() -> Non
         densenet.get_submodule("block1.layer2.norm1").weight[3] = 0
     images = torch.randn(4, 3, 16, 16)
     with torch.inference_mode():
-        torch.testing.assert_close(folded(densenet)(images), densenet(images), rtol=1e-4, atol=1e-5)
-    assert batch_norms(folded(densenet)) == 2
+        torch.testing.assert_close(fused(densenet)(images), densenet(images), rtol=1e-4, atol=1e-5)
+    assert batch_norms(fused(densenet)) == 2
 
 
 def test_network_of_a_library_is_left_alone() -> None:
     network = used({"family": "torchvision", "name": "resnet18", "small_inputs": True}, 16)
-    assert folded(network) is network
+    assert fused(network) is network
 
 
 class Pointwise(models.Classifier):
@@ -133,8 +133,8 @@ def test_norm_is_folded_forwards_only_where_that_is_right(
     torch.manual_seed(0)
     network, images = Pointwise(norm(), conv()).eval(), torch.randn(2, 4, 6, 6)
     with torch.inference_mode():
-        torch.testing.assert_close(folded(network)(images), network(images), rtol=1e-5, atol=1e-5)
-    assert batch_norms(folded(network)) == (0 if is_folded else 1)
+        torch.testing.assert_close(fused(network)(images), network(images), rtol=1e-5, atol=1e-5)
+    assert batch_norms(fused(network)) == (0 if is_folded else 1)
 
 
 class Residual(models.Classifier):
@@ -150,4 +150,4 @@ class Residual(models.Classifier):
 
 def test_family_that_does_not_say_that_it_can_be_folded_is_left_alone() -> None:
     network, images = Residual().eval(), -torch.ones(1, 3, 2, 2)
-    assert (folded(network)(images) == -1).all()
+    assert (fused(network)(images) == -1).all()

@@ -15,9 +15,9 @@ from pipeline.data import arrays, writing
 from pipeline.data.arrays import SPLITS, Dataset
 from pipeline.data.collection import Collection
 from pipeline.data.splitting import Division, divide_into_folds
-from pipeline.errors import InputError
-from pipeline.params import Data, Split
+from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
+from pipeline.system.errors import InputError
 
 FOLDS = 5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from pipeline.reporting import galleries
+from pipeline.figures import galleries
 from tests.unit.made_runs import CLASSES, made_run
 
 IMAGES, SIZE = 120, 8

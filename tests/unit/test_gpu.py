@@ -14,15 +14,15 @@ from torch import nn
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
-from pipeline.evaluation.prediction import predict
-from pipeline.params import Compute
+from pipeline.settings.schema import Compute
 from pipeline.training import batches, compute, step
 from pipeline.training.batches import plain_batches, to_device, training_batches
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
+from pipeline.training.distributed.processes import ALONE
 from pipeline.training.loop import train
 from pipeline.training.losses import make_loss
-from pipeline.training.processes import ALONE
+from pipeline.training.prediction import predict
 from pipeline.training.recipe import OPTIMIZERS
 from tests.unit.test_training import CPU, SETTINGS, dataset, equal, network, recipe
 
@@ -180,7 +180,7 @@ def test_host_never_waits_for_the_gpu_within_an_epoch(
         model, settings = built("ca_cnn", hardware), recipe(batch_size=16)
         optimizer = OPTIMIZERS["adam"](model.parameters(), settings)
         one = step.Step(model, model, optimizer, make_loss(settings), 0.0, hardware, ALONE)
-        take = step.fastest(one, model, optimizer, settings, hardware, ALONE)
+        take = step.make_step_function(one, model, optimizer, settings, hardware, ALONE)
         made = training_batches(images, 16, EVERYTHING, 0, 1)
         for _ in range(2):
             take(*next(made))  # what is drawn goes to the device, and the step is recorded

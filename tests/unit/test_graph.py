@@ -14,17 +14,23 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # decide whether and how a stage runs, not what comes out
 LEFT_OUT = {
     "pipeline",
+    "pipeline.comparison",
     "pipeline.data",
-    "pipeline.errors",
     "pipeline.evaluation",
-    "pipeline.files",
-    "pipeline.leftovers",
-    "pipeline.machine",
-    "pipeline.params",
-    "pipeline.progress",
+    "pipeline.figures",
+    "pipeline.settings",
+    "pipeline.settings.schema",
     "pipeline.stages",
-    "pipeline.stages.splits",
+    "pipeline.stages.stale_outputs",
+    "pipeline.statistics",
+    "pipeline.storage",
+    "pipeline.storage.atomic",
+    "pipeline.system",
+    "pipeline.system.errors",
+    "pipeline.system.machine",
+    "pipeline.system.progress",
     "pipeline.training",
+    "pipeline.training.finished_checkpoints",
 }
 
 

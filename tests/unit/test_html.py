@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline.errors import InputError
-from pipeline.reporting import html, markdown
-from pipeline.reporting.heading import Badge, Card
+from pipeline.report import markdown
+from pipeline.report.heading import Badge, Card
+from pipeline.report.page import page as render_page
+from pipeline.system.errors import InputError
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -50,7 +51,7 @@ class Elements(HTMLParser):
 
 def page(text: str, folder: Path, **changes: Any) -> str:
     arguments: dict[str, Any] = {"badge": None, "cards": []} | changes
-    return html.page(f"# Title\n\nAnswer.\n\n## First\n\n{text}\n", folder, **arguments)
+    return render_page(f"# Title\n\nAnswer.\n\n## First\n\n{text}\n", folder, **arguments)
 
 
 def assert_harmless(text: str) -> None:
@@ -71,7 +72,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, name: str):
     table = markdown.table([escaped, "n"], [[escaped, "1"]])
     text = f"{escaped}\n\n{table}\n\n{markdown.folded(name, escaped)}\n\n"
     text += markdown.fenced(f"model: {name}", "yaml")
-    made = html.page(
+    made = render_page(
         f"# {escaped}\n\n{escaped}\n\n## {escaped}\n\n{text}",
         tmp_path,
         Badge(name, "good"),

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.commands.pictures import read_picture
+from pipeline.commands.prediction_images import read_picture
 from pipeline.data import arrays, sources
 from pipeline.data.sources import decoding, image_folder
 from pipeline.data.sources.listing import Found, examine
-from pipeline.errors import InputError
-from pipeline.params import Data, Split
+from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
+from pipeline.system.errors import InputError
 
 SIZE = 8
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

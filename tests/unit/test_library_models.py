@@ -11,11 +11,11 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InputError
-from pipeline.explain.feature_maps import caught
 from pipeline.models import build
+from pipeline.models.inspection import record_outputs
 from pipeline.models.layers import Classifier
 from pipeline.models.library import _AveragePool
+from pipeline.system.errors import InputError
 
 SMALL = {
     "resnet18": ["conv1", "layer1", "layer2", "layer3", "layer4"],
@@ -131,7 +131,7 @@ def test_activation_layers_come_after_the_rectifier(
     model = build(settings, 5, 64).eval()
     layers = model.activation_layers()
     assert list(layers)[: len(expected)] == expected
-    with torch.no_grad(), caught(layers) as maps:
+    with torch.no_grad(), record_outputs(layers) as maps:
         model(torch.randn(2, 3, 64, 64))
     for layer in expected:
         assert maps[layer].min() == 0

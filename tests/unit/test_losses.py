@@ -10,8 +10,9 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, mean_squared_error
 
-from pipeline.errors import InputError
-from pipeline.params import Train, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Train
+from pipeline.system.errors import InputError
 from pipeline.training.losses import focal, make_loss, source_of
 
 SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")

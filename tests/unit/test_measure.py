@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from pipeline import params
-from pipeline.errors import InputError
+from pipeline.comparison.runs import read_runs
 from pipeline.evaluation import cost
-from pipeline.reporting.results import read_runs
+from pipeline.settings import load, schema
 from pipeline.stages import download, measure, split
+from pipeline.system.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def settings() -> params.Settings:
-    return params.load(ROOT / "presets" / "smoke.yaml")
+def settings() -> schema.Settings:
+    return load.load(ROOT / "presets" / "smoke.yaml")
 
 
 @pytest.fixture(scope="module")
-def splits(settings: params.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def splits(settings: schema.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     download.run(settings.data, folder / "raw", folder / "downloads")
     split.run(settings.data, settings.split, folder / "raw", folder / "splits")
@@ -30,7 +30,7 @@ def splits(settings: params.Settings, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_every_architecture_has_its_turn_in_every_round(
-    settings: params.Settings, splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: schema.Settings, splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[tuple[str, int]] = []
 
@@ -55,7 +55,7 @@ def test_every_architecture_has_its_turn_in_every_round(
 
 
 def test_times_are_positive_and_of_the_machine(
-    settings: params.Settings, splits: Path, tmp_path: Path
+    settings: schema.Settings, splits: Path, tmp_path: Path
 ) -> None:
     measure.run(settings, splits, tmp_path / "measured")
     written = json.loads((tmp_path / "measured" / "timings.json").read_text())

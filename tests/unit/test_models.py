@@ -11,10 +11,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InputError
 from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS, ChannelAttention
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Classifier
+from pipeline.system.errors import InputError
 
 CNN = {"family": "cnn", "channels": [32, 64, 128], "kernel_size": 3, "hidden": 512, "dropout": 0.5}
 DENSENET = {"family": "densenet", "growth_rate": 12, "num_init_features": 24, "compression": 0.5}

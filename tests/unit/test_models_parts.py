@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.errors import InputError
 from pipeline.models import build
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Parts
 from pipeline.models.pooling import POOLINGS
+from pipeline.system.errors import InputError
 
 CNN: dict[str, Any] = {"family": "cnn", "channels": [4, 8], "hidden": 6, "norm_groups": 2}
 DENSENET: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.npy import new_images, save_array
+from pipeline.storage.npy import new_images, save_array
 
 
 def test_room_on_the_disk_is_taken_at_once(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.reporting import html, markdown
-from pipeline.reporting.heading import Badge, Card
+from pipeline.report import markdown, page
+from pipeline.report.heading import Badge, Card
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = (390, 820, 1440)
@@ -76,7 +76,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     Image.new("RGB", (2400, 600), "red").save(folder / "wide.png")
     (folder / "numbers.csv").write_text("a\n1\n")
     cards = [Card("Latency", "+37 %", NAME)] * 6
-    made = html.page(TEXT, folder, Badge("Undecided", "open"), cards)
+    made = page.page(TEXT, folder, Badge("Undecided", "open"), cards)
     (folder / "report.html").write_text(made, encoding="utf-8")
     return (folder / "report.html").as_uri()
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.params import check, load, read
+from pipeline.settings.load import check, load
+from pipeline.settings.yaml_file import read
+from pipeline.system.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "presets" / "digits.yaml"

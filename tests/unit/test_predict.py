@@ -22,18 +22,18 @@ from safetensors.torch import load_model
 from scipy.special import softmax
 
 from pipeline import models
-from pipeline.__main__ import main
+from pipeline.cli import main
 from pipeline.commands import predict
-from pipeline.commands.answers import (
+from pipeline.commands.prediction_answers import (
     Failure,
     Prediction,
     answers_json,
     answers_table,
     print_answers,
 )
-from pipeline.commands.figures import draw_prediction, safe_name, save
-from pipeline.commands.pictures import LONGEST_SIDE, read_picture
-from pipeline.params import read
+from pipeline.commands.prediction_figure import draw_prediction, safe_name, save
+from pipeline.commands.prediction_images import LONGEST_SIDE, read_picture
+from pipeline.settings.yaml_file import read
 
 PRESETS = Path(__file__).parents[2] / "presets"
 CLASSES = ("$disc$", "[bold]square", "stripes")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pipeline import models
-from pipeline.errors import InputError
-from pipeline.params import load
-from pipeline.presets import PRESETS, apply, available
+from pipeline.settings.load import load
+from pipeline.settings.presets import PRESETS, apply, available
+from pipeline.system.errors import InputError
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 

@@ -21,16 +21,17 @@ from safetensors.torch import load_file
 
 from pipeline import models
 from pipeline.data.augmentation import Augmentation
-from pipeline.errors import InputError, StageError
 from pipeline.stages import download, split
 from pipeline.stages import train as stage
-from pipeline.training import compute, launch
+from pipeline.system.errors import InputError, StageError
+from pipeline.training import compute
 from pipeline.training.batches import training_batches
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.group import share_of
-from pipeline.training.launch import Member
+from pipeline.training.distributed import launch
+from pipeline.training.distributed.group import share_of
+from pipeline.training.distributed.launch import Member
+from pipeline.training.distributed.processes import ALONE
 from pipeline.training.loop import Trained
-from pipeline.training.processes import ALONE
 from tests.unit.made_processes import (
     DEVICE,
     NETWORKS,

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportions_ztest
 
-from pipeline import models, params
+from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.evaluation import cost
-from pipeline.reporting.published import figures_for
-from pipeline.reporting.render import TUTORIAL_REMARK
+from pipeline.report.published_accuracies import figures_for
+from pipeline.report.render import TUTORIAL_REMARK
+from pipeline.settings import load, yaml_file
 
 ROOT = Path(__file__).parents[2]
 
 
 def architecture(name: str, **changes: Any) -> dict[str, Any]:
-    content = params.read(ROOT / "presets" / "cifar10.yaml")
+    content = yaml_file.read(ROOT / "presets" / "cifar10.yaml")
     content["architectures"][name] |= changes
-    return params.check(content).architectures[name].model_dump()
+    return load.check(content).architectures[name].model_dump()
 
 
 def dataset(name: str = "cifar10", test: int = 10_000, size: int = 32) -> Dataset:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline import models
 from pipeline.explain.cam import cam_layers
-from pipeline.explain.kinds import network_heatmaps
+from pipeline.explain.heatmap_kinds import network_heatmaps
 from pipeline.explain.randomisation import (
     draw_randomisation,
     randomisation,

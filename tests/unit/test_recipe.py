@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from pipeline.errors import InputError
-from pipeline.params import Train, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Train
+from pipeline.system.errors import InputError
 from pipeline.training.recipe import OPTIMIZERS, Schedule
 
 SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")

@@ -21,18 +21,20 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, recall_score
 
-from pipeline import params
+from pipeline.commands.models import print_architectures
+from pipeline.comparison.compare import confounders
+from pipeline.comparison.design import REPEATED
+from pipeline.comparison.runs import read_runs
 from pipeline.data import arrays
-from pipeline.errors import InputError
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.reporting import figures, galleries, markdown, provenance, wording
-from pipeline.reporting.architectures import print_architectures
-from pipeline.reporting.comparison import confounders
-from pipeline.reporting.design import REPEATED
-from pipeline.reporting.figures import draw_learning_curves
-from pipeline.reporting.results import read_runs
-from pipeline.reporting.terminal import ensembles_table, print_summary, summary_table
+from pipeline.figures import galleries
+from pipeline.figures.learning_curves import draw_learning_curves
+from pipeline.report import markdown
+from pipeline.report.terminal import ensembles_table, print_summary, summary_table
+from pipeline.settings import load, schema, yaml_file
 from pipeline.stages import report
+from pipeline.system import formats, provenance
+from pipeline.system.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["cat", "dog | wolf", "<b>bird`", "a_b $c$ *d* [e]"]
@@ -69,19 +71,22 @@ block3.attention,channel,8,0.5,0.1,0.1,0.75,False,0.03
 """
 
 
-def settings(**changes: Any) -> params.Settings:
-    content = params.read(ROOT / "presets" / "digits.yaml") | {"model": "ca_cnn", "seeds": [0, 1]}
+def settings(**changes: Any) -> schema.Settings:
+    content = yaml_file.read(ROOT / "presets" / "digits.yaml") | {
+        "model": "ca_cnn",
+        "seeds": [0, 1],
+    }
     content["data"]["image_size"] = 8
     content["report"] = {"confidence": 0.95, "resamples": 200, "margin": 0.5, "seed": 0}
     content["report"]["ensembles"] = ["seeds", "architectures"]
-    return params.check(content | changes)
+    return load.check(content | changes)
 
 
-def cross_validated() -> params.Settings:
+def cross_validated() -> schema.Settings:
     """Return settings of a cross-validation over two folds."""
     content = settings().model_dump()
     content["split"]["folds"] = 2
-    return params.check(content)
+    return load.check(content)
 
 
 def written(path: Path, content: Any) -> None:
@@ -216,7 +221,7 @@ class Project:
             written(folder / "attention_variation.csv", VARIATION)
         written(folder / "explain.json", record)
 
-    def report(self, chosen: params.Settings) -> str:
+    def report(self, chosen: schema.Settings) -> str:
         data = self.root / "data"
         report.run(
             chosen,
@@ -245,7 +250,7 @@ def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         Image.new("RGB", (6, 4)).save(path)
 
     monkeypatch.setattr(report, "save", save)
-    monkeypatch.setattr(figures, "draw_samples", lambda *given: Figure())
+    monkeypatch.setattr(report, "draw_samples", lambda *given: Figure())
     monkeypatch.setattr(galleries, "_draw_groups", lambda *given: Figure())
 
 
@@ -458,7 +463,7 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(
     assert "differ in more" not in reported[1]
     content = settings().model_dump()
     content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     told = first_paragraph(text)
     assert told.startswith("**Does `ca_cnn` pay against `cnn` on digits? ")
     assert "; but the two differ in more than attention (`activation`):**" in told
@@ -479,14 +484,14 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(
 def test_every_attention_is_named(project: Project, attention: str, name: str):
     content = settings().model_dump()
     content["architectures"]["ca_cnn"]["attention"] = attention
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     assert first_paragraph(text).startswith(f"**Does {name} pay for `ca_cnn` on digits?")
 
 
 def test_one_attention_against_another_names_both(project: Project):
     content = settings().model_dump()
     content["architectures"]["cnn"]["attention"] = "spatial"
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     question = "**Does channel attention pay against spatial attention for `ca_cnn` on digits?"
     assert first_paragraph(text).startswith(question)
 
@@ -496,7 +501,7 @@ def test_networks_of_a_library_may_differ_in_more_than_attention(project: Projec
     library = {"family": "timm", "small_inputs": True, "baseline": None}
     content["architectures"]["cnn"] = library | {"name": "resnet18"}
     content["architectures"]["ca_cnn"] = library | {"name": "seresnet18", "baseline": "cnn"}
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     assert first_paragraph(text).startswith("**Does `ca_cnn` pay against `cnn` on digits?")
     told = "**`ca_cnn` and `cnn` may differ in more than attention (`name`)**"
     assert [line for line in beside_the_answer(text) if told in line]
@@ -548,7 +553,7 @@ def test_two_names_for_one_network_are_found_out(project: Project):
     content = settings().model_dump()
     content["architectures"]["ca_cnn"]["attention"] = "none"
     content["architectures"]["ca_cnn"]["reduction"] = 4  # which nothing reads
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     assert first_paragraph(text).startswith(
         "**Does `ca_cnn` pay against `cnn` on digits? Undecided, for the two have the same "
         "settings and are the same network:**"
@@ -560,7 +565,7 @@ def test_another_strength_of_the_same_attention_is_another_network(project: Proj
     content = settings().model_dump()
     content["architectures"]["cnn"]["attention"] = "channel"
     content["architectures"]["ca_cnn"]["reduction"] = 4
-    assert "same settings" not in project.report(params.check(content))
+    assert "same settings" not in project.report(load.check(content))
 
 
 def test_training_that_was_still_improving_is_named(
@@ -745,7 +750,7 @@ def test_images_gained_and_lost_are_those_that_one_network_got_right(
     for seed in (0, 1):
         p = binomtest(gained[seed], gained[seed] + lost[seed]).pvalue
         told = [row for row in rows if row[:2] == ["ca_cnn - cnn", str(seed)]]
-        assert told == [[*told[0][:2], str(gained[seed]), str(lost[seed]), wording.p_value(p)]]
+        assert told == [[*told[0][:2], str(gained[seed]), str(lost[seed]), formats.p_value(p)]]
 
 
 def test_classes_that_moved_are_named_with_what_chance_would_do(reported: tuple[Project, str]):
@@ -805,7 +810,7 @@ def test_attention_that_never_varies_is_called_a_scale_factor(reported: tuple[Pr
 def test_rule_of_the_verdict_has_the_levels_of_the_settings(project: Project):
     content = settings().model_dump()
     content["report"] |= {"confidence": 0.9, "margin": 1.5}
-    told = section(project.report(params.check(content)), "## How sure")
+    told = section(project.report(load.check(content)), "## How sure")
     assert "corrected for all pairs, is below 0.1." in told
     assert "lies below +1.5 points" in told
     assert "a gain that large is below 0.05:" in told
@@ -835,7 +840,7 @@ def test_own_images_are_called_so(project: Project):
     project.describe(name="image_folder")
     content = settings().model_dump()
     content["data"]["name"] = "image_folder"
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     assert text.startswith("# `ca_cnn` against `cnn` on your images\n")
     assert "image\\_folder" not in text
 
@@ -907,12 +912,12 @@ def test_nothing_is_no_ensemble(project: Project):
 
     content = settings(model="cnn").model_dump()
     content["architectures"] = {"cnn": content["architectures"]["cnn"]}
-    one_architecture = tables(project.report(params.check(content)))[0]
+    one_architecture = tables(project.report(load.check(content)))[0]
     assert [row[0] for row in one_architecture[2:]] == ["ensemble: cnn, 2 seeds"]
 
     content = settings().model_dump()
     content["report"]["ensembles"] = []
-    text = project.report(params.check(content))
+    text = project.report(load.check(content))
     assert "nsemble" not in text.partition("<summary>params.yaml")[0]
 
 
@@ -986,7 +991,7 @@ def test_a_run_evaluated_on_another_fold_is_refused(folds: Project):
 
 def test_candidate_without_a_baseline_is_cross_validated(folds: Project):
     content = cross_validated().model_dump() | {"model": "cnn"}
-    sentence = first_paragraph(folds.report(params.check(content)))
+    sentence = first_paragraph(folds.report(load.check(content)))
     assert "of the 80 test images of digits correctly**, in 2-fold cross-validation." in sentence
 
 
@@ -1186,7 +1191,7 @@ def test_summary_marks_a_pair_that_differs_in_more_than_attention(
 ):
     content = settings().model_dump()
     content["architectures"]["ca_cnn"]["activation"] = "mish"
-    project.report(params.check(content))
+    project.report(load.check(content))
     capsys.readouterr()
     print_summary(project.reports)
     printed = capsys.readouterr().out
@@ -1201,7 +1206,7 @@ def test_networks_of_a_library_are_listed_without_an_attention_of_ours(
     content = settings().model_dump()
     library = {"family": "torchvision", "name": "squeezenet1_1", "small_inputs": True}
     content["architectures"] = {"ca_cnn": content["architectures"]["cnn"], "fire": library}
-    print_architectures(params.check(content), tmp_path)
+    print_architectures(load.check(content), tmp_path)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "│ fire" in line]
     assert [cell.strip() for cell in line.split("│")[2:5]] == ["torchvision", "-", "-"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import InputError
-from pipeline.reporting import findings
-from pipeline.reporting.results import Explanation, read_explanations
+from pipeline.comparison.runs import Explanation, read_explanations
+from pipeline.report import findings
+from pipeline.system.errors import InputError
 
 IMAGES = 6
 MODULES = ("block1.attention", "block2.attention")

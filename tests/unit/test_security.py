@@ -20,12 +20,12 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 
-from pipeline.__main__ import main
+from pipeline.cli import main
 from pipeline.data import arrays
-from pipeline.data.sources import download, published
-from pipeline.errors import InputError
-from pipeline.reporting import markdown
-from pipeline.reporting.numbers import as_csv
+from pipeline.data.sources import fetching, torchvision_sets
+from pipeline.report import markdown
+from pipeline.storage.csv_files import as_csv
+from pipeline.system.errors import InputError
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.weights import load_weights
 
@@ -72,7 +72,7 @@ def smoke(folder: Path, old: str = "", new: str = "") -> Path:
 def test_stage_is_run_by_the_name_that_dvc_gives_it(
     prefix: str, name: str, called: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipeline.__main__ as command_line
+    from pipeline import cli as command_line
 
     calls = []
     for stage, function in (("train", "_train"), ("evaluate", "evaluate"), ("explain", "explain")):
@@ -263,7 +263,7 @@ def test_only_what_was_asked_for_leaves_an_archive(
     path = archive(tmp_path / "archive.tgz", [hostile, member("base/wanted")])
     raw = tmp_path / "in" / "raw"
     raw.mkdir(parents=True)
-    published._extract(path, ["base/wanted"], raw)
+    torchvision_sets._extract(path, ["base/wanted"], raw)
     assert (raw / "base" / "wanted").read_bytes() == b"evil"
     assert {str(found.relative_to(tmp_path)) for found in tmp_path.rglob("*")} == {
         *("archive.tgz", "in", "in/raw", "in/raw/base", "in/raw/base/wanted")
@@ -277,7 +277,7 @@ def test_only_what_was_asked_for_leaves_an_archive(
 def test_link_or_device_in_the_place_of_a_file_is_refused(kind: bytes, tmp_path: Path) -> None:
     path = archive(tmp_path / "archive.tgz", [member("base/wanted", kind, "/etc/passwd")])
     with pytest.raises(InputError, match="holds no base/wanted"):
-        published._extract(path, ["base/wanted"], tmp_path)
+        torchvision_sets._extract(path, ["base/wanted"], tmp_path)
     assert not (tmp_path / "base").exists()
 
 
@@ -321,8 +321,8 @@ def test_redirect_to_what_is_no_web_address_is_refused(
         host.send_header("Location", target)
         host.end_headers()
 
-    with pytest.raises(download.UnreachableError, match="InvalidSchema"):
-        download.over_http(answering(redirect), "0" * 32, tmp_path / "downloads")
+    with pytest.raises(fetching.UnreachableError, match="InvalidSchema"):
+        fetching.over_http(answering(redirect), "0" * 32, tmp_path / "downloads")
     assert list(tmp_path.rglob("*.tgz")) == []
 
 
@@ -333,7 +333,7 @@ def test_download_that_would_fill_the_disk_is_ended(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(download, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(fetching, "MOST_BYTES", 1 << 20)
     sent = 0
 
     def flood(host: http.server.BaseHTTPRequestHandler) -> None:
@@ -348,8 +348,8 @@ def test_download_that_would_fill_the_disk_is_ended(
         except OSError:
             pass  # the other end has hung up
 
-    with pytest.raises(download.UnreachableError, match="sends more than 1 MB"):
-        download.over_http(answering(flood), "0" * 32, tmp_path / "downloads")
+    with pytest.raises(fetching.UnreachableError, match="sends more than 1 MB"):
+        fetching.over_http(answering(flood), "0" * 32, tmp_path / "downloads")
     assert sent < 1 << 28
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -11,7 +11,8 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from pipeline.evaluation.significance import (
+from pipeline.statistics.estimates import Difference
+from pipeline.statistics.significance import (
     McNemar,
     MeanGain,
     PValues,
@@ -26,7 +27,6 @@ from pipeline.evaluation.significance import (
     smallest_detectable,
     verdict,
 )
-from pipeline.evaluation.statistics import Difference
 
 
 def gains(runs: int, images: int, gained: float, lost: float, seed: int) -> list[np.ndarray]:

@@ -26,11 +26,11 @@ from sklearn.datasets import load_digits
 
 from pipeline.data import arrays, sources, writing
 from pipeline.data.collection import Collection
-from pipeline.data.sources import download, published
-from pipeline.errors import InputError
-from pipeline.params import Data, Split
+from pipeline.data.sources import fetching, torchvision_sets
+from pipeline.settings.schema import Data, Split
 from pipeline.stages import download as download_stage
 from pipeline.stages import split as split_stage
+from pipeline.system.errors import InputError
 
 CIFAR_SHA256 = {
     "train": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
@@ -275,8 +275,8 @@ def test_a_host_that_answers_with_an_error_counts_as_unreachable(
     server: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, _ = server
-    with pytest.raises(download.UnreachableError, match="the host answered 404"):
-        download.over_http(f"{url}missing.gz", "0" * 32, tmp_path)
+    with pytest.raises(fetching.UnreachableError, match="the host answered 404"):
+        fetching.over_http(f"{url}missing.gz", "0" * 32, tmp_path)
 
 
 def test_nothing_is_unpickled_that_changed_after_the_download(
@@ -501,4 +501,4 @@ def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
 
 
 def test_cifar10_is_pinned_to_the_published_checksums() -> None:
-    assert list(published.CIFAR10_SHA256.values()) == list(CIFAR_SHA256.values())
+    assert list(torchvision_sets.CIFAR10_SHA256.values()) == list(CIFAR_SHA256.values())

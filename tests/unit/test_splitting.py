@@ -8,7 +8,7 @@ import pytest
 from pipeline.data.arrays import SPLITS
 from pipeline.data.collection import Collection
 from pipeline.data.splitting import Division, divide
-from pipeline.errors import InputError
+from pipeline.system.errors import InputError
 
 
 def collection(counts: list[int], test_every: int | None = None) -> Collection:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation import statistics
-from pipeline.evaluation.statistics import (
+from pipeline.statistics import estimates
+from pipeline.statistics.estimates import (
     CROSSED,
     NESTED,
     Bootstrap,
@@ -131,7 +131,7 @@ def test_perfect_answers_have_the_exact_binomial_interval(runs: int):
 def test_many_resamples_are_drawn_in_parts_without_a_change(monkeypatch: pytest.MonkeyPatch):
     values = list(np.random.default_rng(3).integers(-1, 2, (4, 50)))
     at_once = crossed_means(values, 101, np.random.default_rng(0))
-    monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", 100)
+    monkeypatch.setattr(estimates, "DRAWN_AT_ONCE", 100)
     assert crossed_means(values, 101, np.random.default_rng(0)).tolist() == at_once.tolist()
 
 

@@ -9,8 +9,8 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import recall_score
 
-from pipeline.reporting import tables
-from pipeline.reporting.design import CROSS_VALIDATED
+from pipeline.comparison.design import CROSS_VALIDATED
+from pipeline.report import tables
 from tests.unit.made_runs import CLASSES, compared
 
 

@@ -16,8 +16,9 @@ from torch import nn
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
-from pipeline.errors import InputError, StageError
-from pipeline.params import Compute, Train, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Compute, Train
+from pipeline.system.errors import InputError, StageError
 from pipeline.training import batches, compute
 from pipeline.training.batches import (
     Images,
@@ -27,7 +28,7 @@ from pipeline.training.batches import (
     training_batches,
 )
 from pipeline.training.compute import Hardware
-from pipeline.training.group import share_of
+from pipeline.training.distributed.group import share_of
 from pipeline.training.loop import Epoch, measure, train
 from pipeline.training.randomness import derive, generator
 from pipeline.training.recipe import OPTIMIZERS, l1_penalty

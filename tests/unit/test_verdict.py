@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation.significance import (
+from pipeline.statistics.estimates import CROSSED, Bootstrap, paired_difference, paired_gains
+from pipeline.statistics.significance import (
     PValues,
     Verdict,
     crossed_gain,
@@ -19,7 +20,6 @@ from pipeline.evaluation.significance import (
     p_no_difference,
     verdict,
 )
-from pipeline.evaluation.statistics import CROSSED, Bootstrap, paired_difference, paired_gains
 
 MARGIN = 0.5
 CLASSES = 10

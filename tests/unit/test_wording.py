@@ -4,24 +4,25 @@ import math
 
 import pytest
 
-from pipeline.evaluation.statistics import Estimate
-from pipeline.reporting import wording
+from pipeline.report import wording
+from pipeline.statistics.estimates import Estimate
+from pipeline.system import formats
 
 
 def test_numbers_are_written_as_a_person_would():
-    assert wording.points(0.234) == "+0.23"
-    assert wording.points(-0.001) == "0.00"
-    assert wording.spread(97.312, 0.239) == "97.31 ± 0.24"
-    assert wording.spread(97.312, math.nan) == "97.31"
-    assert wording.relative(1_150_602, 1_147_914) == "0.2 % more"
-    assert wording.relative(0.9, 1.0) == "10 % less"
-    assert wording.relative(1.0, 1.0) == "no more"
-    assert wording.change(1_150_602, 1_147_914) == "+0.2 %"
-    assert wording.change(0.9, 1.0) == "-10 %"
-    assert wording.change(1.0001, 1.0) == "0 %"
-    assert wording.large(287_929_692) == "288 M"
-    assert wording.large(999) == "999"
-    assert [wording.duration(s) for s in (0.84, 47, 750, 11_160)] == [
+    assert formats.points(0.234) == "+0.23"
+    assert formats.points(-0.001) == "0.00"
+    assert formats.spread(97.312, 0.239) == "97.31 ± 0.24"
+    assert formats.spread(97.312, math.nan) == "97.31"
+    assert formats.relative(1_150_602, 1_147_914) == "0.2 % more"
+    assert formats.relative(0.9, 1.0) == "10 % less"
+    assert formats.relative(1.0, 1.0) == "no more"
+    assert formats.change(1_150_602, 1_147_914) == "+0.2 %"
+    assert formats.change(0.9, 1.0) == "-10 %"
+    assert formats.change(1.0001, 1.0) == "0 %"
+    assert formats.large(287_929_692) == "288 M"
+    assert formats.large(999) == "999"
+    assert [formats.duration(s) for s in (0.84, 47, 750, 11_160)] == [
         "0.8 s",
         "47 s",
         "12.5 min",
@@ -42,7 +43,7 @@ def test_numbers_are_written_as_a_person_would():
     ],
 )
 def test_p_values_keep_the_digits_that_matter(p: float, text: str):
-    assert wording.p_value(p) == text
+    assert formats.p_value(p) == text
 
 
 def test_interval_names_its_confidence():
@@ -55,7 +56,7 @@ def test_interval_names_its_confidence():
     ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
 def test_names_are_listed_as_in_a_sentence(names: list[str], text: str):
-    assert wording.listed(names) == text
+    assert formats.listed(names) == text
 
 
 def test_own_images_are_nobodys_data_set():

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.collection import Collection
-from pipeline.data.sources import checksums, digits, image_folder, published
-from pipeline.errors import InputError
+from pipeline.data.sources import digits, image_folder, torchvision_sets
+from pipeline.storage import checksums
+from pipeline.system.errors import InputError
 
 DESCRIPTION = "source.json"
 
@@ -48,10 +49,14 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "digits": Source(digits.fetch, digits.read, Shape(10, 8, 1)),
-    "cifar10": Source(published.fetch_cifar10, published.read_cifar10, Shape(10, 32, 3)),
-    "cifar100": Source(published.fetch_cifar100, published.read_cifar100, Shape(100, 32, 3)),
+    "cifar10": Source(
+        torchvision_sets.fetch_cifar10, torchvision_sets.read_cifar10, Shape(10, 32, 3)
+    ),
+    "cifar100": Source(
+        torchvision_sets.fetch_cifar100, torchvision_sets.read_cifar100, Shape(100, 32, 3)
+    ),
     "fashion_mnist": Source(
-        published.fetch_fashion_mnist, published.read_fashion_mnist, Shape(10, 28, 1)
+        torchvision_sets.fetch_fashion_mnist, torchvision_sets.read_fashion_mnist, Shape(10, 28, 1)
     ),
     "image_folder": Source(image_folder.fetch, image_folder.read, None),
 }

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, _imaging
 
-from pipeline.data.tables import printable
+from pipeline.system.text import printable
 
 GAP = 3  # from here on "indistinguishable from fair resampling in most cases": Pillow on its resize
 UPRIGHT = 1  # of the EXIF orientations

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from pipeline.data.collection import Collection
-from pipeline.data.npy import save_array
+from pipeline.storage.npy import save_array
 
 BRIGHTEST = 16  # the source counts the dark pixels of 4 x 4 blocks
 CLASSES = tuple("0123456789")

@@ -18,13 +18,13 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.data.collection import Collection, Rejected
-from pipeline.data.npy import new_images
 from pipeline.data.sources.decoding import UndecodableError, decode
 from pipeline.data.sources.listing import NO_CLASS, Listed, examine, find, why_unreadable
-from pipeline.data.tables import write_csv
-from pipeline.errors import InputError
-from pipeline.machine import cores
-from pipeline.progress import track
+from pipeline.storage.csv_files import write_rows
+from pipeline.storage.npy import new_images
+from pipeline.system.errors import InputError
+from pipeline.system.machine import cores
+from pipeline.system.progress import track
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "bytes", "sha256", "class", "unusable")
@@ -44,7 +44,7 @@ def fetch(raw: Path, local: Path, downloads: Path) -> str:
     """
     found = find(local)
     listed = track(_in_parallel(partial(examine, local), found), "listing images", total=len(found))
-    write_csv(
+    write_rows(
         raw / MANIFEST,
         COLUMNS,
         ((file.path, file.size, file.sha256, file.class_name, file.unusable) for file in listed),

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.tables import printable
-from pipeline.errors import InputError
+from pipeline.system.errors import InputError
+from pipeline.system.text import printable
 
 HIDDEN_BY_WINDOWS = ("desktop.ini", "thumbs.db")
 NO_CLASS = ""

@@ -1,0 +1,423 @@
+"""The command line: ``python -m pipeline COMMAND``. Every stage of dvc.yaml is one command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipeline.engines import preflight
+from pipeline.paths import (
+    CHECKPOINTS,
+    DOWNLOADS,
+    EVALUATED,
+    EXPLAINED,
+    MEASURED,
+    OUTPUTS,
+    PARAMS,
+    PREDICTIONS,
+    RAW,
+    REPORTS,
+    SPLITS,
+    TRAINED,
+)
+from pipeline.settings.load import check_loss, load
+from pipeline.settings.schema import Settings
+from pipeline.system.errors import InputError, StageError, choose, format_os_error
+from pipeline.system.text import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+app = typer.Typer(
+    help="Does attention pay in image classifiers, and what does it cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
+Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
+Splits = Annotated[Path, typer.Option(help="The folder of arrays that the split stage wrote.")]
+Model = Annotated[str, typer.Option(help="An architecture of params.yaml.")]
+Asked = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="An architecture of params.yaml; the candidate (model in params.yaml) if not given.",
+    ),
+]
+Trained = Annotated[Path, typer.Option(help="The folder of all trainings.")]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of the training run.")]
+
+
+@app.command()
+def download(
+    params: ParamsFile = PARAMS,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = RAW,
+    downloads: Annotated[Path, typer.Option(help="Where downloads wait.")] = DOWNLOADS,
+) -> None:
+    """Get the source's own files, checksummed."""
+    settings = load(params)
+    from pipeline.stages import download as stage
+
+    stage.run(settings.data, out, downloads)
+
+
+@app.command()
+def split(
+    params: ParamsFile = PARAMS,
+    raw: Raw = RAW,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = SPLITS,
+) -> None:
+    """Decode the images and divide them into training, validation and test."""
+    settings = load(params)
+    from pipeline.stages import split as stage
+
+    stage.run(settings.data, settings.split, raw, out)
+
+
+@app.command()
+def train(
+    model: Model,
+    seed: Seed,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; data/trained/MODEL/SEED if not given.")
+    ] = None,
+    checkpoints: Annotated[
+        Path, typer.Option(help="Where an unfinished training is kept, to go on from.")
+    ] = CHECKPOINTS,
+) -> None:
+    """Train one architecture with one seed; after an interruption, go on with it."""
+    _train(model, seed, params, splits, out or TRAINED / model / str(seed), checkpoints)
+    _forget(model, seed, checkpoints)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    seed: Seed,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="data/trained/MODEL/SEED/model.safetensors if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write; data/evaluated/MODEL/SEED if not given."),
+    ] = None,
+) -> None:
+    """Measure one trained network on the test split."""
+    settings = _settings_for(model, params)
+    run = Path(model) / str(seed)
+    from pipeline.stages import evaluate as stage
+
+    stage.run(
+        settings,
+        model,
+        seed,
+        weights or TRAINED / run / "model.safetensors",
+        splits,
+        out or EVALUATED / run,
+    )
+
+
+@app.command()
+def measure(
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = MEASURED,
+) -> None:
+    """Measure how fast all architectures are, in turns; nothing else should run meanwhile."""
+    settings = load(params)
+    from pipeline.stages import measure as stage
+
+    stage.run(settings, splits, out)
+
+
+@app.command()
+def explain(
+    model: Model,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Of the first seed's run if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write; reports/figures/architectures/MODEL if not given."),
+    ] = None,
+) -> None:
+    """Draw feature maps, heatmaps and attention weights of one architecture."""
+    settings = _settings_for(model, params)
+    run = Path(model) / str(settings.seeds[0])
+    from pipeline.stages import explain as stage
+
+    stage.run(
+        settings,
+        model,
+        weights or TRAINED / run / "model.safetensors",
+        splits,
+        out or EXPLAINED / model,
+    )
+
+
+@app.command()
+def report(
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    trained: Trained = TRAINED,
+    evaluated: Annotated[Path, typer.Option(help="The folder of all evaluations.")] = EVALUATED,
+    measured: Annotated[Path, typer.Option(help="The folder of the timings.")] = MEASURED,
+    figures: Annotated[Path, typer.Option(help="The folder of all explanations.")] = EXPLAINED,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = REPORTS,
+) -> None:
+    """Compare the architectures and write the report."""
+    settings = load(params)
+    from pipeline.stages import report as stage
+
+    stage.run(settings, splits, trained, evaluated, measured, figures, out, params)
+
+
+@app.command()
+def stage(
+    name: Annotated[
+        str, typer.Argument(metavar="STAGE", help="As dvc status names it, such as train@cnn-0.")
+    ],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Train, evaluate or explain as the stage of dvc.yaml with this name does."""
+    stages = _stages(load(params), params)
+    plain = name.rpartition(":")[2]  # DVC puts the path of dvc.yaml before it in other folders
+    stages[choose(plain, stages, "STAGE")]()
+
+
+@app.command()
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")
+    ],
+    asked: Asked = None,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    trained: Trained = TRAINED,
+    out: Annotated[Path, typer.Option(help="The folder for a figure of each image.")] = PREDICTIONS,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to tell of each image.")] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a table, and nothing else.")
+    ] = False,
+) -> None:
+    """Ask trained networks, all seeds together, what images show.
+
+    Each image gets one of the classes, also one that shows none of them: a classifier always
+    answers. Images are decoded as those that the networks were trained on: resized to the same
+    square, whatever their proportions, and made grey for grey data sets.
+    """
+    settings, model = _asked(asked, params)
+    from pipeline.commands import predict as command
+    from pipeline.commands import prediction_answers as printed
+
+    answers = command.run(settings, model, images, splits, trained / model, out, top)
+    if as_json:
+        typer.echo(printed.answers_json(answers))
+    else:
+        printed.print_answers(answers, model)
+    if any(isinstance(answer, printed.Failure) for answer in answers):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    file_format: Annotated[
+        Literal["onnx", "torchscript"],
+        typer.Option("--format", help="ONNX runs nearly everywhere, TorchScript where PyTorch is."),
+    ],
+    asked: Asked = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The seed of the run; the first if not given.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+    trained: Trained = TRAINED,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write, in exports/ if not given; a file that is there is replaced."
+        ),
+    ] = None,
+) -> None:
+    """Write a trained network as ONNX or TorchScript, and check it.
+
+    The file needs nothing of this project. It takes images in [0, 1] of shape (batch, channels,
+    height, width) and gives logits; the normalisation is inside. What it gives for test images is
+    compared with what the network gives here.
+    """
+    settings, model = _asked(asked, params)
+    chosen = settings.seeds[0] if seed is None else seed
+    from pipeline.commands import export as command
+
+    weights = trained / model / str(chosen) / "model.safetensors"
+    done = command.run(settings, model, chosen, splits, weights, file_format, out)
+    typer.echo(
+        f"{done.path}: on {done.images} test images its logits differ from the original's by "
+        f"{done.difference:.1g} at most (largest logit {done.largest:.1f}, allowed "
+        f"{done.allowed:.1g})"
+    )
+
+
+@app.command()
+def check(params: ParamsFile = PARAMS) -> None:
+    """Tell whether the settings are right, before anything runs."""
+    settings = load(params)
+    check_loss(settings)
+    preflight.check(settings, Path(), OUTPUTS)
+    runs = len(settings.architectures) * len(settings.seeds)
+    typer.echo(
+        f"{params} is right: {', '.join(settings.architectures)}; "
+        f"{plural(len(settings.seeds), 'seed')}, {plural(runs, 'training run')} of "
+        f"{plural(settings.train.epochs, 'epoch')} on {settings.data.name}; "
+        f"candidate {settings.model}"
+    )
+
+
+@app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="Leave it out to list them.")] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Replace params.yaml by a ready-made alternative."""
+    from pipeline.settings import presets
+
+    if name is None:
+        for known, summary in presets.available().items():
+            typer.echo(f"{known:<14}{summary}")
+        return
+    for line in presets.apply(name, params):
+        typer.echo(line)
+
+
+@app.command()
+def models(
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+) -> None:
+    """List the architectures of params.yaml with their parameters and multiply-accumulates."""
+    settings = load(params)
+    from pipeline.commands.models import print_architectures
+
+    print_architectures(settings, splits)
+
+
+@app.command()
+def prune(
+    params: ParamsFile = PARAMS,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
+) -> None:
+    """Remove the outputs of runs that params.yaml no longer lists, and checkpoints."""
+    settings = load(params)
+    import shutil
+
+    from pipeline.stages import stale_outputs
+    from pipeline.training import finished_checkpoints
+
+    found = stale_outputs.find(settings, TRAINED, EVALUATED, EXPLAINED)
+    checkpoints = finished_checkpoints.list_checkpoints(CHECKPOINTS)
+    if not found and not checkpoints:
+        typer.echo("nothing is left over")
+        return
+    for folder in found:
+        typer.echo(f"{folder}: comes back from DVC's cache if an engine made it")
+    for folder, use in checkpoints.items():
+        typer.echo(f"{folder}: {use}")
+    if yes or typer.confirm("Remove these?"):
+        for folder in (*found, *checkpoints):
+            shutil.rmtree(folder)
+
+
+@app.command()
+def summary(
+    reports: Annotated[Path, typer.Option(help="The folder of the report.")] = REPORTS,
+) -> None:
+    """Print the comparison of the last run and where its report is."""
+    from pipeline.report import terminal
+
+    terminal.print_summary(reports)
+
+
+def _stages(settings: Settings, params: Path) -> dict[str, Callable[[], None]]:
+    """Return the stages that dvc.yaml has of each architecture or run, by their names."""
+    stages: dict[str, Callable[[], None]] = {}
+    for model in settings.architectures:
+        stages[f"explain@{model}"] = partial(explain, model, params)
+        for seed in settings.seeds:
+            out = TRAINED / model / str(seed)
+            stages[f"train@{model}-{seed}"] = partial(
+                _train, model, seed, params, SPLITS, out, CHECKPOINTS
+            )
+            stages[f"evaluate@{model}-{seed}"] = partial(_evaluate_and_forget, model, seed, params)
+    return stages
+
+
+def _train(model: str, seed: int, params: Path, splits: Path, out: Path, checkpoints: Path) -> None:
+    settings = _settings_for(model, params)
+    from pipeline.stages import train as stage
+
+    stage.run(settings, model, seed, splits, out, checkpoints)
+
+
+def _evaluate_and_forget(model: str, seed: int, params: Path) -> None:
+    """Evaluate a run; then remove the checkpoints of its training.
+
+    DVC deletes an output that it hasn't noted before it makes it anew: a kill between the end of a
+    training and DVC's note would lose it. When DVC begins with the evaluation, it has noted it.
+    """
+    evaluate(model, seed, params)
+    _forget(model, seed, CHECKPOINTS)
+
+
+def _forget(model: str, seed: int, checkpoints: Path) -> None:
+    from pipeline.training import finished_checkpoints
+
+    finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
+
+
+def _settings_for(model: str, params: Path) -> Settings:
+    settings = load(params)
+    choose(model, settings.architectures, "--model")
+    return settings
+
+
+def _asked(model: str | None, params: Path) -> tuple[Settings, str]:
+    """Return the settings and the architecture to use: the candidate if none is named."""
+    settings = load(params)
+    if model is None:
+        return settings, settings.model
+    return settings, choose(model, settings.architectures, "--model")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0 done, 1 it failed, 2 the input was wrong."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # Snakemake's rules have DVC ignore it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        app(args=arguments, standalone_mode=True)
+    except (InputError, StageError) as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {printable(format_os_error(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,69 @@
+"""The architectures of params.yaml with what they cost, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import models
+from pipeline.data import arrays
+from pipeline.data.arrays import ExpectedSplits
+from pipeline.data.sources import SOURCES, Shape
+from pipeline.evaluation import cost
+from pipeline.settings.schema import Settings
+from pipeline.system.errors import InputError
+from pipeline.system.formats import ABSENT
+
+
+def print_architectures(settings: Settings, splits: Path) -> None:
+    """Print each architecture's parameters and multiply-accumulates for one image.
+
+    Args:
+        settings: all of params.yaml.
+        splits: the folder that the split stage writes; asked where the source has no fixed shape.
+
+    Raises:
+        InputError: if a network can't be built for the images, or their shape isn't known yet.
+    """
+    shape = image_shape(settings, splits)
+    size, channels = shape.image_size, shape.channels
+    title = f"{settings.data.name}: {size} x {size} x {channels}, {shape.num_classes} classes"
+    table = Table("architecture", "family", "attention", "baseline", title=title)
+    table.add_column("parameters", justify="right")
+    table.add_column("MACs per image", justify="right")
+    for name, architecture in settings.architectures.items():
+        content = architecture.model_dump()
+        network = models.build(content, shape.num_classes, size, channels)
+        table.add_row(
+            name,
+            architecture.family,
+            content.get("attention", ABSENT),
+            architecture.baseline or ABSENT,
+            f"{cost.parameters(network):,}",
+            f"{cost.macs(network, size, channels):,}",
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def image_shape(settings: Settings, splits: Path) -> Shape:
+    """Return what the networks have to fit.
+
+    Raises:
+        InputError: if it is only known once the images were read, and they were not yet.
+    """
+    shape = SOURCES[settings.data.name].shape
+    if shape is not None:
+        return Shape(
+            shape.num_classes, settings.data.image_size or shape.image_size, shape.channels
+        )
+    try:
+        dataset = arrays.read(
+            splits,
+            ExpectedSplits(settings.data.name, settings.data.image_size, settings.split.folds),
+        )
+    except InputError as error:
+        raise InputError(f"{error}; until then the number of classes is not known") from None
+    size = settings.data.image_size or dataset.image_size
+    return Shape(len(dataset.classes), size, dataset.channels)

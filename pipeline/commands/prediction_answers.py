@@ -1,0 +1,128 @@
+"""What came of images that were put to trained networks, for a person and for a program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.data.sources.listing import is_utf8
+from pipeline.system.text import printable
+
+BAR_WIDTH = 20
+WIDEST = 100_000  # columns; more than any names take
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the networks of all seeds say together of one image.
+
+    Attributes:
+        file: the image.
+        classes: the names of the likeliest classes, the likeliest first.
+        probabilities: of these, in [0, 1].
+        agreeing: how many networks find the first of `classes` the likeliest by themselves.
+        members: how many networks there are.
+        figure: the file of the figure.
+    """
+
+    file: Path
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    agreeing: int
+    members: int
+    figure: Path
+
+    @property
+    def agreement(self) -> str:
+        """How many networks say the same, in words."""
+        return f"{self.agreeing} of {self.members}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be classified, and why in a few words."""
+
+    file: Path
+    reason: str
+
+
+Answer = Prediction | Failure
+
+
+def print_answers(answers: Sequence[Answer], model: str) -> None:
+    """Print a table of what was classified, and where the figures are."""
+    predictions = [answer for answer in answers if isinstance(answer, Prediction)]
+    if not predictions:
+        return
+    table, console = answers_table(predictions, model), Console()
+    Console(width=max(console.width, _width(table))).print(table, crop=False)
+    console.print(
+        "Every image gets one of the classes, also one that shows none of them.", highlight=False
+    )
+    folder = printable(str(predictions[0].figure.parent))
+    console.print(Text(f"figures: {folder}"), soft_wrap=True)
+
+
+def answers_table(predictions: Iterable[Prediction], model: str) -> Table:
+    """Return a row for each image and class, the likeliest class of each image first."""
+    table = Table(title=f"What {model} says", box=None, padding=(0, 1, 0, 0))
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    table.add_column("", width=BAR_WIDTH)
+    table.add_column("seeds that\nagree", justify="right")
+    for prediction in predictions:
+        first = (_text(str(prediction.file)), Text(prediction.agreement))
+        for name, probability in zip(prediction.classes, prediction.probabilities, strict=True):
+            bar = ProgressBar(total=1.0, completed=probability, width=BAR_WIDTH)
+            table.add_row(first[0], _text(name), f"{probability:.2%}", bar, first[1])
+            first = (Text(), Text())
+    return table
+
+
+def _width(table: Table) -> int:
+    """Return how many columns a table takes with no name broken, so that names can be copied."""
+    console = Console(width=WIDEST)
+    return console.measure(table).maximum
+
+
+def answers_json(answers: Sequence[Answer]) -> str:
+    """Return a list of objects: file, and predictions, agreement and heatmap, or error.
+
+    Names of files are as they are, except those that are no UTF-8, which JSON can't hold.
+    """
+    return json.dumps([_record(answer) for answer in answers], indent=2)
+
+
+def _record(answer: Answer) -> dict[str, Any]:
+    file = _written(answer.file)
+    if isinstance(answer, Failure):
+        return {"file": file, "error": answer.reason}
+    return {
+        "file": file,
+        "predictions": [
+            {"class": name, "probability": probability}
+            for name, probability in zip(answer.classes, answer.probabilities, strict=True)
+        ],
+        "agreement": {"agreeing": answer.agreeing, "seeds": answer.members},
+        "heatmap": _written(answer.figure),
+    }
+
+
+def _written(path: Path) -> str:
+    """Return the name that a program opens a file by; a printable one where it is no UTF-8."""
+    name = str(path)
+    return name if is_utf8(name) else printable(name)
+
+
+def _text(name: str) -> Text:
+    """Return a name as it is: neither rich's markup nor a line end in it means anything."""
+    return Text(printable(name))

@@ -1,0 +1,124 @@
+"""The figure of one classified image, and its file, which takes the place of no other's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.commands.prediction_answers import Prediction
+from pipeline.figures.style import (
+    COLOURS,
+    HEAT_LABEL,
+    draw_heat_scale,
+    shortened,
+    show_heat,
+    show_image,
+    style,
+)
+from pipeline.figures.style import save as save_png
+from pipeline.system.text import printable
+
+SOURCE = "Source"  # keyword in the PNG file
+LONGEST_NAME = 150  # in bytes; file systems take 255
+LONGEST_TITLE = 60
+LONGEST_CLASS = 24
+MOST_BARS = 5
+DIGEST_LENGTH = 16
+
+
+def draw_prediction(
+    model: str, prediction: Prediction, picture: np.ndarray, class_map: np.ndarray
+) -> Figure:
+    """Draw an image, the same under the heatmap of its class, and the likeliest classes.
+
+    Args:
+        model: the name of the architecture.
+        prediction: what is said of the image.
+        picture: uint8 (H, W, 3).
+        class_map: float (h, w), not negative: what speaks for the likeliest class. It is divided by
+            its maximum, and drawn as coarse as it is.
+    """
+    with style():
+        figure = Figure(figsize=(13.5, 4.6), layout="constrained")
+        figure.suptitle(shortened(printable(f"{model}: {prediction.file.name}"), LONGEST_TITLE))
+        parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.2, 1.3], wspace=0.03)
+        left, right = parts[0]
+        original, overlaid, scale = left.subplots(1, 3, width_ratios=[1, 1, 0.04])
+        show_image(original, picture)
+        original.set_title("image")
+        show_heat(overlaid, picture, class_map / (class_map.max() or 1))
+        height, width = class_map.shape
+        overlaid.set_title(
+            f"Grad-CAM of {_name(prediction.classes[0])},\nmean of the seeds, {height} x {width}"
+        )
+        draw_heat_scale(left, scale, HEAT_LABEL)
+        _draw_probabilities(right.subplots(), prediction)
+    return figure
+
+
+def own_path(folder: Path, image: Path) -> Path:
+    """Return where the figure of an image goes: under the image's name, unless that is taken.
+
+    It is taken where there is a file that is no figure of this image; then a digest of where the
+    image lies is added to the name.
+    """
+    path = folder / f"{safe_name(image)}.png"
+    digest = _digest(image)
+    if path.exists() and _source(path) != digest:
+        return path.with_name(f"{path.stem}-{digest}.png")
+    return path
+
+
+def save(figure: Figure, prediction: Prediction) -> None:
+    """Write the figure of a prediction as PNG, which tells by a digest what it is of."""
+    path = prediction.figure
+    incomplete = path.with_name(f".incomplete-{path.name}")
+    save_png(figure, incomplete, {SOURCE: _digest(prediction.file)})
+    incomplete.replace(path)
+
+
+def safe_name(image: Path) -> str:
+    """Return the name of a file without its ending, of characters that every system takes."""
+    kept = "".join(
+        character if character.isalnum() or character in "-_." else "_" for character in image.stem
+    )
+    cut = kept.encode("utf-8")[:LONGEST_NAME].decode("utf-8", "ignore")
+    return cut.lstrip(".") or "image"
+
+
+def _digest(image: Path) -> str:
+    return hashlib.sha256(os.fsencode(os.path.realpath(image))).hexdigest()[:DIGEST_LENGTH]
+
+
+def _source(path: Path) -> str | None:
+    """Return the digest in a figure's file; None where it isn't one of ours."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(SOURCE)
+    except (OSError, UnidentifiedImageError):
+        return None
+
+
+def _name(class_name: str) -> str:
+    return shortened(printable(class_name), LONGEST_CLASS)
+
+
+def _draw_probabilities(axes: Axes, prediction: Prediction) -> None:
+    probabilities = prediction.probabilities[:MOST_BARS]
+    positions = np.arange(len(probabilities))
+    drawn = axes.barh(positions, probabilities, color=COLOURS[0])
+    axes.bar_label(drawn, [f"{value:.1%}" for value in probabilities], padding=3)
+    axes.set_yticks(positions, [_name(name) for name in prediction.classes[:MOST_BARS]])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.18)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("probability, mean of the seeds")
+    axes.set_title(f"{prediction.agreement} seeds say {_name(prediction.classes[0])}")

@@ -1,0 +1,131 @@
+"""A person's own images: which files they are, and what is in them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.sources.decoding import UndecodableError, decode, decode_upright
+from pipeline.data.sources.listing import KINDS, files_under, is_folder, why_unreadable
+from pipeline.system.errors import InputError
+from pipeline.system.progress import say
+from pipeline.system.text import printable
+
+LONGEST_SIDE = 1000  # in pixels, of the picture that is shown
+KINDS_TOLD = 5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file, as a network sees it and as a person does.
+
+    Attributes:
+        path: the file.
+        pixels: uint8 (image_size, image_size, C), what the network gets.
+        shown: uint8 (h, w, 3), upright, at its own proportions, no side over `LONGEST_SIDE`.
+    """
+
+    path: Path
+    pixels: np.ndarray
+    shown: np.ndarray
+
+
+def list_images(given: Sequence[Path], out: Path) -> list[Path]:
+    """Return the files that were given and those in the folders that were given, each by path.
+
+    In a folder they are what the source image_folder would list. Left out, and told once, are files
+    of a kind that Pillow doesn't read, by the ending of their names.
+
+    Args:
+        given: files and folders; a file is returned whatever it is, and so is a folder that holds
+            nothing, for `read_picture` to refuse.
+        out: the folder that results are written to; nothing in it is an image to classify.
+
+    Raises:
+        InputError: if a folder can't be read, or lies in `out`.
+    """
+    return [
+        path
+        for place in given
+        for path in ((_in_folder(place, out) or [place]) if is_folder(place) else [place])
+    ]
+
+
+def read_picture(path: Path, image_size: int, channels: int) -> Picture:
+    """Decode an image file just as the images of a data set are decoded.
+
+    Args:
+        path: the file.
+        image_size: height and width of the data set's images in pixels.
+        channels: theirs; 3 for RGB, 1 for grey: Pillow's mode L, luminance by ITU-R 601-2.
+
+    Raises:
+        UndecodableError: if it can't be read or isn't a whole image.
+    """
+    try:
+        _refuse_special(path)
+        with path.open("rb") as file, warnings.catch_warnings():
+            # Pillow's are about the inner life of a file that can be decoded, and don't name it.
+            warnings.simplefilter("ignore")
+            pixels = decode(file, image_size)
+            file.seek(0)
+            shown = decode_upright(file)
+    except OSError as error:
+        raise UndecodableError(why_unreadable(path, error)) from None
+    shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    if channels == 1:
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis]
+    return Picture(path, pixels, np.asarray(shown))
+
+
+def _in_folder(folder: Path, out: Path) -> list[Path]:
+    written = _real(out)
+    if _real(folder).is_relative_to(written):
+        raise InputError(
+            f"--out: '{printable(str(out))}' holds the images themselves; choose another folder"
+        )
+    paths = [
+        path for path in files_under(folder, "IMAGE") if not _real(path).is_relative_to(written)
+    ]
+    readable = _readable_endings()
+    kept = [path for path in paths if path.suffix.lower() in readable]
+    _tell_left_out(folder, [path for path in paths if path.suffix.lower() not in readable])
+    return kept
+
+
+def _real(path: Path) -> Path:
+    """Return where a path leads; unlike `Path.resolve` it takes links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def _readable_endings() -> frozenset[str]:
+    """Return the endings of the kinds that Pillow reads, and none at all: those are tried."""
+    endings = Image.registered_extensions()
+    return frozenset(ending for ending, kind in endings.items() if kind in Image.OPEN) | {""}
+
+
+def _tell_left_out(folder: Path, paths: Sequence[Path]) -> None:
+    if not paths:
+        return
+    endings = Counter(printable(path.suffix.lower()) for path in paths).most_common(KINDS_TOLD + 1)
+    told = ", ".join(f"{count} {ending}" for ending, count in endings[:KINDS_TOLD])
+    more = ", ..." if len(endings) > KINDS_TOLD else ""
+    say(f"{printable(str(folder))}: left out what can't be read as an image: {told}{more}")
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise an error for what is no file, such as a pipe, which would be waited for."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind == stat.S_IFDIR:
+        raise UndecodableError("a folder without images")
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, f"it is {KINDS.get(kind, 'something else')}, not a file")

@@ -1,0 +1,1 @@
+"""What the runs come to: read back, summed up, compared in pairs."""

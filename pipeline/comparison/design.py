@@ -1,0 +1,100 @@
+"""How the runs of an architecture belong together, and what follows from it for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.comparison.runs import Run
+from pipeline.evaluation.metrics import classification_metrics
+from pipeline.statistics.estimates import CROSSED, NESTED, Resampling
+from pipeline.statistics.significance import GainTest, crossed_gain, nested_gain
+
+MEASURES = ("precision", "recall", "f1")
+
+ClassScores = dict[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """How an experiment with several runs of each architecture was laid out.
+
+    Attributes:
+        unit: what tells one run from another: ``seed`` or ``fold``.
+        same_images: whether all runs are tested on the same images.
+        resampling: how the bootstrap draws.
+        test: how a mean gain is tested that comes of this layout.
+        described: names a number of runs, such as ``3 seeds``.
+        test_labels: gets the runs of one architecture; returns the labels int64 (N,) of all its
+            different test images.
+        class_scores: gets the runs of one architecture and the classes; returns for each class
+            precision, recall and f1 in [0, 1] and support, the number of its test images.
+    """
+
+    unit: str
+    same_images: bool
+    resampling: Resampling
+    test: GainTest
+    described: Callable[[int], str]
+    test_labels: Callable[[Sequence[Run]], np.ndarray]
+    class_scores: Callable[[Sequence[Run], Sequence[str]], ClassScores]
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _folds(count: int) -> str:
+    return f"{count}-fold cross-validation"
+
+
+def _first_labels(runs: Sequence[Run]) -> np.ndarray:
+    return runs[0].labels
+
+
+def _all_labels(runs: Sequence[Run]) -> np.ndarray:
+    return np.concatenate([run.labels for run in runs])
+
+
+def _mean_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
+    """Return the means over runs."""
+    per_run = [run.metrics["per_class"] for run in runs]
+    return {
+        name: {
+            measure: float(np.mean([run[name][measure] for run in per_run])) for measure in MEASURES
+        }
+        | {"support": per_run[0][name]["support"]}
+        for name in classes
+    }
+
+
+def _pooled_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
+    """Return the scores of all predictions together: a class may be rare in a single fold."""
+    logits = np.concatenate([run.logits for run in runs])
+    scores: ClassScores = classification_metrics(logits, _all_labels(runs), tuple(classes))[
+        "per_class"
+    ]
+    return scores
+
+
+REPEATED = Design(
+    unit="seed",
+    same_images=True,
+    resampling=CROSSED,
+    test=crossed_gain,
+    described=_seeds,
+    test_labels=_first_labels,
+    class_scores=_mean_scores,
+)
+
+CROSS_VALIDATED = Design(
+    unit="fold",
+    same_images=False,
+    resampling=NESTED,
+    test=nested_gain,
+    described=_folds,
+    test_labels=_all_labels,
+    class_scores=_pooled_scores,
+)

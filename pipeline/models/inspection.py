@@ -1,0 +1,50 @@
+"""Looking into a network without changing it: what its layers put out, and evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Record what `layers` put out while the context is open.
+
+    Yields:
+        a dictionary that each forward pass fills with one (B, C, H, W) tensor per layer. The hooks
+        come off when the context closes, also after an error.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def record(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            outputs[name] = output.detach()
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(record(name)).remove)
+        yield outputs
+
+
+@contextmanager
+def frozen_eval(network: nn.Module) -> Iterator[None]:
+    """Run a network in evaluation mode and without gradients of its parameters.
+
+    Each module and parameter is then put back into the mode that it had.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    trainable = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.eval()
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in trainable:
+            parameter.requires_grad_(requires_grad)

@@ -1,1 +1,0 @@
-"""What a person reads at the end: tables, figures, the report and the terminal's summary."""

@@ -1,0 +1,1 @@
+"""params.yaml: which settings exist, what is valid, and which exclude each other."""

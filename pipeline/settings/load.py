@@ -1,0 +1,165 @@
+"""Reading and checking params.yaml.
+
+`load` turns the file into a frozen `Settings` or raises an `InputError` that names the key, its
+value, what would be right and the file to change. Nothing heavy is imported here, since both
+engines and every command check the settings before they do anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.settings import rules
+from pipeline.settings.schema import (
+    LOSSES,
+    SHORTENED,
+    Cnn,
+    Compute,
+    Data,
+    DenseNet,
+    Evaluate,
+    Explain,
+    Library,
+    Report,
+    Settings,
+    Split,
+    Train,
+    not_one_of,
+    shown,
+)
+from pipeline.settings.yaml_file import read
+from pipeline.system.errors import InputError, suggestion
+
+MOST_TOLD = 20  # mistakes in one message
+
+
+def load(path: Path) -> Settings:
+    """Read and check a settings file.
+
+    Args:
+        path: the file, usually ``params.yaml``.
+
+    Raises:
+        InputError: if it can't be read, is no YAML, or a setting in it is wrong. Of several
+            mistakes each is named, on one line.
+    """
+    return check(read(path), path.name)
+
+
+def check_loss(settings: Settings) -> None:
+    """Check that a loss of one's own is in a module that exists; nothing of it is run.
+
+    Raises:
+        InputError: if there is no such module.
+    """
+    loss = settings.train.loss
+    if loss in LOSSES:
+        return
+    module, _, _ = loss.rpartition(".")
+    if _spec(module) is None:
+        raise InputError(f"params.yaml: train.loss: '{loss}': there is no module {module}")
+
+
+def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
+    """Return the settings in `content`, or raise an `InputError` that begins with `where`."""
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        raise InputError(_listed([_explain(detail) for detail in error.errors()], where)) from None
+    conflicts = rules.conflicts(settings)
+    if conflicts:
+        raise InputError(_listed(conflicts, where))
+    return settings
+
+
+def _listed(messages: list[str], where: str) -> str:
+    """Return several mistakes on one line, each after the name of the file."""
+    named = [f"{where}: {message}" for message in messages[:MOST_TOLD]]
+    more = len(messages) - MOST_TOLD
+    return "; ".join([*named, f"and {more} more"] if more > 0 else named)
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Return where a module is, or None; unlike `find_spec` it imports no package on the way."""
+    package, _, _ = module.rpartition(".")
+    try:
+        if not package:
+            return find_spec(module)
+        parent = _spec(package)
+        if parent is None or parent.submodule_search_locations is None:
+            return None
+        return PathFinder.find_spec(module, parent.submodule_search_locations)
+    except (ImportError, ValueError, OSError):  # as for a module without a spec, a name too long
+        return None
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """Say one of pydantic's findings as ``key: value, what would be right``."""
+    parts = _settings_path(detail["loc"])
+    where = ".".join(_key(part) for part in parts)
+    value = detail["input"]
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{where}: no such setting{suggestion(str(parts[-1]), _siblings(parts))}"
+        case "missing":
+            return f"{where}: is missing"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{where}: {shown(value)}: expected a mapping of settings"
+        case "literal_error":
+            choices = [str(choice) for choice in _choices(context.get("expected", ""))]
+            return not_one_of(where, value, choices)
+        case "union_tag_invalid":
+            choices = _choices(context.get("expected_tags", ""))
+            return not_one_of(f"{where}.family", context.get("tag"), choices)
+        case "union_tag_not_found":
+            return f"{where}.family: is missing"
+        case "value_error":
+            reason = str(context["error"])
+            if not where:
+                return reason
+            return f"{where}.{reason}" if reason.startswith("image_size") else f"{where}: {reason}"
+    expected = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{where}: {shown(value)}: {expected}"
+
+
+def _key(part: int | str) -> str:
+    """Return a part of a setting's path; one that would break the line is quoted."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= SHORTENED.maxstring else shown(text)
+
+
+def _settings_path(location: tuple[int | str, ...]) -> list[int | str]:
+    """Drop from pydantic's location what is no key of the file (the tag of the union)."""
+    path: list[int | str] = []
+    for position, part in enumerate(location):
+        if position == 2 and location[0] == "architectures":
+            continue
+        path.append(part)
+    return path
+
+
+def _siblings(path: list[int | str]) -> list[str]:
+    """Return the settings that exist beside the last key of `path`."""
+    names = {"train": Train, "data": Data, "split": Split, "compute": Compute}
+    names |= {"evaluate": Evaluate, "explain": Explain, "report": Report}
+    if len(path) == 1:
+        return list(Settings.model_fields)
+    if path[0] == "architectures":
+        return [name for kind in (Cnn, DenseNet, Library) for name in kind.model_fields]
+    section: Any = names[str(path[0])]
+    for part in path[1:-1]:
+        section = section.model_fields[str(part)].annotation
+    return list(section.model_fields)
+
+
+def _choices(expected: str) -> list[str]:
+    """Return the choices in pydantic's ``'a', 'b' or 'c'``."""
+    return [choice.strip(" '") for choice in re.split(r",| or ", expected)]

@@ -1,0 +1,175 @@
+"""Settings that are right one by one and make no sense together.
+
+Each rule names both settings and what to change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from pipeline.settings.image_sizes import Geometry, Norm, cnn_obstacle, densenet_obstacle
+from pipeline.settings.schema import Cnn, Data, DenseNet, Settings, Train
+
+GREY = ("digits", "fashion_mnist")
+MOST_LISTED = 20  # numbers
+OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  # in pixels
+
+
+def conflicts(settings: Settings) -> list[str]:
+    """Return what contradicts itself in settings that are valid one by one; empty if nothing."""
+    found = [*_recipe(settings.train), *_data(settings)]
+    image_size = _image_size(settings.data)
+    for name, architecture in settings.architectures.items():
+        where = f"architectures.{name}"
+        if architecture.family == "cnn":
+            found += _cnn(architecture, where, image_size)
+        elif architecture.family == "densenet":
+            found += _densenet(architecture, where, image_size)
+    return found
+
+
+def _image_size(data: Data) -> int:
+    return data.image_size or OWN_SIZES[data.name]
+
+
+def _recipe(train: Train) -> Iterator[str]:
+    if train.label_smoothing and train.loss != "cross_entropy":
+        yield (
+            f"train.label_smoothing: {train.label_smoothing:g} is for train.loss cross_entropy, "
+            f"not '{train.loss}'; set it to 0"
+        )
+    if train.warmup_epochs >= train.epochs:
+        yield (
+            f"train.warmup_epochs: {train.warmup_epochs} leaves nothing of train.epochs "
+            f"{train.epochs} for the schedule; make it smaller"
+        )
+    if train.processes > (train.batch_size + 1) // 2:
+        yield (
+            f"train.processes: {train.processes} share a train.batch_size of {train.batch_size}, "
+            f"two images or more each; make it {(train.batch_size + 1) // 2} or less"
+        )
+    stops = train.early_stopping
+    if stops is not None and train.schedule == "plateau" and stops <= train.plateau.patience:
+        yield (
+            f"train.early_stopping: {stops} ends the run before train.plateau.patience "
+            f"{train.plateau.patience} lets the learning rate fall; make it larger than that"
+        )
+    augmentation = train.augmentation
+    if augmentation.random_resized_crop and augmentation.crop_padding:
+        yield (
+            f"train.augmentation.crop_padding: {augmentation.crop_padding} and "
+            f"train.augmentation.random_resized_crop {augmentation.random_resized_crop:g} both "
+            "crop; set one of them to 0"
+        )
+
+
+def _data(settings: Settings) -> Iterator[str]:
+    data, augmentation = settings.data, settings.train.augmentation
+    if data.name in GREY:
+        for key in ("saturation", "hue"):
+            value = getattr(augmentation, key)
+            if value:
+                yield (
+                    f"train.augmentation.{key}: {value:g} changes colours, but the images of "
+                    f"data.name '{data.name}' are grey; set it to 0"
+                )
+        if data.normalisation == "imagenet":
+            yield (
+                "data.normalisation: 'imagenet' is for RGB images, but those of data.name "
+                f"'{data.name}' are grey; use 'training'"
+            )
+    if data.image_size is not None and augmentation.crop_padding >= data.image_size:
+        yield (
+            f"train.augmentation.crop_padding: {augmentation.crop_padding} can move an image of "
+            f"data.image_size {data.image_size} out of sight; make it smaller"
+        )
+    folds = settings.split.folds
+    if folds is not None and sorted(settings.seeds) != list(range(folds)):
+        yield (
+            f"seeds: {_listed(settings.seeds)}, but split.folds {folds} needs one run for each "
+            f"fold, since run r holds out fold r: seeds: {_listed(range(folds))}"
+        )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    if len(numbers) <= MOST_LISTED:
+        return str(list(numbers))
+    return f"[{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}]"
+
+
+def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:
+    seen = cnn.dilation * (cnn.kernel_size - 1) + 1
+    if cnn.stride > seen:
+        yield (
+            f"{where}.stride: {cnn.stride} skips pixels that a {where}.kernel_size of "
+            f"{cnn.kernel_size} (dilation {cnn.dilation}) never sees; make it {seen} or less"
+        )
+    if cnn.padding is not None and cnn.padding >= seen:
+        yield (
+            f"{where}.padding: {cnn.padding} lets a {where}.kernel_size of {cnn.kernel_size} "
+            f"(dilation {cnn.dilation}) see nothing but padding; make it less than {seen}"
+        )
+    yield from _divides(cnn.groups, "groups", cnn.channels, where, "channels")
+    yield from _parts(cnn, where, cnn.channels, cnn.channels, "channels")
+    geometry = Geometry.of(cnn.kernel_size, cnn.stride, cnn.padding, cnn.dilation)
+    norm = Norm(cnn.normalisation, cnn.norm_groups)
+    obstacle = cnn_obstacle(image_size, cnn.channels, geometry, norm, cnn.pooling)
+    if obstacle:
+        yield f"{where}: {obstacle}"
+
+
+def _densenet(densenet: DenseNet, where: str, image_size: int) -> Iterator[str]:
+    growth_rate = densenet.growth_rate
+    widths = _densenet_widths(densenet)
+    yield from _parts(densenet, where, widths, [growth_rate], "growth_rate")
+    bottleneck, *blocks = widths
+    before_last = blocks[-1] - growth_rate * densenet.block_config[-1]
+    obstacle = densenet_obstacle(
+        image_size,
+        densenet.block_config,
+        densenet.small_inputs,
+        min(bottleneck, before_last),
+        Norm(densenet.normalisation, densenet.norm_groups),
+    )
+    if obstacle:
+        yield f"{where}: {obstacle}"
+
+
+def _densenet_widths(densenet: DenseNet) -> list[int]:
+    """Return the channels of every feature map that is normalised."""
+    channels, added = densenet.num_init_features, densenet.growth_rate
+    widths = [densenet.bn_size * added]
+    for number, layers in enumerate(densenet.block_config):
+        if number:
+            channels = max(1, int(channels * densenet.compression))
+        widths += [channels + added * layer for layer in range(layers + 1)]
+        channels += added * layers
+    return widths
+
+
+def _parts(
+    parts: Cnn | DenseNet,
+    where: str,
+    normalised: Sequence[int],
+    attended: Sequence[int],
+    attended_by: str,
+) -> Iterator[str]:
+    """Check the parts that both families have against the channels that they get."""
+    if parts.normalisation == "group":
+        of = "channels" if parts.family == "cnn" else "growth_rate, num_init_features, compression"
+        yield from _divides(parts.norm_groups, "norm_groups", normalised, where, of)
+    if parts.attention == "self_attention":
+        yield from _divides(parts.heads, "heads", attended, where, attended_by)
+
+
+def _divides(value: int, key: str, widths: Sequence[int], where: str, of: str) -> Iterator[str]:
+    for width in widths:
+        if width % value:
+            common = math.gcd(*widths)
+            possible = [str(number) for number in range(1, common + 1) if common % number == 0]
+            yield (
+                f"{where}.{key}: {value} does not divide {width} channels (from {of}); "
+                f"of these settings {', '.join(possible)} would do"
+            )
+            return

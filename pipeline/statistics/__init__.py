@@ -1,0 +1,1 @@
+"""Estimates, intervals and tests: NumPy and SciPy alone, no PyTorch."""

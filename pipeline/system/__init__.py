@@ -1,0 +1,1 @@
+"""Errors, progress, text and the machine: what everything else may use."""

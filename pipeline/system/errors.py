@@ -1,0 +1,57 @@
+"""The errors a person sees as one line, and the exit codes that go with them."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+class InputError(Exception):
+    """The person's input is wrong (exit code 2).
+
+    The message names the thing, its value, what would be right and where to change it.
+    """
+
+    exit_code = 2
+
+
+class StageError(Exception):
+    """A stage failed though its input was valid (exit code 1), such as a loss that is NaN."""
+
+    exit_code = 1
+
+
+def format_os_error(error: OSError) -> str:
+    """Return what the system says on one line, and what to do where its disk is full."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = error.strerror or str(error)
+    if error.errno in FULL_DISK:
+        return f"{where}{what}: the disk is full; make room on it, then run the same command again"
+    return f"{where}{what}"
+
+
+def suggestion(value: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the known name closest to `value`, or ``""``."""
+    close = difflib.get_close_matches(str(value), list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def choose(value: str, known: Iterable[str], where: str) -> str:
+    """Return `value` if it is one of `known`.
+
+    Args:
+        value: the name that was given.
+        known: the names that exist.
+        where: the place to change it, such as ``params.yaml: model``.
+
+    Raises:
+        InputError: if it is not known; the message lists the known names and the closest one.
+    """
+    names = list(known)
+    if value not in names:
+        message = f"{where}: '{value}' is not one of {', '.join(names)}"
+        raise InputError(message + suggestion(value, names))
+    return value

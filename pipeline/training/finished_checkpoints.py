@@ -1,0 +1,35 @@
+"""The checkpoints of trainings that are finished or were given up."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+FINISHED = "finished"  # a file beside the checkpoints of a training that is
+
+
+def list_checkpoints(checkpoints: Path) -> dict[Path, str]:
+    """Return the folders of checkpoints, and what each of them is still good for.
+
+    Args:
+        checkpoints: the folder with a folder for each training.
+    """
+    return {
+        folder: (
+            "a finished training, not evaluated since"
+            if (folder / FINISHED).exists()
+            else "a training that was not finished; it would begin anew"
+        )
+        for folder in sorted(path for path in checkpoints.glob("[!.]*") if path.is_dir())
+    }
+
+
+def remove_finished(checkpoints: Path, run: str) -> None:
+    """Remove the checkpoints of a run's finished trainings.
+
+    Args:
+        checkpoints: the folder with a folder for each training.
+        run: ``<model>-<seed>``, with which their names begin.
+    """
+    for marker in checkpoints.glob(f"{run}-*/{FINISHED}"):
+        shutil.rmtree(marker.parent, ignore_errors=True)

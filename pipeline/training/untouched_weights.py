@@ -1,0 +1,65 @@
+"""Weights of strided convolutions that meet no pixel, and their gradients in bf16 on a CPU.
+
+Where maps have become as small as a pixel or two, the outer weights of a kernel lie on padding
+alone. Their gradient is zero, but PyTorch's bf16 kernels for the CPU leave it uninitialised if the
+stride is larger than one (seen with 2.14; not in fp32). The weights change nothing, yet they would
+differ from run to run, and a NaN among them would stay.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+
+def zero_untouched_gradients(model: nn.Module, image: Tensor) -> None:
+    """Make the gradients of these weights zero, whatever the backward pass leaves there.
+
+    Args:
+        model: the network; it is run once, in evaluation mode, and left in that.
+        image: one normalised image, float32 (1, C, H, W).
+    """
+    met: dict[nn.Conv2d, Tensor] = {}  # bool (1, 1, kernel, kernel)
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.Conv2d)
+        weights = _weights_that_meet_pixels(module, inputs[0].shape[-2:])
+        met[module] = met.get(module, torch.zeros_like(weights)) | weights
+
+    # a subclass may pad by itself, so what its weights meet is not known
+    strided = [m for m in model.modules() if type(m) is nn.Conv2d and max(m.stride) > 1]
+    hooks = [module.register_forward_pre_hook(note) for module in strided]
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for module, weights in met.items():
+        if not weights.all():
+            module.weight.register_hook(partial(_zero_outside, weights))
+
+
+def _weights_that_meet_pixels(conv: nn.Conv2d, size: torch.Size) -> Tensor:
+    """Return bool (1, 1, kernel, kernel) for a map of `size`."""
+    padding = conv.padding if isinstance(conv.padding, tuple) else (0, 0)  # "valid"
+    down, across = (
+        _met_along(size[axis], conv.kernel_size[axis], conv.stride[axis], padding[axis], dilation)
+        for axis, dilation in enumerate(conv.dilation)
+    )
+    return (down[:, None] & across[None, :])[None, None]
+
+
+def _met_along(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> Tensor:
+    """Return bool (kernel_size,): which weights meet a pixel along one axis."""
+    reach = dilation * torch.arange(kernel_size) - padding  # where they are in the first place
+    places = (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+    positions = reach[:, None] + stride * torch.arange(max(places, 0))[None, :]
+    return ((positions >= 0) & (positions < size)).any(1)
+
+
+def _zero_outside(weights: Tensor, gradient: Tensor) -> Tensor:
+    return torch.where(weights, gradient, 0.0)
