@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,26 +10,34 @@ import numpy as np
 
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
-from pipeline.comparison.summary import Summary, Trial, ensemble_trial, run_trial, summarise
+from pipeline.comparison.summary import Summary, ensemble_trial, run_trial, summarise
 from pipeline.statistics.estimates import (
     Bootstrap,
-    Difference,
-    paired_difference,
+    Estimate,
+    bootstrap_mean,
     paired_gains,
     recall_difference,
 )
 from pipeline.statistics.significance import (
     McNemar,
-    Verdict,
     corrected_p_values,
     discordant_gain,
     mcnemar,
     smallest_detectable,
-    verdict,
 )
+from pipeline.statistics.verdict import Verdict, verdict
+
+# The settings that each kind of attention reads: where they differ, so do the networks.
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "channel": ("reduction",),
+    "spatial": (),
+    "cbam": ("reduction",),
+    "self_attention": ("heads",),
+}
 
 # What a pair may differ in: the attention under test, and the name of the baseline.
-UNDER_TEST = frozenset({"attention", "reduction", "heads", "baseline"})
+UNDER_TEST = frozenset({"attention", "baseline"}.union(*READ_BY.values()))
 
 EnsembleKind = Literal["seeds", "architectures"]
 
@@ -38,7 +46,7 @@ EnsembleKind = Literal["seeds", "architectures"]
 class ClassDifference:
     """How an architecture differs from its baseline on the images of one class.
 
-    The interval is that class's own: among many classes a few exclude 0 by luck.
+    The interval is for that class alone: among many classes a few exclude 0 by luck.
 
     Attributes:
         name: of the class.
@@ -48,7 +56,7 @@ class ClassDifference:
 
     name: str
     images: int
-    difference: Difference
+    difference: Estimate
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Pair:
 
     model: str
     baseline: str
-    difference: Difference
+    difference: Estimate
     mcnemar: tuple[McNemar, ...]
     p: float
     p_holm: float
@@ -122,16 +130,13 @@ class Ensemble:
     def label(self) -> str:
         """Return such as ``ensemble: cnn, 3 seeds`` or ``ensemble: 4 architectures``."""
         count = len(self.members)
-        return (
-            f"ensemble: {self.model}, {count} seeds"
-            if self.model
-            else f"ensemble: {count} architectures"
-        )
+        members = f"{self.model}, {count} seeds" if self.model else f"{count} architectures"
+        return f"ensemble: {members}"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """How pairs are judged: see `statistics.Bootstrap` and `significance.verdict`."""
+    """How pairs are judged: see `estimates.Bootstrap` and `verdict.verdict`."""
 
     confidence: float
     resamples: int
@@ -161,6 +166,11 @@ class Comparison:
     entries: Mapping[str, Entry]
     ensembles: tuple[Ensemble, ...]
 
+    @property
+    def pairs(self) -> list[Pair]:
+        """Return the pair of each architecture that has a baseline."""
+        return [entry.pair for entry in self.entries.values() if entry.pair]
+
 
 def compare(
     runs: Mapping[str, Sequence[Run]],
@@ -170,34 +180,80 @@ def compare(
     judgement: Judgement,
     ensembles: Sequence[EnsembleKind],
 ) -> Comparison:
-    """Compare all architectures.
+    """Compare all architectures; the arguments are those of `Comparison`.
 
-    Args:
-        runs: by architecture, in the same order of runs for each.
-        architectures: the settings of each, as in params.yaml.
-        classes: their names, in the order of the labels.
-        design: how the runs belong together.
-        judgement: how pairs are judged.
-        ensembles: the kinds wanted. There is none of a single network, and none over the runs of
-            cross-validation, which are tested on different images.
+    `ensembles` are the kinds wanted. There is none of a single network, and none over the runs of
+    cross-validation, which are tested on different images.
     """
     bootstrap = Bootstrap(
         design.resampling, judgement.confidence, judgement.resamples, judgement.seed
     )
-    trials = {model: [run_trial(run) for run in of_model] for model, of_model in runs.items()}
-    pairs = _pairs(runs, trials, architectures, classes, design, judgement, bootstrap)
-    entries = {
-        model: Entry(model=model, summary=summarise(of_model, bootstrap), pair=pairs.get(model))
-        for model, of_model in trials.items()
+    trials = {model: [run_trial(run) for run in model_runs] for model, model_runs in runs.items()}
+    correct = {model: [trial.correct for trial in found] for model, found in trials.items()}
+    baselines = {model: architectures[model]["baseline"] for model in runs}
+    gains = {
+        model: paired_gains(correct[model], correct[baseline])
+        for model, baseline in baselines.items()
+        if baseline is not None
     }
-    makers = {"seeds": _over_seeds, "architectures": _over_architectures}
-    made = tuple(
-        ensemble
-        for kind, make in makers.items()
-        if kind in ensembles
-        for ensemble in make(runs, entries, design, bootstrap)
-    )
+    tested = {model: design.test(pair_gains) for model, pair_gains in gains.items()}
+    p_values = corrected_p_values(list(tested.values()), judgement.margin)
+
+    pairs = {}
+    for (model, pair_gains), p in zip(gains.items(), p_values, strict=True):
+        baseline = baselines[model]
+        difference = bootstrap_mean(pair_gains, bootstrap)
+        known = tested[model] if len(pair_gains) > 1 else discordant_gain(pair_gains[0])
+        images = np.bincount(design.test_labels(runs[model]), minlength=len(classes))
+        by_class = (
+            recall_difference(pair_gains, [run.labels == label for run in runs[model]], bootstrap)
+            for label in range(len(classes))
+        )
+        pairs[model] = Pair(
+            model=model,
+            baseline=baseline,
+            difference=difference,
+            mcnemar=tuple(map(mcnemar, pair_gains)),
+            p=p.no_difference,
+            p_holm=p.no_difference_holm,
+            p_margin=p.margin,
+            p_margin_holm=p.margin_holm,
+            smallest_detectable=smallest_detectable(known, judgement.confidence),
+            verdict=verdict(difference, p, judgement.margin),
+            confounders=confounders(architectures[model], architectures[baseline]),
+            by_class=tuple(map(ClassDifference, classes, images.tolist(), by_class)),
+        )
+    entries = {
+        model: Entry(model, summarise(found, bootstrap), pairs.get(model))
+        for model, found in trials.items()
+    }
+    made = _ensembles(ensembles, runs, entries, design, bootstrap)
     return Comparison(runs, architectures, tuple(classes), design, judgement, entries, made)
+
+
+def _ensembles(
+    kinds: Sequence[EnsembleKind],
+    runs: Mapping[str, Sequence[Run]],
+    entries: Mapping[str, Entry],
+    design: Design,
+    bootstrap: Bootstrap,
+) -> tuple[Ensemble, ...]:
+    """Return the ensemble of each architecture's runs, then those of one run of each."""
+    made = []
+    if "seeds" in kinds and design.same_images:
+        for model, model_runs in runs.items():
+            if len(model_runs) > 1:
+                names = tuple(f"{model}-{run.seed}" for run in model_runs)
+                summary = summarise([ensemble_trial(model_runs)], bootstrap)
+                gain = summary.accuracy.mean - entries[model].summary.accuracy.mean
+                made.append(Ensemble(model, names, summary, gain))
+    if "architectures" in kinds and len(runs) > 1:
+        together = [ensemble_trial(members) for members in zip(*runs.values(), strict=True)]
+        summary = summarise(together, bootstrap)
+        alone = [entry.summary.accuracy.mean for entry in entries.values()]
+        gain = summary.accuracy.mean - float(np.mean(alone))
+        made.append(Ensemble(None, tuple(runs), summary, gain))
+    return tuple(made)
 
 
 def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
@@ -214,103 +270,3 @@ def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tu
         for key in keys
         if key not in UNDER_TEST and candidate.get(key, absent) != baseline.get(key, absent)
     )
-
-
-def _pairs(
-    runs: Mapping[str, Sequence[Run]],
-    trials: Mapping[str, Sequence[Trial]],
-    architectures: Mapping[str, Mapping[str, Any]],
-    classes: Sequence[str],
-    design: Design,
-    judgement: Judgement,
-    bootstrap: Bootstrap,
-) -> dict[str, Pair]:
-    """Return the comparison with its baseline of each architecture that has one."""
-    correct = {model: [trial.correct for trial in of_model] for model, of_model in trials.items()}
-    baselines = {
-        model: architectures[model]["baseline"]
-        for model in trials
-        if architectures[model]["baseline"] is not None
-    }
-    gains = {
-        model: paired_gains(correct[model], correct[baseline])
-        for model, baseline in baselines.items()
-    }
-    tested = {model: design.test(of_pair) for model, of_pair in gains.items()}
-    p_values = corrected_p_values(list(tested.values()), judgement.margin)
-    pairs = {}
-    for (model, baseline), p in zip(baselines.items(), p_values, strict=True):
-        of_pair = gains[model]
-        difference = paired_difference(of_pair, bootstrap)
-        known = tested[model] if len(of_pair) > 1 else discordant_gain(of_pair[0])
-        pairs[model] = Pair(
-            model=model,
-            baseline=baseline,
-            difference=difference,
-            mcnemar=tuple(mcnemar(of_run) for of_run in of_pair),
-            p=p.no_difference,
-            p_holm=p.no_difference_holm,
-            p_margin=p.margin,
-            p_margin_holm=p.margin_holm,
-            smallest_detectable=smallest_detectable(known, judgement.confidence),
-            verdict=verdict(difference, p, judgement.margin),
-            confounders=confounders(architectures[model], architectures[baseline]),
-            by_class=_by_class(of_pair, runs[model], classes, design, bootstrap),
-        )
-    return pairs
-
-
-def _by_class(
-    gains: Sequence[np.ndarray],
-    runs: Sequence[Run],
-    classes: Sequence[str],
-    design: Design,
-    bootstrap: Bootstrap,
-) -> tuple[ClassDifference, ...]:
-    """Return the difference of recall of each class."""
-    images = np.bincount(design.test_labels(runs), minlength=len(classes))
-    return tuple(
-        ClassDifference(
-            name=name,
-            images=int(images[label]),
-            difference=recall_difference(gains, [run.labels == label for run in runs], bootstrap),
-        )
-        for label, name in enumerate(classes)
-    )
-
-
-def _over_seeds(
-    runs: Mapping[str, Sequence[Run]],
-    entries: Mapping[str, Entry],
-    design: Design,
-    bootstrap: Bootstrap,
-) -> Iterator[Ensemble]:
-    """Yield for each architecture the ensemble of its runs."""
-    for model, of_model in runs.items():
-        if len(of_model) > 1 and design.same_images:
-            summary = summarise([ensemble_trial(of_model)], bootstrap)
-            yield Ensemble(
-                model=model,
-                members=tuple(f"{model}-{run.seed}" for run in of_model),
-                summary=summary,
-                gain=summary.accuracy.mean - entries[model].summary.accuracy.mean,
-            )
-
-
-def _over_architectures(
-    runs: Mapping[str, Sequence[Run]],
-    entries: Mapping[str, Entry],
-    design: Design,
-    bootstrap: Bootstrap,
-) -> Iterator[Ensemble]:
-    """Yield the ensemble of all architectures, made for each seed or fold."""
-    if len(runs) > 1:
-        by_run = [ensemble_trial(members) for members in zip(*runs.values(), strict=True)]
-        summary = summarise(by_run, bootstrap)
-        alone = [entry.summary.accuracy.mean for entry in entries.values()]
-        yield Ensemble(
-            model=None,
-            members=tuple(runs),
-            summary=summary,
-            gain=summary.accuracy.mean - float(np.mean(alone)),
-        )

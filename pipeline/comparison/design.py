@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from pipeline.statistics.significance import GainTest, crossed_gain, nested_gain
 
 MEASURES = ("precision", "recall", "f1")
 
-ClassScores = dict[str, Mapping[str, float]]
+ClassScores = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Design:
     """How an experiment with several runs of each architecture was laid out.
 
     Attributes:
-        unit: what tells one run from another: ``seed`` or ``fold``.
+        unit: what a run stands for: ``seed`` or ``fold``.
         same_images: whether all runs are tested on the same images.
         resampling: how the bootstrap draws.
         test: how a mean gain is tested that comes of this layout.
@@ -42,41 +43,25 @@ class Design:
     class_scores: Callable[[Sequence[Run], Sequence[str]], ClassScores]
 
 
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
-def _folds(count: int) -> str:
-    return f"{count}-fold cross-validation"
-
-
-def _first_labels(runs: Sequence[Run]) -> np.ndarray:
-    return runs[0].labels
+def _mean_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
+    """Return the means over runs."""
+    scores: ClassScores = {}
+    for name in classes:
+        found = [run.metrics["per_class"][name] for run in runs]
+        scores[name] = {m: float(np.mean([run[m] for run in found])) for m in MEASURES}
+        scores[name]["support"] = found[0]["support"]
+    return scores
 
 
 def _all_labels(runs: Sequence[Run]) -> np.ndarray:
     return np.concatenate([run.labels for run in runs])
 
 
-def _mean_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
-    """Return the means over runs."""
-    per_run = [run.metrics["per_class"] for run in runs]
-    return {
-        name: {
-            measure: float(np.mean([run[name][measure] for run in per_run])) for measure in MEASURES
-        }
-        | {"support": per_run[0][name]["support"]}
-        for name in classes
-    }
-
-
 def _pooled_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
     """Return the scores of all predictions together: a class may be rare in a single fold."""
     logits = np.concatenate([run.logits for run in runs])
-    scores: ClassScores = classification_metrics(logits, _all_labels(runs), tuple(classes))[
-        "per_class"
-    ]
-    return scores
+    scores = classification_metrics(logits, _all_labels(runs), tuple(classes))["per_class"]
+    return cast(ClassScores, scores)
 
 
 REPEATED = Design(
@@ -84,8 +69,8 @@ REPEATED = Design(
     same_images=True,
     resampling=CROSSED,
     test=crossed_gain,
-    described=_seeds,
-    test_labels=_first_labels,
+    described=lambda count: "1 seed" if count == 1 else f"{count} seeds",
+    test_labels=lambda runs: runs[0].labels,
     class_scores=_mean_scores,
 )
 
@@ -94,7 +79,7 @@ CROSS_VALIDATED = Design(
     same_images=False,
     resampling=NESTED,
     test=nested_gain,
-    described=_folds,
+    described=lambda count: f"{count}-fold cross-validation",
     test_labels=_all_labels,
     class_scores=_pooled_scores,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,40 +9,36 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from pipeline.comparison.compare import Comparison, Pair
+from pipeline.comparison.compare import READ_BY, Comparison, Pair
 from pipeline.comparison.summary import confusion_counts
-
-# The settings that each kind of attention reads: where they differ, so do the networks.
-READ_BY: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "channel": ("reduction",),
-    "spatial": (),
-    "cbam": ("reduction",),
-    "self_attention": ("heads",),
-}
 
 # Weights that differ by a smaller share of their mean are all the same.
 IDLE_BELOW = 0.01
 
 
 def majority_class_accuracy(comparison: Comparison) -> float:
-    """Return the accuracy in percent of who names the most frequent class every time."""
+    """Return the accuracy in percent of predicting the most frequent class every time."""
     labels = comparison.design.test_labels(next(iter(comparison.runs.values())))
     return 100 * float(np.bincount(labels).max()) / len(labels)
 
 
 def no_better_than_guessing(comparison: Comparison, models: Iterable[str]) -> list[str]:
-    """Return those of `models` that can't be told from guessing.
+    """Return those of `models` that can't be distinguished from guessing.
 
     They are not certainly better than `majority_class_accuracy`, nor is their mean recall certainly
     better than 1 / K: where one class is much more frequent than the others, good networks too may
-    fail to beat naming it.
+    do no better than predicting it every time.
     """
-    return [
-        model
-        for model in not_better_than_majority(comparison, models)
-        if _guesses(comparison, model)
-    ]
+    quantile = norm.ppf(1 - (1 - comparison.judgement.confidence) / 2)
+    guessing = []
+    for model in not_better_than_majority(comparison, models):
+        recalls, images = _recalls(comparison, model)
+        if comparison.design.same_images:
+            images = images / len(comparison.runs[model])
+        error = np.sqrt((recalls * (1 - recalls) / images).sum()) / len(recalls)
+        if recalls.mean() - quantile * error <= 1 / len(recalls):
+            guessing.append(model)
+    return guessing
 
 
 def not_better_than_majority(comparison: Comparison, models: Iterable[str]) -> list[str]:
@@ -61,22 +56,12 @@ def _recalls(comparison: Comparison, model: str) -> tuple[np.ndarray, np.ndarray
     """Return recall in [0, 1] and number of images of each class that has some, over all runs."""
     counts = confusion_counts(comparison.runs[model])  # (K, K)
     images = counts.sum(axis=1)
-    there = images > 0
-    return np.diag(counts)[there] / images[there], images[there]
-
-
-def _guesses(comparison: Comparison, model: str) -> bool:
-    """Return whether the mean recall is not certainly above that of who guesses."""
-    recalls, images = _recalls(comparison, model)
-    if comparison.design.same_images:
-        images = images / len(comparison.runs[model])
-    error = math.sqrt((recalls * (1 - recalls) / images).sum()) / len(recalls)
-    quantile = norm.ppf(1 - (1 - comparison.judgement.confidence) / 2)
-    return bool(recalls.mean() - quantile * error <= 1 / len(recalls))
+    tested = images > 0
+    return np.diag(counts)[tested] / images[tested], images[tested]
 
 
 def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether the two of a pair are one network under two names."""
+    """Return whether the two of a pair are one architecture under two names."""
     model, baseline = (architectures[name] for name in (pair.model, pair.baseline))
     attention = model.get("attention", "none")
     read = ("attention", *READ_BY[attention])
@@ -86,7 +71,7 @@ def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) ->
 def judged(pair: Pair, comparison: Comparison) -> str:
     """Return a pair's verdict, or in two words why there can be none.
 
-    Every table and figure asks here, so that none says what another takes back.
+    Every table and figure asks here, so that no two contradict each other.
     """
     if no_better_than_guessing(comparison, (pair.model, pair.baseline)):
         return "nothing learnt"
@@ -128,5 +113,4 @@ def still_improving(comparison: Comparison) -> list[str]:
 
 def pairs(comparison: Comparison, first: str) -> list[Pair]:
     """Return all pairs of a comparison, that of the architecture `first` before the others."""
-    found = [entry.pair for entry in comparison.entries.values() if entry.pair]
-    return sorted(found, key=lambda pair: pair.model != first)
+    return sorted(comparison.pairs, key=lambda pair: pair.model != first)

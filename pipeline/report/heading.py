@@ -9,7 +9,7 @@ from typing import Literal
 
 from pipeline.comparison import doubts
 from pipeline.comparison.compare import Comparison, Pair
-from pipeline.statistics.significance import Verdict
+from pipeline.statistics.verdict import Verdict
 from pipeline.system import formats
 
 Tone = Literal["good", "bad", "open", "void"]

@@ -1,8 +1,8 @@
 """How far a measured difference in accuracy can be trusted: the paired bootstrap.
 
 Intervals are BCa, bias-corrected and accelerated: Efron and Tibshirani, An Introduction to the
-Bootstrap (1993), chapter 14. Two sources of chance are resampled, the runs and the test images. How
-they are drawn follows from the design: `CROSSED` where all runs are tested on the same images,
+Bootstrap (1993), chapter 14. Two sources of variation are resampled, the runs and the test images.
+How they are drawn follows from the design: `CROSSED` where all runs are tested on the same images,
 `NESTED` where each run has images of its own, as in cross-validation.
 """
 
@@ -46,19 +46,14 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference(Estimate):
-    """Accuracy of a candidate minus that of its baseline, in percentage points."""
-
-
-@dataclass(frozen=True)
 class Resampling:
     """How runs and images are drawn.
 
     Attributes:
         means: gets integers (N_r,) for each run, the number of resamples and the generator; returns
             the means (resamples,) of what was drawn.
-        influences: gets the same integers; returns for each source of chance how much each of its
-            members moves the mean, float (members,). They are what the jackknife estimates.
+        influences: gets the same integers; returns for each source of variation how much each of
+            its members moves the mean, float (members,). They are what the jackknife estimates.
     """
 
     means: Callable[[Sequence[np.ndarray], int, np.random.Generator], np.ndarray]
@@ -83,50 +78,36 @@ class Bootstrap:
 
 
 def paired_gains(
-    correct_candidate: Sequence[np.ndarray], correct_baseline: Sequence[np.ndarray]
+    candidate: Sequence[np.ndarray], baseline: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Return what a candidate wins over its baseline, int8 (N_r,) in {-1, 0, 1} for each run.
 
     Args:
-        correct_candidate: bool (N_r,) for each run r, whether the candidate got the run's test
-            image n right.
-        correct_baseline: the same for the baseline, on the same images in the same runs.
+        candidate: bool (N_r,) for each run r, whether it got the run's test image n right.
+        baseline: the same, on the same images in the same runs.
 
     Raises:
         ValueError: if the two do not have the same runs of the same lengths.
     """
-    shapes = [[run.shape for run in correct] for correct in (correct_candidate, correct_baseline)]
+    shapes = [[run.shape for run in correct] for correct in (candidate, baseline)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"a paired comparison needs the same images in each run, not {shapes}")
     return [
-        candidate.astype(np.int8) - baseline.astype(np.int8)
-        for candidate, baseline in zip(correct_candidate, correct_baseline, strict=True)
+        ours.astype(np.int8) - theirs.astype(np.int8)
+        for ours, theirs in zip(candidate, baseline, strict=True)
     ]
 
 
-def paired_difference(gains: Sequence[np.ndarray], bootstrap: Bootstrap) -> Difference:
-    """Estimate how much more accurate a candidate is than its baseline.
-
-    Args:
-        gains: int8 (N_r,) for each run, from `paired_gains`.
-        bootstrap: how the interval is made.
-
-    Raises:
-        ValueError: if there is no run, or one of them is empty.
-    """
-    return Difference(*_bootstrapped(gains, bootstrap))
-
-
 def accuracy_estimate(correct: Sequence[np.ndarray], bootstrap: Bootstrap) -> Estimate:
-    """Estimate an accuracy from `correct`, bool (N_r,) for each run; see `paired_difference`.
+    """Estimate an accuracy from `correct`, bool (N_r,) for each run; see `bootstrap_mean`.
 
-    Where all answers are right, or all wrong, no resampling tells how sure that is: the interval is
+    Where all answers are right, or all wrong, no resampling shows how sure that is: the interval is
     then the exact binomial one (Clopper and Pearson, Biometrika 26, 1934) of the largest run.
     """
-    estimate = Estimate(*_bootstrapped([run.astype(np.int8) for run in correct], bootstrap))
+    estimate = bootstrap_mean([run.astype(np.int8) for run in correct], bootstrap)
     if estimate.low < estimate.high or estimate.mean not in (0, 100):
         return estimate
-    images = max(len(run) for run in correct)
+    images = max(map(len, correct))
     right = images if estimate.mean else 0
     exact = binomtest(right, images).proportion_ci(bootstrap.confidence, method="exact")
     low, high = 100 * float(exact.low), 100 * float(exact.high)
@@ -135,7 +116,7 @@ def accuracy_estimate(correct: Sequence[np.ndarray], bootstrap: Bootstrap) -> Es
 
 def recall_difference(
     gains: Sequence[np.ndarray], members: Sequence[np.ndarray], bootstrap: Bootstrap
-) -> Difference:
+) -> Estimate:
     """Estimate the difference of one class's recall, from that class's images alone.
 
     Args:
@@ -146,26 +127,51 @@ def recall_difference(
     Returns:
         The difference over the runs that have images of the class; NaN if none has.
     """
-    of_class = [run[of_run] for run, of_run in zip(gains, members, strict=True) if np.any(of_run)]
-    if not of_class:
-        unknown = math.nan
-        return Difference(unknown, unknown, unknown, unknown, bootstrap.confidence, 0, "percentile")
-    return paired_difference(of_class, bootstrap)
+    chosen = [run[member] for run, member in zip(gains, members, strict=True) if np.any(member)]
+    if not chosen:
+        nan = math.nan
+        return Estimate(nan, nan, nan, nan, bootstrap.confidence, 0, "percentile")
+    return bootstrap_mean(chosen, bootstrap)
+
+
+def bootstrap_mean(values: Sequence[np.ndarray], bootstrap: Bootstrap) -> Estimate:
+    """Estimate 100 times the mean of `values`, integers (N_r,) for each run.
+
+    Of `paired_gains` it is how much more accurate a candidate is than its baseline.
+
+    Raises:
+        ValueError: if there is no run, or one of them is empty.
+    """
+    if not values or any(run.ndim != 1 or run.size == 0 for run in values):
+        shapes = [run.shape for run in values]
+        raise ValueError(f"expected runs with (images,), none of them empty, got shapes {shapes}")
+    generator = np.random.default_rng(bootstrap.seed)
+    means = bootstrap.resampling.means(values, bootstrap.resamples, generator)
+    # One division of integers, as in the resampled means: equal means are equal to the last bit.
+    mean = sum(int(run.sum()) for run in values) / sum(map(len, values))
+    tail = (1 - bootstrap.confidence) / 2
+    tails = np.array([tail, 1 - tail])
+    levels = _bca_levels(means, mean, bootstrap.resampling.influences(values), tails)
+    low, high = 100 * np.quantile(means, tails if levels is None else levels)
+    return Estimate(
+        mean=100 * mean,
+        low=low.item(),
+        high=high.item(),
+        standard_error=100 * float(means.std()),
+        confidence=bootstrap.confidence,
+        runs=len(values),
+        method="percentile" if levels is None else "bca",
+    )
 
 
 def crossed_means(
     values: Sequence[np.ndarray], resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return the means (resamples,) of integers with runs and images drawn anew.
+    """Return the means (resamples,) of integers (N,) for each run, of the same images in order.
 
     Every run was tested on the same images, so one draw of images holds for all runs. Images with
     the same values in every run are interchangeable, so how often each such group is drawn is
     itself multinomial: the same distribution as drawing images, at a fraction of the work.
-
-    Args:
-        values: integers (N,) for each run, of the same images in the same order.
-        resamples: the number of means.
-        generator: of the draws.
     """
     by_run = np.stack(values)  # (R, N)
     runs, images = by_run.shape
@@ -180,11 +186,7 @@ def crossed_means(
 
 
 def crossed_influences(values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return how much each run (R,) and each image (N,) moves the mean.
-
-    Args:
-        values: integers (N,) for each run, of the same images in the same order.
-    """
+    """Return how much each run (R,) and each image (N,) moves the mean; see `crossed_means`."""
     by_run = np.stack(values)  # (R, N)
     mean = by_run.mean()
     return by_run.mean(axis=1) - mean, by_run.mean(axis=0) - mean
@@ -193,64 +195,35 @@ def crossed_influences(values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
 def nested_means(
     values: Sequence[np.ndarray], resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return the means (resamples,) of integers with runs drawn anew, then images in each of them.
+    """Return the means (resamples,) of integers (N_r,) for each run, drawing runs, then images.
 
     This is for cross-validation: each run has test images of its own, and the mean is that over
     all images drawn. The runs share training images, which no resampling of their results can
     undo: "No unbiased estimator of the variance of k-fold cross-validation" exists (Bengio and
     Grandvalet, Journal of Machine Learning Research 5, 2004), so the interval is approximate.
-
-    Args:
-        values: integers (N_r,) for each run; the numbers of images may differ.
-        resamples: the number of means.
-        generator: of the draws.
     """
     runs = len(values)
     drawn = generator.multinomial(runs, np.full(runs, 1 / runs), size=resamples)  # (B, R)
     totals = np.zeros(resamples, np.int64)
-    for run, of_run in enumerate(values):
-        # As often as the run is drawn, so often its images are drawn afresh: one larger draw.
-        kinds, counts = np.unique(of_run, return_counts=True)  # (G,), (G,)
-        images = drawn[:, run] * len(of_run)  # (B,)
-        totals += generator.multinomial(images, counts / len(of_run)) @ kinds.astype(np.int64)
-    return totals / (drawn @ np.array([len(of_run) for of_run in values]))
+    for times, run in zip(drawn.T, values, strict=True):
+        # As often as the run is drawn, so often are its images: one larger draw.
+        kinds, counts = np.unique(run, return_counts=True)  # (G,), (G,)
+        images = times * len(run)  # (B,)
+        totals += generator.multinomial(images, counts / len(run)) @ kinds.astype(np.int64)
+    return totals / (drawn @ np.array([len(run) for run in values]))
 
 
 def nested_influences(values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return how much each run (R,) and each image of a run (sum of N_r,) moves the mean.
-
-    Args:
-        values: integers (N_r,) for each run; the numbers of images may differ.
-    """
-    sizes = np.array([len(of_run) for of_run in values])
-    means = np.array([of_run.mean() for of_run in values])
+    """Return how much each run (R,) and each image of a run (sum of N_r,) moves the mean."""
+    sizes = np.array([len(run) for run in values])
+    means = np.array([run.mean() for run in values])
     overall = np.average(means, weights=sizes)
-    of_images = [of_run - mean for of_run, mean in zip(values, means, strict=True)]
-    return (means - overall) * sizes / sizes.mean(), np.concatenate(of_images)
+    images = [run - mean for run, mean in zip(values, means, strict=True)]
+    return (means - overall) * sizes / sizes.mean(), np.concatenate(images)
 
 
 CROSSED = Resampling(crossed_means, crossed_influences)
 NESTED = Resampling(nested_means, nested_influences)
-
-
-def _bootstrapped(
-    values: Sequence[np.ndarray], bootstrap: Bootstrap
-) -> tuple[float, float, float, float, float, int, IntervalMethod]:
-    """Return the fields of `Estimate` for the mean of `values`, integers (N_r,) for each run."""
-    if not values or any(of_run.ndim != 1 or of_run.size == 0 for of_run in values):
-        shapes = [of_run.shape for of_run in values]
-        raise ValueError(f"expected runs with (images,), none of them empty, got shapes {shapes}")
-    generator = np.random.default_rng(bootstrap.seed)
-    means = bootstrap.resampling.means(values, bootstrap.resamples, generator)
-    # One division of integers, as in the resampled means: equal means are equal to the last bit.
-    mean = sum(int(of_run.sum()) for of_run in values) / sum(len(of_run) for of_run in values)
-    tail = (1 - bootstrap.confidence) / 2
-    tails = np.array([tail, 1 - tail])
-    levels = _bca_levels(means, mean, bootstrap.resampling.influences(values), tails)
-    low, high = 100 * np.quantile(means, tails if levels is None else levels)
-    spread = 100 * float(means.std())
-    method: IntervalMethod = "percentile" if levels is None else "bca"
-    return 100 * mean, low.item(), high.item(), spread, bootstrap.confidence, len(values), method
 
 
 def _bca_levels(
@@ -259,19 +232,19 @@ def _bca_levels(
     """Return which quantiles of the resampled means stand for `tails`, or None where none do.
 
     Equations 14.9, 14.10, 14.14 and 14.15 of Efron and Tibshirani; the acceleration is taken over
-    all sources of chance, as for the several samples of `scipy.stats.bootstrap`.
+    all sources of variation, as for the several samples of `scipy.stats.bootstrap`.
 
     Args:
         means: float (resamples,), the resampled means.
         mean: of the data.
-        influences: float (members,) for each source of chance.
+        influences: float (members,) for each source of variation.
         tails: float (2,), the wanted levels.
     """
     below = (np.mean(means < mean) + np.mean(means <= mean)) / 2
-    variance = sum((of_source**2).sum() / len(of_source) ** 2 for of_source in influences)
+    variance = sum((moved**2).sum() / len(moved) ** 2 for moved in influences)
     if not 0 < below < 1 or variance == 0:
         return None
-    third = sum((of_source**3).sum() / len(of_source) ** 3 for of_source in influences)
+    third = sum((moved**3).sum() / len(moved) ** 3 for moved in influences)
     acceleration = third / (6 * variance**1.5)
     bias = norm.ppf(below)
     shifted = bias + norm.ppf(tails)

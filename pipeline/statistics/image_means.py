@@ -1,4 +1,4 @@
-"""The mean over images, and how sure it is."""
+"""The mean over images with its interval."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def mean_over_images(values: np.ndarray, lowest: float, highest: float) -> Mean:
         lowest: that a value can be. The interval is cut there.
         highest: that a value can be.
     """
-    there = np.isfinite(values)
-    images = there.sum(axis=0)
+    known = np.isfinite(values)
+    images = known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, values, 0).sum(axis=0) / images
-        squares = np.where(there, (values - mean) ** 2, 0).sum(axis=0)
+        mean = np.where(known, values, 0).sum(axis=0) / images
+        squares = np.where(known, (values - mean) ** 2, 0).sum(axis=0)
         error = np.sqrt(squares / (images - 1) / images)
     half = t.ppf((1 + CONFIDENCE) / 2, images - 1) * error  # NaN for a single image
     return Mean(mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest), images)

@@ -1,6 +1,6 @@
-"""Whether a difference in accuracy is there: tests over images, runs and pairs, and the verdict.
+"""Whether a difference in accuracy is there: tests over images, runs and pairs.
 
-The bootstrap of `statistics` describes the runs at hand; of three runs it can't know how much other
+The bootstrap of `estimates` describes the runs at hand; of three runs it can't know how much other
 runs would differ. The tests here can: they pay for few runs with a t distribution of few degrees of
 freedom.
 """
@@ -10,14 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import stats
-
-from pipeline.statistics.estimates import Estimate
-
-Verdict = Literal["pays", "does not pay", "undecided"]
 
 POWER = 0.8
 
@@ -87,11 +82,11 @@ def crossed_gain(gains: Sequence[np.ndarray]) -> MeanGain:
     Runs are to images what readers are to cases in radiology, and the analysis is theirs: a two-way
     layout with random runs and random images, without replication. Dorfman, Berbaum and Metz,
     Investigative Radiology 27 (1992), with the degrees of freedom of Hillis, Statistics in Medicine
-    26 (2007) 596-619. Variances are never taken for negative: where runs differ less than their
-    residuals let expect, that is luck, and the residuals stand for them. Runs that happen to agree
-    would otherwise prove anything. Of two runs that agree even the degrees of freedom are held to
-    that. In simulations a verdict at a confidence of 0.95 misled in at most 5 of 100 experiments;
-    at 0.99 three runs mislead more often than 1 in 100, as the approximation is none of far tails.
+    26 (2007) 596-619. No variance is estimated below 0: where runs differ less than their residuals
+    suggest, that is luck, and the residuals replace them. Otherwise runs that happen to agree would
+    prove anything. Two runs that agree are given the degrees of freedom of the residuals too. In
+    simulations a verdict at a confidence of 0.95 misled in at most 5 of 100 experiments; at 0.99
+    three runs mislead more often than 1 in 100, as the approximation does not hold in far tails.
 
     Args:
         gains: int8 (N,) in {-1, 0, 1} for each run, of the same images in the same order.
@@ -105,21 +100,18 @@ def crossed_gain(gains: Sequence[np.ndarray]) -> MeanGain:
     mean = by_run.mean()
     if runs < 2 or images < 2:
         return MeanGain(float(mean), math.nan, math.nan)
-    of_runs, of_images = by_run.mean(axis=1), by_run.mean(axis=0)
-    residuals = by_run - of_runs[:, None] - of_images + mean
-    between_runs = images * of_runs.var(ddof=1)
-    between_images = runs * of_images.var(ddof=1)
+    run_means, image_means = by_run.mean(axis=1), by_run.mean(axis=0)
+    residuals = by_run - run_means[:, None] - image_means + mean
+    between_runs = images * run_means.var(ddof=1)
+    between_images = runs * image_means.var(ddof=1)
     residual = (residuals**2).sum() / ((runs - 1) * (images - 1))
-    of_chance = max(between_runs, residual)
-    total = of_chance + max(between_images - residual, 0)
+    luck = max(between_runs, residual)
+    total = luck + max(between_images - residual, 0)
     if total == 0:
         return MeanGain(float(mean), math.nan, math.nan)
-    counted = of_chance if runs == 2 else between_runs
-    return MeanGain(
-        mean=float(mean),
-        standard_error=math.sqrt(total / (runs * images)),
-        degrees_of_freedom=(float((runs - 1) * (total / counted) ** 2) if counted else math.inf),
-    )
+    counted = luck if runs == 2 else between_runs
+    degrees_of_freedom = float((runs - 1) * (total / counted) ** 2) if counted else math.inf
+    return MeanGain(float(mean), math.sqrt(total / (runs * images)), degrees_of_freedom)
 
 
 def nested_gain(gains: Sequence[np.ndarray]) -> MeanGain:
@@ -128,7 +120,7 @@ def nested_gain(gains: Sequence[np.ndarray]) -> MeanGain:
     The runs share training images, so their means vary together, and their variance is too small.
     The corrected resampled t test makes up for it: Nadeau and Bengio, Inference for the
     Generalization Error, Machine Learning 52 (2003) 239-281, section 3. Runs that happen to agree
-    prove nothing: their variance is never taken for less than that of so many images each.
+    prove nothing: their variance is never less than that of the mean of so many images.
 
     Args:
         gains: int8 (N_r,) in {-1, 0, 1} for each run; each trained on the images of all others.
@@ -141,8 +133,8 @@ def nested_gain(gains: Sequence[np.ndarray]) -> MeanGain:
     mean = 100 * float(np.concatenate(gains).mean())
     if runs < 2 or min(map(len, gains)) < 2 or len(np.unique(np.concatenate(gains))) == 1:
         return MeanGain(mean, math.nan, math.nan)
-    between = np.var([100 * of_run.mean() for of_run in gains], ddof=1)
-    within = np.mean([100**2 * of_run.var(ddof=1) / len(of_run) for of_run in gains])
+    between = np.var([100 * run.mean() for run in gains], ddof=1)
+    within = np.mean([100**2 * run.var(ddof=1) / len(run) for run in gains])
     variance = max(between, within)
     test_to_training = 1 / (runs - 1)
     return MeanGain(mean, math.sqrt((1 / runs + test_to_training) * variance), runs - 1)
@@ -151,8 +143,8 @@ def nested_gain(gains: Sequence[np.ndarray]) -> MeanGain:
 def discordant_gain(gains: np.ndarray) -> MeanGain:
     """Return the mean gain of one run, int8 (N,) in {-1, 0, 1}, as McNemar's test sees it.
 
-    Its error is that of no difference: each discordant image is a toss of a coin. What another run
-    would give is left out. It is NaN where there is no discordant image.
+    Its error is that of no difference: each discordant image is a toss of a coin. How much runs
+    vary is left out. It is NaN where there is no discordant image.
     """
     discordant = int(np.count_nonzero(gains))
     error = 100 * math.sqrt(discordant) / len(gains) if discordant else math.nan
@@ -181,7 +173,7 @@ def corrected_p_values(gains: Sequence[MeanGain], margin: float) -> list[PValues
     no_difference = [p_no_difference(gain) for gain in gains]
     as_large = [p_as_large_as(gain, margin) for gain in gains]
     columns = (no_difference, holm(no_difference), as_large, holm(as_large))
-    return [PValues(*of_pair) for of_pair in zip(*columns, strict=True)]
+    return [PValues(*row) for row in zip(*columns, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -201,37 +193,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def smallest_detectable(gain: MeanGain, confidence: float) -> float:
     """Return the smallest true gain in points that a repetition would probably detect.
 
-    That is, with a probability of `POWER` the two-sided test at 1 - `confidence`, before correction
-    for several pairs, would find it: Bloom, Minimum Detectable Effects,
-    Evaluation Review 19 (1995).
+    The two-sided test at 1 - `confidence`, before correction for several pairs, finds it with a
+    probability of `POWER`: Bloom, Minimum Detectable Effects, Evaluation Review 19 (1995).
     """
     levels = [1 - (1 - confidence) / 2, POWER]
     quantiles = stats.t.ppf(levels, gain.degrees_of_freedom)
     return float(quantiles.sum() * gain.standard_error)
-
-
-def verdict(difference: Estimate, p: PValues, margin: float) -> Verdict:
-    """Say whether a difference is worth having.
-
-    - It *pays* if the whole interval lies above 0 and the corrected p of no difference is below
-      1 - confidence.
-    - Otherwise it *does not pay* if the whole interval lies below `margin` and the corrected p of a
-      gain as large as that is below (1 - confidence) / 2. A significant loss is such a case.
-    - Otherwise the data leave it *undecided*. A single run always does, as it doesn't show how much
-      runs differ, and so do networks that never disagree: their interval has no width, however few
-      the images. In both cases the p values are NaN.
-
-    The interval has two ends, each wrong with a probability of (1 - confidence) / 2. The one-sided
-    p is held to that level, the two-sided one to twice as much: each test mirrors one end.
-
-    Args:
-        difference: in percentage points.
-        p: of the same difference.
-        margin: the smallest improvement, in percentage points, that would matter.
-    """
-    error = 1 - difference.confidence
-    if difference.low > 0 and p.no_difference_holm < error:
-        return "pays"
-    if difference.high < margin and p.margin_holm < error / 2:
-        return "does not pay"
-    return "undecided"

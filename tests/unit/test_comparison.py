@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, log_loss, recall_score
 from statsmodels.stats.multitest import multipletests
 
-from pipeline.comparison.compare import Comparison, Judgement, Pair, compare
+from pipeline.comparison.compare import READ_BY, Comparison, Judgement, Pair, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.evaluation.metrics import classification_metrics
+from pipeline.models.attention import ATTENTIONS, make_attention
+from pipeline.settings.schema import Attention
 
 CLASSES = ("cat", "dog", "bird")
 ARCHITECTURES = {
@@ -45,9 +49,9 @@ def run(model: str, seed: int, labels: np.ndarray) -> Run:
     )
 
 
-def compared(design: Design, labels_of_runs: Sequence[np.ndarray]) -> Comparison:
+def compared(design: Design, labels_by_run: Sequence[np.ndarray]) -> Comparison:
     runs = {
-        model: [run(model, seed, labels) for seed, labels in enumerate(labels_of_runs)]
+        model: [run(model, seed, labels) for seed, labels in enumerate(labels_by_run)]
         for model in ARCHITECTURES
     }
     return compare(runs, ARCHITECTURES, CLASSES, design, JUDGEMENT, ["seeds", "architectures"])
@@ -136,7 +140,7 @@ def test_a_single_run_has_its_mcnemar_and_decides_nothing():
 def test_class_differences_are_those_of_recall(design: str, request: pytest.FixtureRequest):
     comparison = request.getfixturevalue(design)
     found = pair(comparison, "ca_cnn").by_class
-    assert [of_class.name for of_class in found] == list(CLASSES)
+    assert [one.name for one in found] == list(CLASSES)
     truth = np.concatenate([run.labels for run in comparison.runs["cnn"]])
     recalls = {
         model: 100
@@ -148,14 +152,14 @@ def test_class_differences_are_those_of_recall(design: str, request: pytest.Fixt
         for model in ("cnn", "ca_cnn")
     }
     expected = recalls["ca_cnn"] - recalls["cnn"]
-    assert [of_class.difference.mean for of_class in found] == pytest.approx(expected.tolist())
+    assert [one.difference.mean for one in found] == pytest.approx(expected.tolist())
     images = comparison.design.test_labels(comparison.runs["cnn"])
-    assert [of_class.images for of_class in found] == np.bincount(images).tolist()
-    widths = [of_class.difference.high - of_class.difference.low for of_class in found]
+    assert [one.images for one in found] == np.bincount(images).tolist()
+    widths = [one.difference.high - one.difference.low for one in found]
     assert widths[2] > widths[0]  # a tenth of the images against six tenths
 
 
-def test_a_class_without_test_images_is_not_known():
+def test_a_class_without_test_images_has_no_difference():
     comparison = compared(REPEATED, [np.arange(200) % 2] * 3)
     bird = pair(comparison, "ca_cnn").by_class[2]
     assert (bird.name, bird.images) == ("bird", 0)
@@ -198,3 +202,23 @@ def test_networks_that_never_disagree_stay_undecided():
     assert math.isnan(found.p_holm)
     assert math.isnan(found.smallest_detectable)
     assert [test.p for test in found.mcnemar] == [1.0] * 3
+
+
+@pytest.mark.parametrize("attention", get_args(Attention))
+def test_an_attention_reads_the_settings_that_are_said_to_distinguish_it(attention: str):
+    images = torch.rand((2, 16, 6, 6), generator=torch.Generator().manual_seed(0))
+
+    def outputs(reduction: int, heads: int) -> torch.Tensor:
+        module = make_attention(attention, 16, reduction, heads).eval()
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            return module(images)
+
+    differs = {
+        "reduction": not torch.equal(outputs(4, 2), outputs(8, 2)),
+        "heads": not torch.equal(outputs(4, 2), outputs(4, 4)),
+    }
+    assert READ_BY[attention] == tuple(name for name, different in differs.items() if different)
+    assert READ_BY.keys() == ATTENTIONS.keys()

@@ -15,11 +15,11 @@ LABELS = np.repeat([0, 1], [190, 10])
 CLASSES = ("common", "rare")
 
 
-def unbalanced(right_of_common: int, right_of_rare: int) -> Comparison:
+def unbalanced(common_right: int, rare_right: int) -> Comparison:
     """Compare two networks with so many answers right; the others name the other class."""
     answers = LABELS.copy()
-    answers[right_of_common:190] = 1
-    answers[190 + right_of_rare :] = 0
+    answers[common_right:190] = 1
+    answers[190 + rare_right :] = 0
     logits = 5 * np.eye(2, dtype=np.float32)[answers]
     runs = {
         model: [made_run(model, seed, LABELS, logits, CLASSES) for seed in (0, 1, 2)]
@@ -32,7 +32,7 @@ def unbalanced(right_of_common: int, right_of_rare: int) -> Comparison:
     return compare(runs, architectures, CLASSES, REPEATED, Judgement(0.95, 200, 0.5, 0), [])
 
 
-def test_good_networks_on_unbalanced_images_are_not_said_to_have_learnt_nothing():
+def test_good_networks_on_unbalanced_images_are_better_than_guessing():
     comparison = unbalanced(179, 9)  # 94 %: less than naming the common class is right for
     assert doubts.majority_class_accuracy(comparison) == 95
     assert doubts.not_better_than_majority(comparison, ["cnn"]) == ["cnn"]
@@ -41,7 +41,7 @@ def test_good_networks_on_unbalanced_images_are_not_said_to_have_learnt_nothing(
     assert doubts.mean_recall(comparison, "cnn") == pytest.approx(100 * expected)
 
 
-def test_who_names_the_most_frequent_class_has_learnt_nothing():
+def test_network_that_always_predicts_the_majority_class_is_no_better_than_guessing():
     comparison = unbalanced(190, 0)
     assert doubts.no_better_than_guessing(comparison, ["cnn", "ca_cnn"]) == ["cnn", "ca_cnn"]
     pair = comparison.entries["ca_cnn"].pair
@@ -53,16 +53,16 @@ def test_mean_recall_is_the_balanced_accuracy_of_scikit_learn():
     comparison = compared()
     runs = comparison.runs["cnn"]
     truth = np.concatenate([run.labels for run in runs])
-    said = np.concatenate([run.logits.argmax(axis=1) for run in runs])
-    expected = 100 * balanced_accuracy_score(truth, said)
+    predicted = np.concatenate([run.logits.argmax(axis=1) for run in runs])
+    expected = 100 * balanced_accuracy_score(truth, predicted)
     assert doubts.mean_recall(comparison, "cnn") == pytest.approx(expected)
 
 
-def test_network_that_guesses_has_learnt_nothing_however_lucky():
+def test_network_that_guesses_is_no_better_however_lucky():
     # 60 of 100 right in each of two classes is 2.9 standard errors from guessing, 55 is 1.4
-    for right, learnt in ((60, True), (55, False)):
+    for right, better in ((60, True), (55, False)):
         error = np.sqrt(2 * (right / 100) * (1 - right / 100) / 100) / 2
-        assert (right / 100 - norm.ppf(0.975) * error > 0.5) == learnt
+        assert (right / 100 - norm.ppf(0.975) * error > 0.5) == better
         labels = np.repeat([0, 1], 100)
         answers = np.where(np.tile(np.arange(100) < right, 2), labels, 1 - labels)
         logits = 5 * np.eye(2, dtype=np.float32)[answers]
@@ -71,7 +71,7 @@ def test_network_that_guesses_has_learnt_nothing_however_lucky():
             runs, {"cnn": {"attention": "none", "baseline": None}}, CLASSES, REPEATED,
             Judgement(0.95, 2000, 0.5, 0), [],
         )  # fmt: skip
-        assert (doubts.no_better_than_guessing(comparison, ["cnn"]) == []) == learnt
+        assert (doubts.no_better_than_guessing(comparison, ["cnn"]) == []) == better
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_network_that_guesses_has_learnt_nothing_however_lucky():
         ([1.2], [1.0], False),  # measured once
     ],
 )
-def test_costs_are_told_apart_where_no_run_of_one_is_among_the_others(
+def test_costs_are_distinguishable_where_no_run_of_one_is_among_the_others(
     candidate: list[float], baseline: list[float], apart: bool
 ):
     assert doubts.distinguishable(np.array(candidate), np.array(baseline)) == apart

@@ -11,7 +11,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from pipeline.statistics.estimates import Difference
+from pipeline.statistics.estimates import Estimate
 from pipeline.statistics.significance import (
     McNemar,
     MeanGain,
@@ -25,8 +25,8 @@ from pipeline.statistics.significance import (
     p_as_large_as,
     p_no_difference,
     smallest_detectable,
-    verdict,
 )
+from pipeline.statistics.verdict import verdict
 
 
 def gains(runs: int, images: int, gained: float, lost: float, seed: int) -> list[np.ndarray]:
@@ -78,16 +78,16 @@ def test_crossed_gain_is_made_of_the_mean_squares_of_a_two_way_analysis_of_varia
         }
     )
     squares = anova.anova_lm(ols("gain ~ C(run) + C(image)", table).fit())
-    of_runs, of_images, residual = squares["sum_sq"] / squares["df"]
-    total = max(of_runs, residual) + max(of_images - residual, 0)
+    between_runs, between_images, residual = squares["sum_sq"] / squares["df"]
+    total = max(between_runs, residual) + max(between_images - residual, 0)
     found = crossed_gain(list((by_run / 100).astype(np.int8)))
     assert found.mean == pytest.approx(by_run.mean())
     assert found.standard_error == pytest.approx(math.sqrt(total / (runs * images)))
-    assert found.degrees_of_freedom == pytest.approx((runs - 1) * (total / of_runs) ** 2)
+    assert found.degrees_of_freedom == pytest.approx((runs - 1) * (total / between_runs) ** 2)
 
 
 def test_runs_that_gain_on_different_images_are_tested_by_students_t_over_their_means():
-    # each image is gained in exactly one run: images tell nothing beyond the runs' means
+    # each image is gained in exactly one run: images add nothing to the runs' means
     winner = np.repeat(np.arange(4), [50, 300, 150, 500])
     runs = [(winner == run).astype(np.int8) for run in range(4)]
     expected = stats.ttest_1samp([run.mean() for run in runs], 0)
@@ -118,11 +118,11 @@ def test_runs_that_agree_by_luck_do_not_prove_anything():
 
 
 @pytest.mark.parametrize(
-    "of_runs",
+    "untestable",
     [gains(1, 100, 0.3, 0.1, 0), [np.zeros(100, np.int8)] * 3, [np.ones(1, np.int8)] * 3],
 )
-def test_what_cannot_be_tested_has_no_p(of_runs: list[np.ndarray]):
-    found = crossed_gain(of_runs)
+def test_what_cannot_be_tested_has_no_p(untestable: list[np.ndarray]):
+    found = crossed_gain(untestable)
     assert math.isnan(p_no_difference(found))
     assert math.isnan(p_as_large_as(found, 0.5))
 
@@ -152,7 +152,7 @@ def test_folds_of_different_sizes_have_the_mean_over_all_images():
 @pytest.mark.parametrize("runs", [2, 3, 6, 7])
 def test_folds_that_agree_by_luck_prove_nothing(runs: int, size: int):
     found = nested_gain([one_run(1, 0, size - 1)] * runs)
-    # what so many images of one fold let expect: the variance of the mean of a single 1
+    # expected of so many images of one fold: the variance of the mean of a single 1
     expected = 100 * math.sqrt((1 / runs + 1 / (runs - 1)) * (1 - 1 / size) / size / (size - 1))
     assert found.standard_error == pytest.approx(expected)
     assert p_no_difference(found) > 0.05
@@ -182,7 +182,7 @@ def test_holm_is_that_of_statsmodels_and_of_the_closed_form():
     assert holm([0.03]) == [0.03]
 
 
-def test_a_pair_without_a_p_counts_all_the_same():
+def test_a_pair_without_a_p_counts_as_a_hypothesis():
     found = holm([0.01, math.nan, 0.4])
     assert found[::2] == pytest.approx([0.03, 0.8])
     assert math.isnan(found[1])
@@ -202,7 +202,7 @@ def test_both_tests_of_each_pair_are_corrected():
     assert one_sided[1] == pytest.approx(stats.t.sf(3.75, 6))
 
 
-# what an experiment of this size can see
+# what an experiment of this size can detect
 
 
 @pytest.mark.parametrize(("degrees", "tolerance"), [(4, 0.03), (10, 0.015), (1e6, 0.001)])
@@ -213,13 +213,13 @@ def test_the_smallest_detectable_gain_is_found_four_times_in_five(degrees: float
     assert power == pytest.approx(0.8, abs=tolerance)
 
 
-def test_fewer_runs_see_less():
+def test_fewer_runs_detect_less():
     few, many = (smallest_detectable(MeanGain(0.0, 0.3, runs - 1), 0.95) for runs in (3, 25))
     assert few == pytest.approx((4.302653 + 1.060660) * 0.3, rel=1e-5)  # tables of Student's t
     assert many < few / 1.8
 
 
-def test_of_one_run_the_discordant_images_tell_what_can_be_seen():
+def test_a_single_runs_discordant_images_give_its_smallest_detectable_gain():
     # 848 discordant of 10,000: McNemar's test needs a difference of about 82 for a power of 0.8
     found = smallest_detectable(discordant_gain(one_run(434, 414, 9152)), confidence=0.95)
     assert found == pytest.approx((1.959964 + 0.841621) * math.sqrt(848) / 100, rel=1e-5)
@@ -236,7 +236,7 @@ SURE, UNSURE = 0.001, 0.2
 
 
 def judged(low: float, high: float, p: float, p_margin: float) -> str:
-    difference = Difference((low + high) / 2, low, high, 0.1, 0.95, 3, "bca")
+    difference = Estimate((low + high) / 2, low, high, 0.1, 0.95, 3, "bca")
     return verdict(difference, PValues(math.nan, p, math.nan, p_margin), margin=0.5)
 
 

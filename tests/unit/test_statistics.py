@@ -12,12 +12,12 @@ from pipeline.statistics.estimates import (
     CROSSED,
     NESTED,
     Bootstrap,
-    Difference,
+    Estimate,
     accuracy_estimate,
+    bootstrap_mean,
     crossed_means,
     nested_influences,
     nested_means,
-    paired_difference,
     paired_gains,
     recall_difference,
 )
@@ -37,8 +37,8 @@ def answers(seeds: int, images: int, accuracy: float, seed: int) -> np.ndarray:
 
 def difference(
     candidate: Sequence[np.ndarray], baseline: Sequence[np.ndarray], bootstrap: Bootstrap
-) -> Difference:
-    return paired_difference(paired_gains(candidate, baseline), bootstrap)
+) -> Estimate:
+    return bootstrap_mean(paired_gains(candidate, baseline), bootstrap)
 
 
 def test_mean_is_the_difference_of_the_accuracies_in_points():
@@ -49,7 +49,7 @@ def test_mean_is_the_difference_of_the_accuracies_in_points():
     assert found.runs == 2
 
 
-def test_standard_error_of_one_seed_is_that_of_a_mean_of_paired_differences():
+def test_standard_error_of_one_seed_is_that_of_a_mean_of_bootstrap_means():
     candidate, baseline = answers(1, 2000, 0.85, 1), answers(1, 2000, 0.8, 2)
     gained = candidate[0].astype(float) - baseline[0].astype(float)
     expected = 100 * math.sqrt(gained.var() / 2000)
@@ -98,7 +98,7 @@ def test_interval_over_images_and_seeds_is_scipys_bca_bootstrap_of_two_samples()
         rng=5,
         batch=2000,
     )
-    ours = paired_difference(list(gained), crossed(0.9, 40_000, 0))
+    ours = bootstrap_mean(list(gained), crossed(0.9, 40_000, 0))
     assert ours.method == "bca"
     interval = theirs.confidence_interval
     assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), rel=0.02)
@@ -115,7 +115,7 @@ def test_percentiles_stand_in_where_bca_is_not_defined():
     means = 100 * crossed_means(rare, 2000, np.random.default_rng(0))
     assert found.method == "percentile"
     assert (found.low, found.high) == pytest.approx((means.min(), means.max()), abs=1e-6)
-    no_spread = paired_difference([np.zeros(5, np.int8)], crossed(0.95, 2000, 0))
+    no_spread = bootstrap_mean([np.zeros(5, np.int8)], crossed(0.95, 2000, 0))
     assert (no_spread.low, no_spread.high, no_spread.method) == (0, 0, "percentile")
 
 
@@ -216,7 +216,7 @@ def test_two_level_bootstrap_draws_as_one_image_at_a_time_would():
     assert np.quantile(fast, tails) == pytest.approx(np.quantile(slow, tails), abs=0.015)
 
 
-def test_the_same_answers_on_other_images_tell_more_than_on_the_same_images():
+def test_the_same_answers_on_other_images_are_surer_than_on_the_same_images():
     run = np.tile([1, -1], 200)  # mean 0, variance 1
     twice = [run, run]
     same_images = crossed_means(twice, 40_000, np.random.default_rng(0))
@@ -236,12 +236,12 @@ def test_one_fold_is_a_plain_bootstrap():
 
 def test_influence_of_images_and_equal_folds_is_that_of_the_jackknife():
     folds = [*np.random.default_rng(14).integers(0, 2, (4, 40))]
-    of_folds, of_images = nested_influences(folds)
+    fold_influences, image_influences = nested_influences(folds)
     without_fold = np.array(
         [np.concatenate(folds[:k] + folds[k + 1 :]).mean() for k in range(len(folds))]
     )
-    assert of_folds == pytest.approx(3 * (without_fold.mean() - without_fold))
-    for fold, influences in zip(folds, np.split(of_images, 4), strict=True):
+    assert fold_influences == pytest.approx(3 * (without_fold.mean() - without_fold))
+    for fold, influences in zip(folds, np.split(image_influences, 4), strict=True):
         without_image = np.array([np.delete(fold, n).mean() for n in range(len(fold))])
         assert influences == pytest.approx(39 * (without_image.mean() - without_image))
 
@@ -266,31 +266,31 @@ def test_runs_on_different_images_are_no_pair():
         paired_gains(candidate, [run[:9] for run in candidate])
 
 
-def test_a_run_without_images_is_refused():
+def test_a_run_without_images_is_an_error():
     with pytest.raises(ValueError, match="none of them empty"):
         accuracy_estimate([np.ones(3, bool), np.ones(0, bool)], nested(0.95, 100, 0))
 
 
-# a class on its own
+# a single class
 
 
 def test_difference_of_recall_is_that_of_the_class_alone():
     candidate, baseline = answers(3, 400, 0.9, 15), answers(3, 400, 0.8, 16)
-    of_class = np.arange(400) % 5 == 2
+    member = np.arange(400) % 5 == 2
     gains = paired_gains(candidate, baseline)
-    found = recall_difference(gains, [of_class] * 3, crossed(0.95, 500, 0))
-    alone = difference(candidate[:, of_class], baseline[:, of_class], crossed(0.95, 500, 0))
+    found = recall_difference(gains, [member] * 3, crossed(0.95, 500, 0))
+    alone = difference(candidate[:, member], baseline[:, member], crossed(0.95, 500, 0))
     assert found == alone
-    recalls = [100 * run[:, of_class].mean() for run in (candidate, baseline)]
+    recalls = [100 * run[:, member].mean() for run in (candidate, baseline)]
     assert found.mean == pytest.approx(recalls[0] - recalls[1])
 
 
 def test_folds_without_the_class_are_left_out():
     gains = [np.array([1, 0, -1], np.int8), np.array([0, 1], np.int8)]
-    of_class = [np.array([True, True, False]), np.array([False, False])]
-    found = recall_difference(gains, of_class, nested(0.95, 500, 0))
+    member = [np.array([True, True, False]), np.array([False, False])]
+    found = recall_difference(gains, member, nested(0.95, 500, 0))
     assert (found.mean, found.runs) == (50.0, 1)
-    missing = recall_difference(gains, [~run & False for run in of_class], nested(0.95, 500, 0))
+    missing = recall_difference(gains, [~run & False for run in member], nested(0.95, 500, 0))
     assert math.isnan(missing.mean)
     assert math.isnan(missing.low)
     assert missing.runs == 0

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.statistics.estimates import CROSSED, Bootstrap, paired_difference, paired_gains
+from pipeline.statistics.estimates import CROSSED, Bootstrap, bootstrap_mean, paired_gains
 from pipeline.statistics.significance import (
     PValues,
-    Verdict,
     crossed_gain,
     mcnemar,
     p_as_large_as,
     p_no_difference,
-    verdict,
 )
+from pipeline.statistics.verdict import Verdict, verdict
 
 MARGIN = 0.5
 CLASSES = 10
@@ -56,10 +55,10 @@ class World:
         networks = []
         for accuracy in (0.85 + self.gain / 100, 0.85):
             skill = stats.norm.ppf(accuracy)
-            of_seed = self.spread / 100 / stats.norm.pdf(skill)
-            noise = math.sqrt(1 - self.shared - self.own - of_seed**2)
+            seed_effect = self.spread / 100 / stats.norm.pdf(skill)
+            noise = math.sqrt(1 - self.shared - self.own - seed_effect**2)
             own = math.sqrt(self.own) * generator.normal(size=self.images)
-            luck = of_seed * generator.normal(size=(self.seeds, 1))
+            luck = seed_effect * generator.normal(size=(self.seeds, 1))
             noises = noise * generator.normal(size=(self.seeds, self.images))
             logits = np.zeros((self.seeds, self.images, CLASSES))
             logits[:, np.arange(self.images), labels] = skill + shared + own + luck + noises
@@ -73,7 +72,7 @@ class World:
 
 
 def judged(gains: list[np.ndarray], resamples: int = 300) -> Verdict:
-    difference = paired_difference(gains, Bootstrap(CROSSED, 0.95, resamples, 0))
+    difference = bootstrap_mean(gains, Bootstrap(CROSSED, 0.95, resamples, 0))
     gain = crossed_gain(gains)
     no_difference, margin = p_no_difference(gain), p_as_large_as(gain, MARGIN)
     # the only pair: Holm has nothing to correct
@@ -85,14 +84,15 @@ def verdicts(world: World, experiments: int) -> Counter[Verdict]:
     return Counter(judged(world.gains(generator)) for _ in range(experiments))
 
 
-# 0.1 points: far less than a test split of 1,000 images can tell; 2 points: far more.
+# 0.1 points: far less than a test split of 1,000 images can detect; 2 points: far more.
 SMALL_SPREAD, LARGE_SPREAD = 0.1, 2.0
 
 
 def test_the_simulated_networks_have_the_accuracies_that_were_asked_for():
     world = World(seeds=400, images=4000, gain=2.0, spread=0.3)
     candidate, baseline, labels = world.logits(np.random.default_rng(1))
-    by_seed = [100 * (of.argmax(axis=2) == labels).mean(axis=1) for of in (candidate, baseline)]
+    both = (candidate, baseline)
+    by_seed = [100 * (logits.argmax(axis=2) == labels).mean(axis=1) for logits in both]
     # one draw of images: its standard error is 0.2 points for the gain, 0.6 for an accuracy
     assert by_seed[1].mean() == pytest.approx(85, abs=1.2)
     assert by_seed[0].mean() - by_seed[1].mean() == pytest.approx(2.0, abs=0.5)
@@ -101,6 +101,7 @@ def test_the_simulated_networks_have_the_accuracies_that_were_asked_for():
     assert accuracies.std() == pytest.approx(LARGE_SPREAD, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [SMALL_SPREAD, LARGE_SPREAD])
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_attention_without_effect_pays_in_at_most_5_of_100_experiments(seeds: int, spread: float):
@@ -108,6 +109,7 @@ def test_attention_without_effect_pays_in_at_most_5_of_100_experiments(seeds: in
     assert found["pays"] <= 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [SMALL_SPREAD, LARGE_SPREAD])
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_a_gain_as_large_as_the_margin_is_denied_in_at_most_5_of_100(seeds: int, spread: float):
@@ -115,6 +117,7 @@ def test_a_gain_as_large_as_the_margin_is_denied_in_at_most_5_of_100(seeds: int,
     assert found["does not pay"] <= 50
 
 
+@pytest.mark.slow
 def test_two_seeds_that_differ_widely_mislead_in_at_most_5_of_100_experiments():
     without_effect = verdicts(World(2, images=1000, gain=0.0, spread=LARGE_SPREAD), 1000)
     assert without_effect["pays"] <= 50
@@ -122,6 +125,7 @@ def test_two_seeds_that_differ_widely_mislead_in_at_most_5_of_100_experiments():
     assert with_effect["does not pay"] <= 50
 
 
+@pytest.mark.slow
 def test_two_points_on_cifar10_with_five_seeds_pay():
     found = verdicts(World(seeds=5, images=10_000, gain=2.0, spread=0.3), 200)
     assert found["pays"] >= 190
@@ -140,6 +144,7 @@ def published(lost: int) -> np.ndarray:
     return np.repeat(np.array([1, -1, 0], np.int8), [lost + 70, lost, 10_000 - 2 * lost - 70])
 
 
+@pytest.mark.slow
 def test_the_published_pair_stays_undecided_however_their_errors_overlap():
     wrong = 10_000 - 8538
     undecided = [lost for lost in range(wrong + 1) if mcnemar(published(lost)).p >= 0.05]
@@ -148,12 +153,12 @@ def test_the_published_pair_stays_undecided_however_their_errors_overlap():
     for lost in undecided:
         gains = [published(lost)]
         assert judged(gains, resamples=2000) == "undecided"
-        found = paired_difference(gains, Bootstrap(CROSSED, 0.95, 2000, 0))
+        found = bootstrap_mean(gains, Bootstrap(CROSSED, 0.95, 2000, 0))
         assert found.mean == pytest.approx(0.7)
         if found.low > 0:
             excluding_0.append((mcnemar(gains[0]).p, found.low))
     # The interval alone says nearly the same. At the border McNemar's exact test is the stricter
-    # one, since the number of images is whole, and 2,000 resamples leave an end uncertain.
+    # one, since images are counted in integers, and 2,000 resamples leave an end uncertain.
     assert len(excluding_0) < 0.03 * len(undecided)
     p, low = np.max(excluding_0, axis=0)
     assert p < 0.06
