@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.comparison import doubts
-from pipeline.comparison.compare import Comparison, Pair
-from pipeline.comparison.summary import Summary
-from pipeline.figures.style import (
-    colours,
-    shortened,
-    style,
-)
+from pipeline.comparison.compare import Comparison
+from pipeline.figures.style import ALL_ARCHITECTURES, colours, shortened, style
+from pipeline.system.formats import interval_name
 
 LETTER = 0.08  # inches that a letter of a name takes, about
 
@@ -25,69 +21,57 @@ def draw_accuracies(comparison: Comparison) -> Figure:
     A difference stands beside the accuracy of its architecture with the verdict, ensembles
     stand beneath the architectures, hollow.
     """
-    entries, ensembles = comparison.entries, comparison.ensembles
-    pairs = [entry.pair for entry in entries.values() if entry.pair]
-    rows = len(entries) + len(ensembles)
+    entries, ensembles, pairs = comparison.entries, comparison.ensembles, comparison.pairs
+    interval = interval_name(comparison.judgement.confidence)
     with style():
         palette = colours(list(entries))
-        named = [ensemble.label for ensemble in ensembles]
-        names = [shortened(name, 36) for name in (*entries, *named)]
-        panels_across = 2 if pairs else 1
-        wide = (3.6 + LETTER * max(map(len, names))) * panels_across
-        figure = Figure(figsize=(wide, 1.5 + 0.5 * rows), layout="constrained")
-        panels = figure.subplots(1, panels_across, squeeze=False)
-        axes = panels[0, 0]
-        for position, entry in enumerate(entries.values()):
-            colour = palette[entry.model]
-            _draw_summary(axes, position, entry.summary, colour, filled_with=colour)
-        for position, ensemble in enumerate(ensembles, start=len(entries)):
-            colour = palette[ensemble.model] if ensemble.model else "dimgrey"
-            _draw_summary(axes, position, ensemble.summary, colour, filled_with="white")
+        rows = [(entry.summary, palette[model], palette[model]) for model, entry in entries.items()]
+        for ensemble in ensembles:
+            colour = palette[ensemble.model] if ensemble.model else ALL_ARCHITECTURES
+            rows.append((ensemble.summary, colour, "white"))
+        names = [shortened(name, 36) for name in (*entries, *(one.label for one in ensembles))]
+        columns = 2 if pairs else 1
+        width = (3.6 + LETTER * max(map(len, names))) * columns
+        figure = Figure(figsize=(width, 1.5 + 0.5 * len(rows)), layout="constrained")
+        panels = figure.subplots(1, columns, squeeze=False)[0]
+        for axes in panels:
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.grid(axis="x", alpha=0.25)
+
+        axes = panels[0]
+        for row, (summary, colour, fill) in enumerate(rows):
+            estimate = summary.accuracy
+            axes.hlines(row, estimate.low, estimate.high, color=colour, linewidth=2.5)
+            if len(summary.accuracies) > 1:
+                axes.plot(
+                    summary.accuracies, [row + 0.22] * len(summary.accuracies), "o", color=colour,
+                    markersize=5, alpha=0.55, markeredgewidth=0,
+                )  # fmt: skip
+            axes.plot(
+                estimate.mean, row, "D", color=colour, markersize=7, markerfacecolor=fill,
+                markeredgewidth=1.8,
+            )  # fmt: skip
         if ensembles:
             axes.axhline(len(entries) - 0.4, color="grey", linewidth=0.8)
-        axes.set_yticks(range(rows), names)
-        axes.set_ylim(rows - 0.4, -0.6)
+        axes.set_yticks(range(len(rows)), names)
         axes.set_xlabel("test accuracy (%)")
-        interval = f"{100 * comparison.judgement.confidence:g} % interval"
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
-        axes.grid(axis="x", alpha=0.25)
         if pairs:
-            _draw_differences(panels[0, 1], pairs, palette, comparison)
-            panels[0, 1].set_ylim(rows - 0.4, -0.6)
-            panels[0, 1].set_title(f"Difference to the baseline, {interval}", fontsize=11)
+            _draw_differences(panels[1], comparison, palette)
+            panels[1].set_title(f"Difference to the baseline, {interval}", fontsize=11)
     return figure
 
 
-def _draw_summary(
-    axes: Axes, position: int, summary: Summary, colour: str, filled_with: str
-) -> None:
-    estimate = summary.accuracy
-    axes.hlines(position, estimate.low, estimate.high, color=colour, linewidth=2.5)
-    if len(summary.accuracies) > 1:
-        axes.plot(
-            summary.accuracies, [position + 0.22] * len(summary.accuracies), "o", color=colour,
-            markersize=5, alpha=0.55, markeredgewidth=0,
-        )  # fmt: skip
-    axes.plot(
-        estimate.mean, position, "D", color=colour, markersize=7, markerfacecolor=filled_with,
-        markeredgewidth=1.8,
-    )  # fmt: skip
-
-
-def _draw_differences(
-    axes: Axes, pairs: Sequence[Pair], palette: Mapping[str, str], comparison: Comparison
-) -> None:
-    margin = comparison.judgement.margin
-    rows = [list(palette).index(pair.model) for pair in pairs]
-    for position, pair in zip(rows, pairs, strict=True):
-        colour = palette[pair.model]
-        difference = pair.difference
-        axes.hlines(position, difference.low, difference.high, color=colour, linewidth=2.5)
-        axes.plot(difference.mean, position, "D", color=colour, markersize=7)
-        judged = doubts.judged(pair, comparison)
-        axes.text(
-            1.02, position, judged, transform=axes.get_yaxis_transform(), va="center",
-        )  # fmt: skip
+def _draw_differences(axes: Axes, comparison: Comparison, palette: Mapping[str, str]) -> None:
+    """Draw the difference of each pair in the row of its architecture, its verdict beside it."""
+    margin, ticks = comparison.judgement.margin, {}
+    for pair in comparison.pairs:
+        row, difference = list(palette).index(pair.model), pair.difference
+        colour, beside = palette[pair.model], axes.get_yaxis_transform()
+        axes.hlines(row, difference.low, difference.high, color=colour, linewidth=2.5)
+        axes.plot(difference.mean, row, "D", color=colour, markersize=7)
+        axes.text(1.02, row, doubts.judged(pair, comparison), transform=beside, va="center")
+        ticks[row] = f"{shortened(pair.model, 24)}\nminus {shortened(pair.baseline, 24)}"
     axes.axvline(0, color="black", linewidth=1)
     if margin > 0:
         axes.axvline(margin, color="black", linewidth=1, linestyle=":")
@@ -95,7 +79,5 @@ def _draw_differences(
             f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
-    named = [[shortened(name, 24) for name in (pair.model, pair.baseline)] for pair in pairs]
-    axes.set_yticks(rows, [f"{candidate}\nminus {baseline}" for candidate, baseline in named])
+    axes.set_yticks(list(ticks), list(ticks.values()))
     axes.set_xlabel("difference (percentage points)")
-    axes.grid(axis="x", alpha=0.25)

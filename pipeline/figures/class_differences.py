@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from pipeline.comparison.compare import ClassDifference, Comparison, Pair
-from pipeline.figures.style import colours, draw_legend, shortened, style
+from pipeline.comparison.compare import ClassDifference, Comparison
+from pipeline.figures.style import colours, draw_legend, panel_grid, shortened, style
+from pipeline.system.formats import interval_name
 
 MOST_CLASSES = 20
 MOST_EACH_WAY = 10
@@ -27,35 +26,48 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
     Returns:
         None if there is no pair.
     """
-    pairs = [entry.pair for entry in comparison.entries.values() if entry.pair]
+    pairs = comparison.pairs
     if not pairs:
         return None
     with style():
         palette = colours(list(comparison.entries))
-        moved = [moved_most(pair.by_class) for pair in pairs]
-        columns = min(PANELS_ACROSS, len(pairs))
-        rows = -(-len(pairs) // columns)
-        height = 1.1 + 0.33 * max(map(len, moved))
-        figure = Figure(figsize=(max(5.5 * columns, 7), height * rows + 0.8), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+        shown = [moved_most(pair.by_class) for pair in pairs]
+        across, down = panel_grid(len(pairs), PANELS_ACROSS)
+        height = 1.1 + 0.33 * max(map(len, shown))
+        figure = Figure(figsize=(max(5.5 * across, 7), height * down + 0.8), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False, sharex=True)
         for axes in panels.flat[len(pairs) :]:
             axes.set_axis_off()
-        for position, (pair, of_pair) in enumerate(zip(pairs, moved, strict=True)):
-            axes = panels.flat[position]
-            _draw_pair(axes, pair, of_pair, palette[pair.model])
-            if position + columns >= len(pairs):
+        for position, (axes, pair, classes) in enumerate(
+            zip(panels.flat, pairs, shown, strict=False)
+        ):
+            axes.axvline(0, color="black", linewidth=1)
+            for row, found in enumerate(classes):
+                low, high = found.difference.low, found.difference.high
+                colour = palette[pair.model] if low > 0 or high < 0 else UNCERTAIN
+                axes.hlines(row, low, high, color=colour, linewidth=2)
+                axes.plot(found.difference.mean, row, "D", color=colour, markersize=6)
+            axes.set_yticks(range(len(classes)), [shortened(found.name, 24) for found in classes])
+            axes.set_ylim(len(classes) - 0.4, -0.6)
+            axes.grid(axis="x", alpha=0.25)
+            title = f"{shortened(pair.model, 30)}\nminus {shortened(pair.baseline, 30)}"
+            if len(classes) < len(pair.by_class):
+                title += f"\n{len(classes)} of {len(pair.by_class)} classes: those that moved most"
+                axes.axhline(MOST_EACH_WAY - 0.5, color="grey", linewidth=0.8, linestyle=":")
+            axes.set_title(title)
+            if position + across >= len(pairs):
                 axes.set_xlabel("difference of recall (percentage points)")
                 axes.tick_params(labelbottom=True)
-        interval = f"{100 * comparison.judgement.confidence:g} % interval"
-        named = {
-            f"in colour: {interval} without 0": palette[pairs[0].model],
-            "grey: with 0": UNCERTAIN,
-        }
+        interval = interval_name(comparison.judgement.confidence)
         draw_legend(
             figure,
             [
-                Line2D([], [], color=colour, marker="D", label=name)
-                for name, colour in named.items()
+                {
+                    "label": f"in colour: {interval} without 0",
+                    "color": palette[pairs[0].model],
+                    "marker": "D",
+                },
+                {"label": "grey: with 0", "color": UNCERTAIN, "marker": "D"},
             ],
         )
     return figure
@@ -71,23 +83,3 @@ def moved_most(by_class: Sequence[ClassDifference]) -> list[ClassDifference]:
     if len(known) <= MOST_CLASSES:
         return known
     return [*known[:MOST_EACH_WAY], *known[-MOST_EACH_WAY:]]
-
-
-def _draw_pair(axes: Axes, pair: Pair, moved: Sequence[ClassDifference], colour: str) -> None:
-    axes.axvline(0, color="black", linewidth=1)
-    for row, found in enumerate(moved):
-        difference = found.difference
-        certain = difference.low > 0 or difference.high < 0
-        drawn = colour if certain else UNCERTAIN
-        axes.hlines(row, difference.low, difference.high, color=drawn, linewidth=2)
-        axes.plot(difference.mean, row, "D", color=drawn, markersize=6)
-    axes.set_yticks(range(len(moved)), [shortened(found.name, 24) for found in moved])
-    axes.set_ylim(len(moved) - 0.4, -0.6)
-    title = f"{shortened(pair.model, 30)}\nminus {shortened(pair.baseline, 30)}"
-    axes.set_title(title)
-    axes.grid(axis="x", alpha=0.25)
-    if len(moved) < len(pair.by_class):
-        axes.set_title(
-            f"{title}\n{len(moved)} of {len(pair.by_class)} classes: those that moved most"
-        )
-        axes.axhline(MOST_EACH_WAY - 0.5, color="grey", linewidth=0.8, linestyle=":")

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import confusion_counts
-from pipeline.figures.style import (
-    shortened,
-    style,
-)
+from pipeline.figures.style import panel_grid, shortened, style
 
 MOST_ANNOTATED_CLASSES = 12
 MOST_NAMED_CLASSES = 20
+PANELS_ACROSS = 2
 
 
 def draw_confusion_matrices(
@@ -27,50 +24,40 @@ def draw_confusion_matrices(
 
     All panels share one colour scale, the share of the true class from 0 to 100 %.
     """
+    annotated = len(classes) <= MOST_ANNOTATED_CLASSES
+    names = [shortened(name, 12) for name in classes]
+    upright = max(map(len, names)) <= 2
     with style():
-        columns = min(2, len(runs))
-        rows = -(-len(runs) // columns)
-        annotated = len(classes) <= MOST_ANNOTATED_CLASSES
+        across, down = panel_grid(len(runs), PANELS_ACROSS)
         side = 5.6 if annotated else 6.0
-        figure = Figure(figsize=(side * columns + 0.9, side * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False)
+        figure = Figure(figsize=(side * across + 0.9, side * down), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False)
         for axes in panels.flat[len(runs) :]:
             axes.set_axis_off()
-        for position, (model, of_model) in enumerate(runs.items()):
+        for position, (model, model_runs) in enumerate(runs.items()):
             axes = panels.flat[position]
-            counts = confusion_counts(of_model)
+            counts = confusion_counts(model_runs)
             share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-            drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-            axes.set_title(f"{shortened(model, 30)} ({design.described(len(of_model))})")
+            image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+            axes.set_title(f"{shortened(model, 30)} ({design.described(len(model_runs))})")
             if annotated:
-                _write_counts(axes, counts, share)
-            _name_classes(axes, classes)
-            if position // columns == rows - 1 or position + columns >= len(runs):
+                size = 10 if len(counts) <= 10 and counts.max() < 1000 else 8
+                for (true, predicted), count in np.ndenumerate(counts):
+                    if count:
+                        axes.text(
+                            predicted, true, str(count), ha="center", va="center", fontsize=size,
+                            color="white" if share[true, predicted] > 55 else "black",
+                        )  # fmt: skip
+            if len(classes) <= MOST_NAMED_CLASSES:
+                axes.set_yticks(range(len(names)), names)
+                axes.set_xticks(
+                    range(len(names)), names, rotation=0 if upright else 45,
+                    ha="center" if upright else "right", rotation_mode="anchor",
+                )  # fmt: skip
+            if position + across >= len(runs):
                 axes.set_xlabel("predicted class")
-            if position % columns == 0:
+            if position % across == 0:
                 axes.set_ylabel("true class")
-        bar = figure.colorbar(drawn, ax=panels, shrink=0.5, aspect=30)
+        bar = figure.colorbar(image, ax=panels, shrink=0.5, aspect=30)
         bar.set_label("share of the true class (%)")
     return figure
-
-
-def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:
-    size = 10 if len(counts) <= 10 and counts.max() < 1000 else 8
-    for (true, predicted), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if share[true, predicted] > 55 else "black"
-            axes.text(
-                predicted, true, str(count), ha="center", va="center", color=colour, fontsize=size
-            )
-
-
-def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
-    if len(classes) > MOST_NAMED_CLASSES:
-        return
-    names = [shortened(name, 12) for name in classes]
-    upright = max(len(name) for name in names) <= 2
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xticks(
-        range(len(names)), names, rotation=0 if upright else 45,
-        ha="center" if upright else "right", rotation_mode="anchor",
-    )  # fmt: skip

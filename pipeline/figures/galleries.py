@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from pipeline.comparison.runs import Run
@@ -20,9 +20,6 @@ NAME_WIDTH = 14
 PANEL, ALONE, GAP, SCALE = 1.55, 2.6, 0.2, 1.1  # widths in inches
 GAINED, LOST = "#E6F1F8", "#FBEBDD"  # paler than any network's colour
 
-# The panels of one test image, from left to right.
-Item = Sequence["Panel"]
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -31,6 +28,10 @@ class Panel:
     image: np.ndarray
     heat: np.ndarray | None
     title: str
+
+
+# The panels of one test image, from left to right.
+Item = Sequence[Panel]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,9 @@ def draw_mistakes(
     chosen = most_confident_mistakes(run)
     if not len(chosen):
         return None
-    items = [
-        _item(np.asarray(images[rows[n]]), n, [(run, maps)], ["said"], classes) for n in chosen
-    ]
+    items = [_item(images[rows[n]], n, [("said", run, maps)], classes) for n in chosen]
     title = f"The mistakes that {shortened(run.model, 24)} was surest of"
-    across = min(MISTAKES_ACROSS, len(items))
-    return _draw_groups([Group(title, items, "white")], across)
+    return _draw_groups([Group(title, items, "white")], min(MISTAKES_ACROSS, len(items)))
 
 
 def draw_disagreements(
@@ -97,21 +95,22 @@ def draw_disagreements(
     Returns:
         None if there is no such image.
     """
+    both = ((baseline, baseline_maps), (candidate, candidate_maps))
+    networks = [(shortened(run.model, NAME_WIDTH), run, maps) for run, maps in both]
     gained, lost = clearest_disagreements(candidate, baseline)
-    networks = [(baseline, baseline_maps), (candidate, candidate_maps)]
-    names = [shortened(run.model, NAME_WIDTH) for run, _ in networks]
-    items = {
-        n: _item(np.asarray(images[rows[n]]), n, networks, names, classes) for n in (*gained, *lost)
-    }
+    found = [("Gained", networks[1][0], gained, GAINED), ("Lost", networks[0][0], lost, LOST)]
     groups = [
-        Group(f"Gained: only {names[1]} is right", [items[n] for n in gained], GAINED),
-        Group(f"Lost: only {names[0]} is right", [items[n] for n in lost], LOST),
+        Group(
+            f"{change}: only {name} is right",
+            [_item(images[rows[n]], n, networks, classes) for n in chosen],
+            colour,
+        )
+        for change, name, chosen, colour in found
+        if len(chosen)
     ]
-    drawn = [group for group in groups if group.items]
-    if not drawn:
+    if not groups:
         return None
-    across = 1 if len(drawn[0].items[0]) > 1 else ALONE_ACROSS
-    return _draw_groups(drawn, across)
+    return _draw_groups(groups, 1 if len(groups[0].items[0]) > 1 else ALONE_ACROSS)
 
 
 def most_confident_mistakes(run: Run) -> np.ndarray:
@@ -127,16 +126,14 @@ def clearest_disagreements(candidate: Run, baseline: Run) -> tuple[np.ndarray, n
 
     Those come first for which the probability of the true class differs most.
     """
-    every, labels = np.arange(len(candidate.labels)), candidate.labels
-    of_truth, correct = [], []
-    for run in (candidate, baseline):
-        of_truth.append(softmax(run.logits.astype(np.float64), axis=1)[every, labels])
-        correct.append(run.logits.argmax(axis=1) == labels)
-    rise = of_truth[0] - of_truth[1]
-    gained, lost = (
-        np.flatnonzero(correct[0] & ~correct[1]),
-        np.flatnonzero(correct[1] & ~correct[0]),
+    images, labels = np.arange(len(candidate.labels)), candidate.labels
+    ours, theirs = (
+        softmax(run.logits.astype(np.float64), axis=1)[images, labels]
+        for run in (candidate, baseline)
     )
+    right, right_before = (run.logits.argmax(axis=1) == labels for run in (candidate, baseline))
+    rise = ours - theirs
+    gained, lost = np.flatnonzero(right & ~right_before), np.flatnonzero(right_before & ~right)
     return (
         gained[np.argsort(-rise[gained], kind="stable")[:MOST_EACH_WAY]],
         lost[np.argsort(rise[lost], kind="stable")[:MOST_EACH_WAY]],
@@ -146,8 +143,7 @@ def clearest_disagreements(candidate: Run, baseline: Run) -> tuple[np.ndarray, n
 def _item(
     image: np.ndarray,
     n: int,
-    networks: Sequence[tuple[Run, np.ndarray | None]],
-    names: Sequence[str],
+    networks: Sequence[tuple[str, Run, np.ndarray | None]],
     classes: Sequence[str],
 ) -> Item:
     """Return the panels of a test image: itself, then what each network looked at.
@@ -155,33 +151,33 @@ def _item(
     Args:
         image: uint8 (H, W, C).
         n: which test image.
-        networks: runs with their maps; without maps what they said stands above the image.
-        names: what to call each of them.
+        networks: names, runs and their maps; without maps what they predicted, and how surely,
+            stands above the image.
         classes: the K names.
     """
-    truth = shortened(classes[networks[0][0].labels[n]], NAME_WIDTH)
-    said = [_said(run, n, classes) for run, _ in networks]
-    heats = [maps[n] for _, maps in networks if maps is not None]
+    image = np.asarray(image)
+    truth = shortened(classes[networks[0][1].labels[n]], NAME_WIDTH)
+    predicted = []
+    for _, run, _ in networks:
+        best = int(run.logits[n].argmax())
+        probability = softmax(run.logits[n].astype(np.float64))[best]
+        predicted.append(f"{shortened(classes[best], NAME_WIDTH)} ({100 * probability:.1f} %)")
+    answers = list(zip([name for name, *_ in networks], predicted, strict=True))
+    heats = [maps[n] for *_, maps in networks if maps is not None]
     if len(heats) < len(networks):
-        lines = [f"{name}: {words}" for name, words in zip(names, said, strict=True)]
-        return [Panel(image, None, "\n".join([f"true: {truth}", *lines]))]
-    shown = [
-        Panel(image, heat, f"{name}:\n{words}")
-        for heat, name, words in zip(heats, names, said, strict=True)
+        lines = [f"true: {truth}", *(f"{name}: {answer}" for name, answer in answers)]
+        return [Panel(image, None, "\n".join(lines))]
+    overlaid = [
+        Panel(image, heat, f"{name}:\n{answer}")
+        for heat, (name, answer) in zip(heats, answers, strict=True)
     ]
-    return [Panel(image, None, f"true:\n{truth}"), *shown]
-
-
-def _said(run: Run, n: int, classes: Sequence[str]) -> str:
-    """Return the class that a run predicted for test image `n`, and how surely."""
-    best = int(run.logits[n].argmax())
-    probability = softmax(run.logits[n].astype(np.float64))[best]
-    return f"{shortened(classes[best], NAME_WIDTH)} ({100 * probability:.1f} %)"
+    return [Panel(image, None, f"true:\n{truth}"), *overlaid]
 
 
 def _draw_groups(groups: Sequence[Group], across: int) -> Figure:
     """Draw groups side by side, each with so many images across, and the maps' colour scale."""
     panels = len(groups[0].items[0])
+    columns = panels + 1  # a gap to the right of each image
     width = across * ((PANEL if panels > 1 else ALONE) * panels + GAP)
     down = max(-(-len(group.items) // across) for group in groups)
     widths = [max(width, 4.2)] * len(groups) + [SCALE] * (panels > 1)
@@ -191,27 +187,21 @@ def _draw_groups(groups: Sequence[Group], across: int) -> Figure:
         for part, group in zip(parts, groups, strict=False):
             part.set_facecolor(group.colour)
             part.suptitle(group.title, fontsize=13)
-            _draw_items(part, group.items, across, down)
+            grid = part.subplots(
+                down, across * columns, squeeze=False, width_ratios=([1] * panels + [0.1]) * across
+            )
+            for axes in grid.flat:
+                axes.set_axis_off()
+            items = grid.reshape(down * across, columns)
+            for item_axes, item in zip(items, group.items, strict=False):
+                for axes, panel in zip(item_axes, item, strict=False):
+                    axes.set_axis_on()
+                    if panel.heat is None:
+                        show_image(axes, panel.image)
+                    else:
+                        show_heat(axes, panel.image, panel.heat)
+                    axes.set_title(panel.title, fontsize=10)
         if panels > 1:
             scale = parts[-1].add_axes((0.15, 0.2, 0.18, 0.6))
             draw_heat_scale(parts[-1], scale, "Grad-CAM")
     return figure
-
-
-def _draw_items(part: SubFigure, items: Sequence[Item], across: int, down: int) -> None:
-    """Draw items in rows, with a gap to the right of each."""
-    panels = len(items[0])
-    axes = part.subplots(
-        down, across * (panels + 1), squeeze=False, width_ratios=([1] * panels + [0.1]) * across
-    )
-    for unused in axes.flat:
-        unused.set_axis_off()
-    for position, item in enumerate(items):
-        row, column = divmod(position, across)
-        for place, panel in enumerate(item, start=column * (panels + 1)):
-            axes[row, place].set_axis_on()
-            if panel.heat is None:
-                show_image(axes[row, place], panel.image)
-            else:
-                show_heat(axes[row, place], panel.image, panel.heat)
-            axes[row, place].set_title(panel.title, fontsize=10)

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from pipeline.figures.style import HEATMAPS, draw_legend, shortened, style
 
@@ -28,13 +26,16 @@ def draw_faithfulness(faithfulness: Mapping[str, pd.DataFrame]) -> Figure:
     """
     with style():
         found = {kind for table in faithfulness.values() for kind in table["heatmap"]}
-        kinds = [kind for kind in HEATMAPS if kind in found]
-        offsets = dict(zip(kinds, np.linspace(-GROUP / 2, GROUP / 2, len(kinds)), strict=True))
+        looks = {kind: look for kind, look in HEATMAPS.items() if kind in found}
+        offsets = dict(zip(looks, np.linspace(-GROUP / 2, GROUP / 2, len(looks)), strict=True))
         figure = Figure(figsize=(11, 1.8 + 0.95 * len(faithfulness)), layout="constrained")
         panels = figure.subplots(1, len(CURVES), sharey=True)
         for axes, (curve, title) in zip(panels, CURVES.items(), strict=True):
             for position, table in enumerate(faithfulness.values()):
-                _draw_areas(axes, position, table[table["curve"] == curve], offsets)
+                for area in table[table["curve"] == curve].to_dict("records"):
+                    look, row = looks[area["heatmap"]], position + offsets[area["heatmap"]]
+                    axes.hlines(row, area["low"], area["high"], color=look.colour, linewidth=1.8)
+                    axes.plot(area["area"], row, look.marker, color=look.colour, markersize=6)
                 if position:
                     axes.axhline(position - 0.5, color="lightgrey", linewidth=0.8)
             axes.set_title(title)
@@ -43,22 +44,11 @@ def draw_faithfulness(faithfulness: Mapping[str, pd.DataFrame]) -> Figure:
         names = [shortened(model, 24) for model in faithfulness]
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        looks = [HEATMAPS[kind] for kind in kinds]
         draw_legend(
             figure,
             [
-                Line2D([], [], color=look.colour, marker=look.marker, label=look.name)
-                for look in looks
+                {"label": look.name, "color": look.colour, "marker": look.marker}
+                for look in looks.values()
             ],
         )
     return figure
-
-
-def _draw_areas(
-    axes: Axes, position: int, table: pd.DataFrame, offsets: Mapping[str, float]
-) -> None:
-    """Draw one architecture's areas under one curve about the row `position`."""
-    for found in table.to_dict("records"):
-        look, row = HEATMAPS[found["heatmap"]], position + offsets[found["heatmap"]]
-        axes.hlines(row, found["low"], found["high"], color=look.colour, linewidth=1.8)
-        axes.plot(found["area"], row, look.marker, color=look.colour, markersize=6)

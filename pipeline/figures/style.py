@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.style
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.lines import Line2D
 
 SETTINGS: dict[str, Any] = {
     "figure.dpi": 150,
@@ -32,10 +32,11 @@ SETTINGS: dict[str, Any] = {
     "lines.linewidth": 2.0,
 }
 
-# Okabe and Ito's colours, told apart with every kind of colour vision.
+# Okabe and Ito's colours, which differ for every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+ALL_ARCHITECTURES = "dimgrey"  # the ensemble that is of no single architecture
 
-# Where the colours begin anew, the marker changes.
+# Where the colours start again, the marker changes.
 MARKERS = ("D", "o", "s", "^", "v", "P")
 
 NO_KEYWORDS: Mapping[str, str] = {}
@@ -89,7 +90,7 @@ def save(figure: Figure, path: Path, keywords: Mapping[str, str] = NO_KEYWORDS) 
     Args:
         figure: to write.
         path: of the file; its folder is made.
-        keywords: what the file tells besides the picture: text by keyword.
+        keywords: what the file says besides the image: text by keyword.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Fonts and transparency are looked up only now.
@@ -102,20 +103,24 @@ def save(figure: Figure, path: Path, keywords: Mapping[str, str] = NO_KEYWORDS) 
         )  # fmt: skip
 
 
-def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+def panel_grid(panels: int, most_across: int) -> tuple[int, int]:
+    """Return the columns and rows of a grid that holds so many panels."""
+    across = min(most_across, panels)
+    return across, -(-panels // across)
+
+
+def draw_legend(figure: Figure, looks: Sequence[Mapping[str, Any]]) -> None:
     """Draw a legend beneath all panels, in as many columns as the figure is wide.
 
     Args:
         figure: with constrained layout.
-        handles: each with its label.
+        looks: the keywords of a `Line2D` for each entry, its label among them.
     """
-    longest = max(len(str(handle.get_label())) for handle in handles)
+    handles = [Line2D([], [], **look) for look in looks]
+    longest = max(len(look["label"]) for look in looks)
     widest = 0.7 + 0.08 * longest  # inches: the handle, then the letters
-    columns = int(figure.get_figwidth() / widest)
-    figure.legend(
-        handles=list(handles), loc="outside lower center",
-        ncols=max(1, min(columns, len(handles))),
-    )  # fmt: skip
+    columns = max(1, min(int(figure.get_figwidth() / widest), len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
@@ -138,7 +143,7 @@ def show_classified(axes: Axes, image: np.ndarray, true: str, predicted: str) ->
 
 
 def show_heat(axes: Axes, image: np.ndarray, heat: np.ndarray) -> None:
-    """Draw an image with a heatmap laid over the whole of it, as the squares that it has.
+    """Draw an image with a heatmap laid over all of it, as the squares that it has.
 
     Args:
         axes: to draw into.
@@ -173,8 +178,3 @@ def shortened(text: str, width: int = 18) -> str:
     cut = line if len(line) <= width else line[: width - 3] + "..."
     # A dollar sign would start matplotlib's mathematics mode.
     return cut.replace("$", r"\$")
-
-
-def line_style(baselines: Mapping[str, str | None], name: str) -> Literal["-", "--"]:
-    """Return dashed for a control (an architecture without a baseline), solid otherwise."""
-    return "--" if baselines[name] is None else "-"

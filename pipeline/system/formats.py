@@ -24,6 +24,11 @@ def spread(mean: float, sd: float) -> str:
     return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
+def interval_name(confidence: float) -> str:
+    """Return such as ``95 % interval``."""
+    return f"{100 * confidence:g} % interval"
+
+
 def p_value(p: float) -> str:
     """Return such as ``0.42``, ``0.012`` or ``< 0.0001``; what is not known is a dash."""
     if math.isnan(p):
@@ -34,25 +39,21 @@ def p_value(p: float) -> str:
 
 
 def change(value: float, reference: float) -> str:
-    """Return such as ``+0.2 %``: how `value` compares to `reference`."""
+    """Return such as ``+0.2 %``: how `value` compares to `reference`; ``0 %`` if it rounds so."""
     percentage = 100 * (value / reference - 1)
     text = f"{percentage:+.{1 if abs(percentage) < 9.95 else 0}f}"
     return "0 %" if float(text) == 0 else f"{text} %"
 
 
+def relative(value: float, reference: float, less: str = "less") -> str:
+    """Return such as ``0.2 % more`` or ``no more``: how `value` compares to `reference`."""
+    text = change(value, reference)
+    return "no more" if text == "0 %" else f"{text[1:]} {'more' if text[0] == '+' else less}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return such as ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def relative(value: float, reference: float, less: str = "less") -> str:
-    """Return such as ``0.2 % more``: how `value` compares to `reference`."""
-    change = 100 * (value / reference - 1)
-    digits = 1 if abs(change) < 9.95 else 0
-    text = f"{abs(change):.{digits}f}"
-    if float(text) == 0:
-        return "no more"
-    return f"{text} % {'more' if change > 0 else less}"
 
 
 def large(value: float) -> str:
@@ -72,10 +73,6 @@ def latency(milliseconds: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time such as ``0.8 s``, ``47 s``, ``12.5 min`` or ``3.1 h``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
     if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -139,7 +139,7 @@ def test_class_differences_draw_the_table_the_largest_gain_first(comparison):
         assert axes.get_yticklabels()[0].get_text()[:3] == rows["class"].iloc[0][:3]
 
 
-def test_of_many_classes_those_that_moved_most_are_drawn():
+def test_only_those_of_many_classes_that_moved_most_are_drawn():
     many = compared({"cnn": None, "ca_cnn": "cnn"}, classes=[f"class {k}" for k in range(100)])
     by_class = many.entries["ca_cnn"].pair.by_class
     differences = sorted((found.difference.mean for found in by_class), reverse=True)
@@ -209,7 +209,7 @@ def test_legend_stays_within_a_figure_of_ten_architectures_with_long_names(tmp_p
         save(figure, tmp_path / "figure.png")
         box = figure.legends[0].get_window_extent()
         assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
-    # Colours come again after eight, but not with the same marker.
+    # Colours repeat after eight, but not with the same marker.
     palette, shapes = colours(names), markers(names)
     assert len({(palette[name], shapes[name]) for name in names}) == 10
 

@@ -57,13 +57,13 @@ def test_mistakes_are_the_surest_ones_with_their_images_and_maps(images, rows, m
     drawn = panels(galleries.draw_mistakes(run, images, rows, CLASSES, maps))
     assert len(drawn) == 24
     for n, plain, overlaid in zip(expected, drawn[::2], drawn[1::2], strict=True):
-        (picture,) = plain.get_images()
-        np.testing.assert_array_equal(picture.get_array(), images[rows[n]])
-        assert picture.get_interpolation() == "nearest"
+        (image,) = plain.get_images()
+        np.testing.assert_array_equal(image.get_array(), images[rows[n]])
+        assert image.get_interpolation() == "nearest"
         beneath, heat = overlaid.get_images()
         np.testing.assert_array_equal(beneath.get_array(), images[rows[n]])
         np.testing.assert_array_equal(heat.get_array(), maps[n])
-        assert list(heat.get_extent()) == list(picture.get_extent())
+        assert list(heat.get_extent()) == list(image.get_extent())
         assert heat.get_clim() == (0, 1)
         assert stated(overlaid.get_title()) == pytest.approx(100 * probabilities[n].max(), abs=0.05)
     assert drawn[0].get_title() != drawn[1].get_title()
@@ -100,7 +100,7 @@ def test_disagreements_are_those_where_the_probability_of_the_truth_differs_most
     assert list(lost) == given_up[:6]
 
 
-def test_disagreements_show_both_networks_maps_and_tell_gained_from_lost(images, rows, maps):
+def test_disagreements_show_both_networks_maps_gained_left_and_lost_right(images, rows, maps):
     candidate = made_run("ca_cnn", 0, labels(), answers(1))
     baseline = made_run("cnn", 0, labels(), answers(2))
     flipped = maps[:, ::-1]
