@@ -20,8 +20,8 @@ UNCERTAIN = "darkgrey"
 def draw_class_differences(comparison: Comparison) -> Figure | None:
     """Draw how each pair's recall differs in each class, the largest gain first.
 
-    Of many classes only those that rose and fell most are drawn. A class whose interval holds 0 is
-    grey.
+    Of many classes only those that rose and fell most are drawn. A class whose interval includes 0
+    is grey.
 
     Returns:
         None if there is no pair.
@@ -52,7 +52,7 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
             axes.grid(axis="x", alpha=0.25)
             title = f"{shortened(pair.model, 30)}\nminus {shortened(pair.baseline, 30)}"
             if len(classes) < len(pair.by_class):
-                title += f"\n{len(classes)} of {len(pair.by_class)} classes: those that moved most"
+                title += f"\nlargest differences: {len(classes)} of {len(pair.by_class)} classes"
                 axes.axhline(MOST_EACH_WAY - 0.5, color="grey", linewidth=0.8, linestyle=":")
             axes.set_title(title)
             if position + across >= len(pairs):
@@ -63,11 +63,11 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
             figure,
             [
                 {
-                    "label": f"in colour: {interval} without 0",
+                    "label": f"in colour: {interval} excludes 0",
                     "color": palette[pairs[0].model],
                     "marker": "D",
                 },
-                {"label": "grey: with 0", "color": UNCERTAIN, "marker": "D"},
+                {"label": "grey: includes 0", "color": UNCERTAIN, "marker": "D"},
             ],
         )
     return figure

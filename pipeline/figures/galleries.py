@@ -50,7 +50,7 @@ def draw_mistakes(
     classes: Sequence[str],
     maps: np.ndarray | None,
 ) -> Figure | None:
-    """Draw the mistakes that a network was surest of, the surest first.
+    """Draw the most confident mistakes of a network, the most confident first.
 
     Args:
         run: of the network.
@@ -66,8 +66,8 @@ def draw_mistakes(
     chosen = most_confident_mistakes(run)
     if not len(chosen):
         return None
-    items = [_item(images[rows[n]], n, [("said", run, maps)], classes) for n in chosen]
-    title = f"The mistakes that {shortened(run.model, 24)} was surest of"
+    items = [_item(images[rows[n]], n, [("predicted", run, maps)], classes) for n in chosen]
+    title = f"Most confident mistakes of {shortened(run.model, 24)}"
     return _draw_groups([Group(title, items, "white")], min(MISTAKES_ACROSS, len(items)))
 
 
@@ -114,7 +114,7 @@ def draw_disagreements(
 
 
 def most_confident_mistakes(run: Run) -> np.ndarray:
-    """Return which test images, int64 (up to `MOST_MISTAKES`,), the surest mistake first."""
+    """Return which test images, int64 (up to `MOST_MISTAKES`,), the most confident first."""
     probabilities = softmax(run.logits.astype(np.float64), axis=1)
     wrong = np.flatnonzero(run.logits.argmax(axis=1) != run.labels)
     surest = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
@@ -151,8 +151,8 @@ def _item(
     Args:
         image: uint8 (H, W, C).
         n: which test image.
-        networks: names, runs and their maps; without maps what they predicted, and how surely,
-            stands above the image.
+        networks: names, runs and their maps; without maps the predicted classes, with
+            their probabilities, stand above the image.
         classes: the K names.
     """
     image = np.asarray(image)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: whether the networks are right as often as they are sure."""
+"""Reliability diagrams: whether confidence is as high as accuracy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.evaluation.calibration import BINS
 from pipeline.figures.style import colours, draw_legend, panel_grid, shortened, style
 
 PANELS_ACROSS = 4
-FEW = 20  # answers in a bin, below which their accuracy says little
+FEW = 20  # predictions in a bin, below which their accuracy says little
 ENSEMBLE = {"color": "dimgrey", "linewidth": 1.0, "marker": "o", "markersize": 3}
 DIAGONAL = {"color": "black", "linewidth": 1, "linestyle": "--"}
 
@@ -20,8 +20,8 @@ DIAGONAL = {"color": "black", "linewidth": 1, "linestyle": "--"}
 def draw_reliability(comparison: Comparison) -> Figure:
     """Draw accuracy against confidence for each architecture, all runs together.
 
-    Beneath each diagram stands the share of the answers in each bin; a thin line is the ensemble
-    of the architecture's seeds. Lines leave out bins with fewer than `FEW` answers.
+    Beneath each diagram stands the share of predictions in each bin; a thin line is the ensemble of
+    the architecture's seeds. Lines leave out bins with fewer than `FEW` predictions.
     """
     entries = comparison.entries
     ensembles = {ensemble.model: ensemble for ensemble in comparison.ensembles if ensemble.model}
@@ -42,9 +42,9 @@ def draw_reliability(comparison: Comparison) -> Figure:
             lines = [(found, {"color": colour, "linewidth": 2.0, "marker": "o", "markersize": 6})]
             if model in ensembles:
                 lines.insert(0, (ensembles[model].summary.reliability, ENSEMBLE))
-            for answers, look in lines:
-                many = answers.counts >= FEW
-                diagram.plot(100 * answers.confidence[many], 100 * answers.accuracy[many], **look)
+            for line, look in lines:
+                many = line.counts >= FEW
+                diagram.plot(100 * line.confidence[many], 100 * line.accuracy[many], **look)
             few = (found.counts > 0) & (found.counts < FEW)
             diagram.plot(
                 100 * found.confidence[few], 100 * found.accuracy[few], "o", color=colour,
@@ -63,14 +63,14 @@ def draw_reliability(comparison: Comparison) -> Figure:
             shares.set(ylim=(0, 100), yticks=[0, 50, 100])
             if position % across == 0:
                 diagram.set_ylabel("accuracy (%)")
-                shares.set_ylabel("answers (%)")
+                shares.set_ylabel("predictions\n(%)")
             if position + across >= len(entries):
                 shares.set_xlabel("confidence (%)")
                 shares.tick_params(labelbottom=True)
         legend: list[dict[str, Any]] = [
-            {"label": "right as often as sure", **DIAGONAL},
+            {"label": "perfect calibration", **DIAGONAL},
             {
-                "label": f"hollow: fewer than {FEW} answers", "color": "grey", "marker": "o",
+                "label": f"hollow: fewer than {FEW} predictions", "color": "grey", "marker": "o",
                 "linestyle": "", "markerfacecolor": "white",
             },
         ]  # fmt: skip
