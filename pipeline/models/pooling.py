@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from pipeline.models.layers import make_activation
-from pipeline.settings.image_sizes import POOLED
+from pipeline.settings.image_sizes import POOLED_SIZE
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,10 @@ class Pooling:
     Attributes:
         make: takes channels, groups and the name of an activation; returns a new module.
         size: takes the size of a map, in pixels; returns the size after pooling.
-        needed: takes a size; returns the smallest size that leaves this much.
     """
 
     make: Callable[[int, int, str], nn.Module]
     size: Callable[[int], int]
-    needed: Callable[[int], int]
 
 
 def _strided_convolution(channels: int, groups: int, activation: str) -> nn.Module:
@@ -52,5 +50,5 @@ _MAKE: dict[str, Callable[[int, int, str], nn.Module]] = {
 }
 
 POOLINGS: dict[str, Pooling] = {
-    name: Pooling(make, POOLED[name].size, POOLED[name].needed) for name, make in _MAKE.items()
+    name: Pooling(make, POOLED_SIZE[name]) for name, make in _MAKE.items()
 }

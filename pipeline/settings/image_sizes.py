@@ -1,14 +1,24 @@
 """The smallest images that the project's networks take: arithmetic on settings, no PyTorch.
 
-So that `python -m pipeline check` can tell, and the networks refuse what it would.
+`python -m pipeline check` and the networks themselves refuse smaller ones in the same words.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 LARGEST_IMAGE = 1024  # data.image_size
+
+# By architectures.NAME.pooling: the height or width of a map, in pixels, to that after pooling.
+POOLED_SIZE: dict[str, Callable[[int], int]] = {
+    "max": lambda size: size // 2,
+    "average": lambda size: size // 2,
+    "strided_conv": lambda size: (size + 1) // 2,
+    "dilated_conv": lambda size: size,
+    "none": lambda size: size,
+}
 
 
 @dataclass(frozen=True)
@@ -35,40 +45,6 @@ class Geometry:
         """Return the size of the map that one of this size becomes; less than 1: none."""
         return (size + 2 * self.padding - self.seen) // self.stride + 1
 
-    def needed(self, size: int) -> int:
-        """Return the smallest size of which this much is left, and more than one pixel is seen."""
-        next_pixel = 1 if self.dilation == 1 else 1 + self.dilation
-        return max(next_pixel, (size - 1) * self.stride + self.seen - 2 * self.padding)
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """What a way of pooling does to the height and width of a map.
-
-    Attributes:
-        size: takes the size of a map, in pixels; returns the size after pooling.
-        needed: takes a size; returns the smallest size that leaves this much.
-    """
-
-    size: Callable[[int], int]
-    needed: Callable[[int], int]
-
-
-def _same(size: int) -> int:
-    return size
-
-
-_HALVED = Pooled(lambda size: size // 2, lambda size: 2 * size)
-_KEPT = Pooled(_same, _same)
-
-POOLED: dict[str, Pooled] = {
-    "max": _HALVED,
-    "average": _HALVED,
-    "strided_conv": Pooled(lambda size: (size + 1) // 2, lambda size: 2 * size - 1),
-    "dilated_conv": _KEPT,
-    "none": _KEPT,
-}
-
 
 @dataclass(frozen=True)
 class Norm:
@@ -83,12 +59,8 @@ class Norm:
         A single value is its own mean: normalised, it is 0 whatever the image (and PyTorch refuses
         to train).
         """
-        values = {
-            "layer": channels,
-            "instance": 1,
-            "group": channels // self.groups,
-        }  # normalised together at each position
-        return 2 if values.get(self.name) == 1 else 1
+        together = {"layer": channels, "instance": 1, "group": channels // self.groups}
+        return 2 if together.get(self.name) == 1 else 1  # values at each position
 
 
 def cnn_obstacle(
@@ -98,11 +70,19 @@ def cnn_obstacle(
 
     Each block has to leave pixels for the next, and enough of them for its norm.
     """
-    smallest, alone = 1, False
-    for width in reversed(channels):
-        normalised = norm.smallest_size(width)
-        alone |= normalised > 1
-        smallest = geometry.needed(max(POOLED[pooling].needed(smallest), normalised))
+
+    def is_enough(size: int) -> bool:
+        for width in channels:
+            # a dilated kernel has to see a second pixel, else it is a kernel of 1x1
+            if size < (1 if geometry.dilation == 1 else 1 + geometry.dilation):
+                return False
+            size = geometry.size(size)
+            if size < norm.smallest_size(width):
+                return False
+            size = POOLED_SIZE[pooling](size)
+        return size >= 1
+
+    smallest = 1 + bisect_left(range(1, LARGEST_IMAGE + 1), True, key=is_enough)
     settings = [f"channels {list(channels)}"]
     if geometry.stride > 1:
         settings.append(f"stride {geometry.stride}")
@@ -113,7 +93,7 @@ def cnn_obstacle(
         )
     elif geometry.dilation > 1:
         settings.append(f"dilation {geometry.dilation}")
-    if alone:
+    if any(norm.smallest_size(width) > 1 for width in channels):
         settings.append(f"normalisation {norm.name}")
     return _obstacle(image_size, smallest, f"cnn with {', '.join(settings)} and pooling {pooling}")
 
@@ -137,10 +117,8 @@ def densenet_obstacle(
     smallest = last * 2 ** (len(block_config) - 1)  # each transition halves, rounding down
     if not small_inputs:
         smallest = 4 * (smallest - 1) + 1  # the stem quarters, rounding up
-    settings = [f"block_config {list(block_config)}"]
-    if last > 1:
-        settings.append(f"normalisation {norm.name}")
-    what = f"{', '.join(settings)} and small_inputs {str(small_inputs).lower()}"
+    normalised = f", normalisation {norm.name}" if last > 1 else ""
+    what = f"block_config {list(block_config)}{normalised} and small_inputs {small_inputs}".lower()
     return _obstacle(image_size, smallest, f"densenet with {what}")
 
 

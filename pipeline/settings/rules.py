@@ -1,7 +1,4 @@
-"""Settings that are right one by one and make no sense together.
-
-Each rule names both settings and what to change.
-"""
+"""Settings that are right one by one and conflict. Each rule names both, and what to change."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipeline.settings.image_sizes import Geometry, Norm, cnn_obstacle, densenet_obstacle
-from pipeline.settings.schema import Cnn, Data, DenseNet, Settings, Train
+from pipeline.settings.schema import Cnn, DenseNet, Settings, Train
 
 GREY = ("digits", "fashion_mnist")
 MOST_LISTED = 20  # numbers
@@ -19,18 +16,15 @@ OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  #
 def conflicts(settings: Settings) -> list[str]:
     """Return what contradicts itself in settings that are valid one by one; empty if nothing."""
     found = [*_recipe(settings.train), *_data(settings)]
-    image_size = _image_size(settings.data)
+    image_size = settings.data.image_size or OWN_SIZES.get(settings.data.name)
+    if image_size is None:
+        return found
     for name, architecture in settings.architectures.items():
-        where = f"architectures.{name}"
         if architecture.family == "cnn":
-            found += _cnn(architecture, where, image_size)
+            found += _cnn(architecture, f"architectures.{name}", image_size)
         elif architecture.family == "densenet":
-            found += _densenet(architecture, where, image_size)
+            found += _densenet(architecture, f"architectures.{name}", image_size)
     return found
-
-
-def _image_size(data: Data) -> int:
-    return data.image_size or OWN_SIZES[data.name]
 
 
 def _recipe(train: Train) -> Iterator[str]:
@@ -79,6 +73,8 @@ def _data(settings: Settings) -> Iterator[str]:
                 "data.normalisation: 'imagenet' is for RGB images, but those of data.name "
                 f"'{data.name}' are grey; use 'training'"
             )
+    if data.image_size is None and data.name not in OWN_SIZES:
+        yield "data.image_size: own images come in many sizes; set one in pixels, such as 224"
     if data.image_size is not None and augmentation.crop_padding >= data.image_size:
         yield (
             f"train.augmentation.crop_padding: {augmentation.crop_padding} can move an image of "
@@ -99,7 +95,8 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:
-    seen = cnn.dilation * (cnn.kernel_size - 1) + 1
+    geometry = Geometry.of(cnn.kernel_size, cnn.stride, cnn.padding, cnn.dilation)
+    seen = geometry.seen
     if cnn.stride > seen:
         yield (
             f"{where}.stride: {cnn.stride} skips pixels that a {where}.kernel_size of "
@@ -110,9 +107,11 @@ def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:
             f"{where}.padding: {cnn.padding} lets a {where}.kernel_size of {cnn.kernel_size} "
             f"(dilation {cnn.dilation}) see nothing but padding; make it less than {seen}"
         )
-    yield from _divides(cnn.groups, "groups", cnn.channels, where, "channels")
-    yield from _parts(cnn, where, cnn.channels, cnn.channels, "channels")
-    geometry = Geometry.of(cnn.kernel_size, cnn.stride, cnn.padding, cnn.dilation)
+    yield from _divides(cnn.groups, f"{where}.groups", cnn.channels, "channels")
+    if cnn.normalisation == "group":
+        yield from _divides(cnn.norm_groups, f"{where}.norm_groups", cnn.channels, "channels")
+    if cnn.attention == "self_attention":
+        yield from _divides(cnn.heads, f"{where}.heads", cnn.channels, "channels")
     norm = Norm(cnn.normalisation, cnn.norm_groups)
     obstacle = cnn_obstacle(image_size, cnn.channels, geometry, norm, cnn.pooling)
     if obstacle:
@@ -120,56 +119,34 @@ def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:
 
 
 def _densenet(densenet: DenseNet, where: str, image_size: int) -> Iterator[str]:
-    growth_rate = densenet.growth_rate
-    widths = _densenet_widths(densenet)
-    yield from _parts(densenet, where, widths, [growth_rate], "growth_rate")
-    bottleneck, *blocks = widths
-    before_last = blocks[-1] - growth_rate * densenet.block_config[-1]
+    channels, growth_rate = densenet.num_init_features, densenet.growth_rate
+    bottleneck = densenet.bn_size * growth_rate
+    widths = [bottleneck]  # channels of every feature map that is normalised
+    for number, layers in enumerate(densenet.block_config):
+        if number:
+            channels = max(1, int(channels * densenet.compression))
+        narrowest = min(bottleneck, channels)  # of the last block, after the loop
+        widths += [channels + growth_rate * layer for layer in range(layers + 1)]
+        channels += growth_rate * layers
+    if densenet.normalisation == "group":
+        causes = "growth_rate, num_init_features, compression"
+        yield from _divides(densenet.norm_groups, f"{where}.norm_groups", widths, causes)
+    if densenet.attention == "self_attention":
+        yield from _divides(densenet.heads, f"{where}.heads", [growth_rate], "growth_rate")
+    norm = Norm(densenet.normalisation, densenet.norm_groups)
     obstacle = densenet_obstacle(
-        image_size,
-        densenet.block_config,
-        densenet.small_inputs,
-        min(bottleneck, before_last),
-        Norm(densenet.normalisation, densenet.norm_groups),
+        image_size, densenet.block_config, densenet.small_inputs, narrowest, norm
     )
     if obstacle:
         yield f"{where}: {obstacle}"
 
 
-def _densenet_widths(densenet: DenseNet) -> list[int]:
-    """Return the channels of every feature map that is normalised."""
-    channels, added = densenet.num_init_features, densenet.growth_rate
-    widths = [densenet.bn_size * added]
-    for number, layers in enumerate(densenet.block_config):
-        if number:
-            channels = max(1, int(channels * densenet.compression))
-        widths += [channels + added * layer for layer in range(layers + 1)]
-        channels += added * layers
-    return widths
-
-
-def _parts(
-    parts: Cnn | DenseNet,
-    where: str,
-    normalised: Sequence[int],
-    attended: Sequence[int],
-    attended_by: str,
-) -> Iterator[str]:
-    """Check the parts that both families have against the channels that they get."""
-    if parts.normalisation == "group":
-        of = "channels" if parts.family == "cnn" else "growth_rate, num_init_features, compression"
-        yield from _divides(parts.norm_groups, "norm_groups", normalised, where, of)
-    if parts.attention == "self_attention":
-        yield from _divides(parts.heads, "heads", attended, where, attended_by)
-
-
-def _divides(value: int, key: str, widths: Sequence[int], where: str, of: str) -> Iterator[str]:
-    for width in widths:
-        if width % value:
-            common = math.gcd(*widths)
-            possible = [str(number) for number in range(1, common + 1) if common % number == 0]
-            yield (
-                f"{where}.{key}: {value} does not divide {width} channels (from {of}); "
-                f"of these settings {', '.join(possible)} would do"
-            )
-            return
+def _divides(value: int, where: str, widths: Sequence[int], causes: str) -> Iterator[str]:
+    wrong = next((width for width in widths if width % value), None)
+    if wrong is not None:
+        common = math.gcd(*widths)
+        possible = [str(number) for number in range(1, common + 1) if common % number == 0]
+        yield (
+            f"{where}: {value} does not divide {wrong} channels (from {causes}); "
+            f"of these settings {', '.join(possible)} would do"
+        )

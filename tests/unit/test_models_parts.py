@@ -297,14 +297,6 @@ def test_pools_do_what_their_papers_say(pooling: str) -> None:
     assert POOLINGS[pooling].size(7) == expected.shape[2]
 
 
-@pytest.mark.parametrize("pooling", list(POOLINGS))
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 10])
-def test_needed_size_is_the_smallest_that_leaves_enough(pooling: str, size: int) -> None:
-    pool = POOLINGS[pooling]
-    assert pool.size(pool.needed(size)) == size
-    assert pool.size(pool.needed(size) - 1) < size
-
-
 def test_groups_are_those_of_all_convolutions_but_the_first() -> None:
     model = build({**CNN, "groups": 4, "pooling": "strided_conv"}, 3, 16)
     groups = [module.groups for module in model.modules() if isinstance(module, nn.Conv2d)]
