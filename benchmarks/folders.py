@@ -17,13 +17,12 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from benchmarks.line import Line, Mark, at_rate
-from benchmarks.networks import PRESETS
 from benchmarks.timing import take_turns
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
+from pipeline.settings import presets
 from pipeline.settings.load import check
 from pipeline.settings.schema import Settings
-from pipeline.settings.yaml_file import read
 from pipeline.stages import download, split
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
@@ -71,7 +70,7 @@ def write_photographs(folder: Path) -> int:
 
 def settings_for(folder: Path) -> Settings:
     """Return the settings of the preset for own images, for those in `folder`."""
-    content = read(PRESETS / "image_folder.yaml")
+    content = presets.values("image_folder")
     content["data"] |= {"name": "image_folder", "path": str(folder), "image_size": IMAGE_SIZE}
     return check(content)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -17,21 +16,20 @@ from torch import Tensor, nn
 from benchmarks import usual_loop
 from pipeline import models
 from pipeline.models.layers import Classifier
-from pipeline.settings.load import load
+from pipeline.settings import presets
 from pipeline.settings.schema import Settings
 from pipeline.training import loop
 from pipeline.training.batches import Images, plain_batches, training_batches
 from pipeline.training.compute import Hardware
 from pipeline.training.prediction import predict
 
-PRESETS = Path(__file__).parent.parent / "presets"
 CLASSES = 10
 VALIDATED = 64
 
 
 def cifar10_settings() -> Settings:
     """Return the settings of the preset."""
-    return load(PRESETS / "cifar10.yaml")
+    return presets.load("cifar10")
 
 
 @dataclass(frozen=True)

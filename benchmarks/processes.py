@@ -14,12 +14,13 @@ from statistics import median
 import numpy as np
 
 from benchmarks.line import Line, Mark, at_rate
-from benchmarks.networks import CLASSES, PRESETS
+from benchmarks.networks import CLASSES
 from benchmarks.project import ROOT, Project
 from benchmarks.timing import take_turns
 from pipeline.data import writing
 from pipeline.data.collection import Collection
 from pipeline.data.splitting import Division
+from pipeline.settings import presets
 
 CIFAR10 = {"train": 45_000, "validation": 5_000, "test": 10_000}
 SHORT = {"train": 3_200, "validation": 256, "test": 256}
@@ -33,7 +34,7 @@ class Workplace:
         self.folder = folder
         self.images = sizes["train"]
         self.params = folder / "params.yaml"
-        preset = (PRESETS / "cifar10.yaml").read_text(encoding="utf-8")
+        preset = presets.text("cifar10")
         self.params.write_text(
             preset.replace("epochs: 50 ", f"epochs: {epochs} "), encoding="utf-8"
         )

@@ -17,27 +17,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.settings import rules
-from pipeline.settings.schema import (
-    LOSSES,
-    SHORTENED,
-    Cnn,
-    Compute,
-    Data,
-    DenseNet,
-    Evaluate,
-    Explain,
-    Library,
-    Report,
-    Settings,
-    Split,
-    Train,
-    not_one_of,
-    shown,
-)
+from pipeline.settings.schema import FAMILIES, LOSSES, SHORTENED, Settings, not_one_of, shown
 from pipeline.settings.yaml_file import read
 from pipeline.system.errors import InputError, suggestion
 
-MOST_TOLD = 20  # mistakes in one message
+MOST_LISTED = 20  # mistakes in one message
 
 
 def load(path: Path) -> Settings:
@@ -53,6 +37,20 @@ def load(path: Path) -> Settings:
     return check(read(path), path.name)
 
 
+def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
+    """Return the settings in `content`, or raise an `InputError` that begins with `where`."""
+    try:
+        settings = Settings.model_validate(content)
+        mistakes = rules.conflicts(settings)
+    except ValidationError as error:
+        mistakes = [_explain(detail) for detail in error.errors()]
+    if mistakes:
+        lines = [f"{where}: {mistake}" for mistake in mistakes[:MOST_LISTED]]
+        more = len(mistakes) - MOST_LISTED
+        raise InputError("; ".join([*lines, f"and {more} more"] if more > 0 else lines))
+    return settings
+
+
 def check_loss(settings: Settings) -> None:
     """Check that a loss of one's own is in a module that exists; nothing of it is run.
 
@@ -65,25 +63,6 @@ def check_loss(settings: Settings) -> None:
     module, _, _ = loss.rpartition(".")
     if _spec(module) is None:
         raise InputError(f"params.yaml: train.loss: '{loss}': there is no module {module}")
-
-
-def check(content: dict[str, Any], where: str = "params.yaml") -> Settings:
-    """Return the settings in `content`, or raise an `InputError` that begins with `where`."""
-    try:
-        settings = Settings.model_validate(content)
-    except ValidationError as error:
-        raise InputError(_listed([_explain(detail) for detail in error.errors()], where)) from None
-    conflicts = rules.conflicts(settings)
-    if conflicts:
-        raise InputError(_listed(conflicts, where))
-    return settings
-
-
-def _listed(messages: list[str], where: str) -> str:
-    """Return several mistakes on one line, each after the name of the file."""
-    named = [f"{where}: {message}" for message in messages[:MOST_TOLD]]
-    more = len(messages) - MOST_TOLD
-    return "; ".join([*named, f"and {more} more"] if more > 0 else named)
 
 
 def _spec(module: str) -> ModuleSpec | None:
@@ -102,30 +81,27 @@ def _spec(module: str) -> ModuleSpec | None:
 
 def _explain(detail: ErrorDetails) -> str:
     """Say one of pydantic's findings as ``key: value, what would be right``."""
-    parts = _settings_path(detail["loc"])
-    where = ".".join(_key(part) for part in parts)
+    path = list(detail["loc"])
+    if path[:1] == ["architectures"]:
+        del path[2:3]  # the tag of the union, which is no key of the file
+    where = ".".join(_key(part) for part in path)
     value = detail["input"]
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return f"{where}: no such setting{suggestion(str(parts[-1]), _siblings(parts))}"
+            return f"{where}: no such setting{suggestion(str(path[-1]), _siblings(path))}"
         case "missing":
             return f"{where}: is missing"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{where}: {shown(value)}: expected a mapping of settings"
         case "literal_error":
-            choices = [str(choice) for choice in _choices(context.get("expected", ""))]
-            return not_one_of(where, value, choices)
+            return not_one_of(where, value, _choices(context["expected"]))
         case "union_tag_invalid":
-            choices = _choices(context.get("expected_tags", ""))
-            return not_one_of(f"{where}.family", context.get("tag"), choices)
+            return not_one_of(f"{where}.family", context["tag"], _choices(context["expected_tags"]))
         case "union_tag_not_found":
             return f"{where}.family: is missing"
         case "value_error":
-            reason = str(context["error"])
-            if not where:
-                return reason
-            return f"{where}.{reason}" if reason.startswith("image_size") else f"{where}: {reason}"
+            return f"{where}: {context['error']}" if where else str(context["error"])
     expected = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{where}: {shown(value)}: {expected}"
 
@@ -136,27 +112,13 @@ def _key(part: int | str) -> str:
     return text if text.isprintable() and len(text) <= SHORTENED.maxstring else shown(text)
 
 
-def _settings_path(location: tuple[int | str, ...]) -> list[int | str]:
-    """Drop from pydantic's location what is no key of the file (the tag of the union)."""
-    path: list[int | str] = []
-    for position, part in enumerate(location):
-        if position == 2 and location[0] == "architectures":
-            continue
-        path.append(part)
-    return path
-
-
 def _siblings(path: list[int | str]) -> list[str]:
     """Return the settings that exist beside the last key of `path`."""
-    names = {"train": Train, "data": Data, "split": Split, "compute": Compute}
-    names |= {"evaluate": Evaluate, "explain": Explain, "report": Report}
-    if len(path) == 1:
-        return list(Settings.model_fields)
-    if path[0] == "architectures":
-        return [name for kind in (Cnn, DenseNet, Library) for name in kind.model_fields]
-    section: Any = names[str(path[0])]
-    for part in path[1:-1]:
-        section = section.model_fields[str(part)].annotation
+    if path[0] == "architectures" and len(path) > 1:
+        return [name for family in FAMILIES.values() for name in family.model_fields]
+    section: Any = Settings
+    for part in path[:-1]:
+        section = section.model_fields[part].annotation
     return list(section.model_fields)
 
 

@@ -1,13 +1,20 @@
-"""Complete alternatives to params.yaml, each a commented file in ``presets/``."""
+"""Ready-made settings, each a file in ``presets/`` of what it changes of the default's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pipeline.settings.load import load
+from pipeline.settings.commented_yaml import render
+from pipeline.settings.load import check
+from pipeline.settings.schema import Settings
+from pipeline.settings.yaml_file import read
+from pipeline.storage.atomic import write_text
 from pipeline.system.errors import InputError, choose
 
 PRESETS = Path(__file__).parents[2] / "presets"
+DEFAULT = "digits"  # the one that has every setting
 
 
 def available() -> dict[str, str]:
@@ -18,41 +25,65 @@ def available() -> dict[str, str]:
     }
 
 
+def values(name: str) -> dict[str, Any]:
+    """Return all settings of a preset, as params.yaml has them.
+
+    An architecture without a family takes the settings of its baseline, then changes some; one
+    that a preset sets to null is left out.
+
+    Raises:
+        InputError: if there is no such preset.
+    """
+    choose(name, available(), "preset")
+    content = _merged(read(PRESETS / f"{DEFAULT}.yaml"), read(PRESETS / f"{name}.yaml"))
+    entries: dict[str, Any] = {}
+    for architecture, entry in content["architectures"].items():
+        if entry is not None:
+            inherited = {} if "family" in entry else entries[entry["baseline"]]
+            entries[architecture] = {**inherited, **entry}
+    return {**content, "architectures": entries}
+
+
+def load(name: str) -> Settings:
+    """Return a preset's settings, checked; raise `InputError` if there is no such preset."""
+    return check(values(name), f"presets/{name}.yaml")
+
+
+def text(name: str) -> str:
+    """Return the complete, commented params.yaml of a preset; raise `InputError` as `values`."""
+    return render(values(name), available()[name])
+
+
 def apply(name: str, params: Path) -> list[str]:
-    """Make `params` the preset called `name`; return what to tell the person.
+    """Make `params` the preset called `name`; return what to say to the person.
 
     A settings file that is no preset, one that a person has edited, is kept beside it.
 
     Raises:
         InputError: if there is no such preset, or `params` can't be written.
     """
-    presets = available()
-    choose(name, presets, "preset")
-    chosen = PRESETS / f"{name}.yaml"
-    load(chosen)
-    content = chosen.read_bytes()
-    told = []
+    load(name)
+    messages = []
     try:
-        if params.exists() and not _is_a_preset(params.read_bytes()):
-            kept = _unused(params)
+        known = {text(preset).encode() for preset in available()}
+        if params.exists() and params.read_bytes() not in known:
+            kept = params.with_suffix(".yaml.bak")
+            number = 1
+            while kept.exists():
+                number += 1
+                kept = params.with_suffix(f".yaml.bak{number}")
             params.rename(kept)
-            told.append(f"{params} was edited: kept as {kept}")
-        incomplete = params.with_name(f".incomplete-{params.name}")
-        incomplete.write_bytes(content)
-        incomplete.replace(params)
+            messages.append(f"{params} was edited: kept as {kept}")
+        write_text(params, text(name))
     except OSError as error:
         raise InputError(f"{params}: can't be written: {error.strerror}") from None
-    return [*told, f"{params} is now the preset {name}: {presets[name]}"]
+    return [*messages, f"{params} is now the preset {name}: {available()[name]}"]
 
 
-def _is_a_preset(content: bytes) -> bool:
-    return any(content == path.read_bytes() for path in PRESETS.glob("*.yaml"))
-
-
-def _unused(params: Path) -> Path:
-    candidate = params.with_suffix(".yaml.bak")
-    number = 1
-    while candidate.exists():
-        number += 1
-        candidate = params.with_suffix(f".yaml.bak{number}")
-    return candidate
+def _merged(default: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default with changes at any depth."""
+    merged = dict(default)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged

@@ -1,4 +1,7 @@
-"""The typed schema of params.yaml: which settings exist, and what is valid."""
+"""The typed schema of params.yaml: every setting once, with its bounds and its comment there.
+
+`commented_yaml` writes the comments. After a change of one: ``python -m pipeline preset digits``.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.settings.image_sizes import LARGEST_IMAGE
 from pipeline.system.errors import suggestion
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-
-# Larger ones are slips of the pen, and would fill the memory before they are found out.
-Width = Annotated[int, Field(ge=1, le=65_536)]  # channels, units, groups
-Layers = Annotated[int, Field(ge=1, le=1000)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Pixels = Annotated[int, Field(ge=1, le=1024)]
-Rate = Annotated[float, Field(gt=0, le=1_000_000)]
-Penalty = Annotated[float, Field(ge=0, le=1_000_000)]
-
 # Names become folders, stage addresses and rule names, which a file system has to take.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-LIBRARY_NAME = re.compile(r"[A-Za-z0-9_.]+")
 LOSSES = ("cross_entropy", "mse")
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -43,10 +25,46 @@ SHORTENED = reprlib.Repr()
 SHORTENED.maxstring = SHORTENED.maxlong = SHORTENED.maxother = 80
 SHORTENED.maxlevel = 3
 
-Activation = Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"]
-Normalisation = Literal["batch", "layer", "instance", "group"]
-Attention = Literal["none", "channel", "spatial", "cbam", "self_attention"]
-SourceName = Literal["digits", "cifar10", "cifar100", "fashion_mnist", "image_folder"]
+
+def setting(comment: str) -> Any:
+    """Return a required field with its comment in params.yaml; a repeated one is written once."""
+    return Field(description=comment)
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]  # of what must not always happen
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# Larger ones are slips of the pen, and would fill the memory before they are found out.
+Width = Annotated[int, Field(ge=1, le=65_536)]  # channels, units, groups
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Small = Annotated[int, Field(ge=1, le=1024)]  # pixels, threads, processes
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
+Penalty = Annotated[float, Field(ge=0, le=1_000_000)]
+Factor = Annotated[float, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+# What the families of networks share.
+Activation = Annotated[
+    Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"],
+    setting("relu, leaky_relu (0.01), elu, silu (swish), mish, tanh, sigmoid"),
+]
+Normalisation = Annotated[
+    Literal["batch", "layer", "instance", "group"], setting("batch, layer, instance, group")
+]
+Attention = Annotated[
+    Literal["none", "channel", "spatial", "cbam", "self_attention"],
+    setting("none, channel (squeeze-and-excitation), spatial, cbam (both), self_attention"),
+]
+Reduction = Annotated[
+    Width, setting("channel and cbam squeeze C channels to max(1, C // reduction)")
+]
+Heads = Annotated[Width, setting("of self_attention; has to divide the channels")]
+Baseline = Annotated[
+    str | None, setting("the entry that differs in attention alone: the report compares the two")
+]
 
 
 class Section(BaseModel):
@@ -58,135 +76,187 @@ class Section(BaseModel):
 class Cnn(Section):
     """The plain network of convolution, norm, activation, attention and pool (family ``cnn``)."""
 
-    family: Literal["cnn"]
-    channels: Annotated[list[Width], Field(min_length=1, max_length=100)]
-    kernel_size: Literal[3, 5]
-    stride: Pixels
-    padding: Annotated[int, Field(ge=0, le=1024)] | None
-    dilation: Pixels
-    groups: Width
+    family: Literal["cnn"] = setting(
+        "blocks of convolution, normalisation, activation, attention, pooling"
+    )
+    channels: Annotated[list[Width], Field(min_length=1, max_length=100)] = setting(
+        "of each block; one more number is one more block"
+    )
+    kernel_size: Literal[3, 5] = setting("3 or 5")
+    stride: Small = setting("of each convolution")
+    padding: Annotated[int, Field(ge=0, le=1024)] | None = setting(
+        "pixels on each side; null keeps the size where stride is 1"
+    )
+    dilation: Small = setting("distance between the pixels that a convolution sees")
+    groups: Width = setting("of each convolution but the first, whose input is the image")
     activation: Activation
     normalisation: Normalisation
-    norm_groups: Width
-    pooling: Literal["max", "average", "strided_conv", "dilated_conv", "none"]
-    head: Literal["flatten", "global_average"]
-    hidden: Width
-    dropout: Probability
+    norm_groups: Width = setting("of group normalisation; has to divide the channels")
+    pooling: Literal["max", "average", "strided_conv", "dilated_conv", "none"] = setting(
+        "max, average, strided_conv (3x3, stride 2), dilated_conv (keeps the size), none"
+    )
+    head: Literal["flatten", "global_average"] = setting(
+        "flatten, global_average: what the fully connected layers get"
+    )
+    hidden: Width = setting("width of the fully connected layer before the last")
+    dropout: Probability = setting("before the last layer; raise it when the network overfits")
     attention: Attention
-    reduction: Width
-    heads: Width
-    baseline: str | None = None
+    reduction: Reduction
+    heads: Heads
+    baseline: Baseline = None
 
 
 class DenseNet(Section):
     """DenseNet-BC (family ``densenet``), https://arxiv.org/abs/1608.06993."""
 
-    family: Literal["densenet"]
-    growth_rate: Width
-    block_config: Annotated[list[Layers], Field(min_length=1, max_length=100)]
-    compression: Annotated[float, Field(gt=0, le=1)]
-    num_init_features: Width
-    bn_size: Width
-    drop_rate: Probability
-    small_inputs: bool
-    efficient: bool
+    family: Literal["densenet"] = setting("DenseNet-BC, arXiv:1608.06993")
+    growth_rate: Width = setting("channels that each layer adds: k in the paper")
+    block_config: Annotated[
+        list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1, max_length=100)
+    ] = setting("layers per dense block; the paper's L=40 is [6, 6, 6], L=100 [16, 16, 16]")
+    compression: Annotated[float, Field(gt=0, le=1)] = setting(
+        "of the channels between blocks; 0.5 in the paper"
+    )
+    num_init_features: Width = setting(
+        "channels of the stem; 24 for small images, 64 for ImageNet's size"
+    )
+    bn_size: Width = setting("the 1x1 convolution has bn_size * growth_rate channels")
+    drop_rate: Probability = setting(
+        "dropout after each layer; the paper's 0.2 is without augmentation"
+    )
+    small_inputs: bool = setting(
+        "stem of 3x3, stride 1; false: 7x7, stride 2 and pool, for 128 pixels or more"
+    )
+    efficient: bool = setting("true: recompute in the backward pass what would else be stored")
     activation: Activation
     normalisation: Normalisation
-    norm_groups: Width
+    norm_groups: Width = setting("has to divide the channels of every layer")
     attention: Attention
-    reduction: Width
-    heads: Width
-    baseline: str | None = None
+    reduction: Reduction
+    heads: Heads
+    baseline: Baseline = None
 
 
 class Library(Section):
     """A classifier by its name in torchvision or, where that is installed, timm; untrained."""
 
-    family: Literal["torchvision", "timm"]
-    name: Annotated[str, Field(pattern=LIBRARY_NAME.pattern)]
-    small_inputs: bool
-    baseline: str | None = None
+    family: Literal["torchvision", "timm"] = setting("a network of a library's, untrained")
+    name: Text = setting("any of torchvision's, or of timm's, if installed")
+    small_inputs: bool = setting("true: a stem that keeps the size of small images")
+    baseline: Baseline = None
 
 
+FAMILIES: dict[str, type[Section]] = {
+    "cnn": Cnn,
+    "densenet": DenseNet,
+    "torchvision": Library,
+    "timm": Library,
+}
 Architecture = Annotated[Cnn | DenseNet | Library, Field(discriminator="family")]
 
 
 class Data(Section):
     """Which images, and at what size."""
 
-    name: SourceName
-    path: Annotated[str, Field(min_length=1)]
-    image_size: Annotated[int, Field(ge=4, le=LARGEST_IMAGE)] | None
-    normalisation: Literal["training", "imagenet"]
-    unusable_files: Literal["set_aside", "stop"]
-
-    @model_validator(mode="after")
-    def _own_images_need_a_size(self) -> Data:
-        if self.name == "image_folder" and self.image_size is None:
-            raise ValueError(
-                "image_size: own images come in many sizes; set one in pixels, such as 224"
-            )
-        return self
+    name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "image_folder"] = setting(
+        "digits, cifar10, cifar100, fashion_mnist, image_folder (your own)"
+    )
+    path: Text = setting(
+        "image_folder: the folder with a sub-folder per class; else: where\n"
+        "you put a source's files by hand if its host can't be reached"
+    )
+    image_size: Annotated[int, Field(ge=4, le=LARGEST_IMAGE)] | None = setting(
+        "pixels a side; null keeps the source's own (digits: 8, CIFAR: 32)"
+    )
+    normalisation: Literal["training", "imagenet"] = setting(
+        "by mean and std of the training split, or imagenet's (colour images)"
+    )
+    unusable_files: Literal["set_aside", "stop"] = setting(
+        "image_folder: set_aside files that are no images, listed in the report; or stop"
+    )
 
 
 class Split(Section):
     """How the images are divided into training, validation and test."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    validation_fraction: Fraction
-    test_fraction: Fraction
-    folds: Annotated[int, Field(ge=2, le=1000)] | None
-    max_per_class: PositiveInt | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
+        "which images go where; keep it, or results no longer compare"
+    )
+    validation_fraction: Fraction = setting(
+        "of the training images: chooses the epoch and drives the schedule"
+    )
+    test_fraction: Fraction = setting("of all images; unused where the source has its own test set")
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = setting(
+        "a number: k-fold cross-validation over all images; run r holds out fold r"
+    )
+    max_per_class: Positive | None = setting(
+        "a number: use only so many images a class and split, for a quick try"
+    )
 
 
 class Plateau(Section):
     """ReduceLROnPlateau on the validation loss."""
 
-    factor: Fraction
-    patience: NonNegativeInt
+    factor: Fraction = setting("the learning rate is multiplied by this (PyTorch's default) ...")
+    patience: Natural = setting("... after more than this many epochs without a better loss")
 
 
 class OneCycle(Section):
     """OneCycleLR: up to the learning rate and down again, step by step; PyTorch's names."""
 
-    pct_start: Fraction
-    div_factor: Annotated[float, Field(ge=1)]
-    final_div_factor: Annotated[float, Field(ge=1)]
+    pct_start: Fraction = setting("share of the steps in which the learning rate rises")
+    div_factor: Factor = setting("it begins at learning_rate / div_factor ...")
+    final_div_factor: Factor = setting("... and ends at that / final_div_factor")
+
+
+JITTER = "factor from 1 - x to 1 + x, as torchvision's ColorJitter"
 
 
 class Augmentation(Section):
-    """What is drawn anew for every training image in every epoch."""
+    """What is drawn for every training image in every epoch."""
 
-    random_resized_crop: Annotated[float, Field(ge=0, lt=1)]
-    crop_padding: Annotated[int, Field(ge=0, le=512)]
-    horizontal_flip: Annotated[float, Field(ge=0, le=1)]
-    rotation: Annotated[float, Field(ge=0, le=180)]
-    brightness: Annotated[float, Field(ge=0, le=1)]
-    contrast: Annotated[float, Field(ge=0, le=1)]
-    saturation: Annotated[float, Field(ge=0, le=1)]
-    hue: Annotated[float, Field(ge=0, le=0.5)]
-    cutmix: Annotated[float, Field(ge=0, le=1)]
+    random_resized_crop: Probability = setting(
+        "smallest share of the area; 0.08 for ImageNet; instead of crop_padding"
+    )
+    crop_padding: Annotated[int, Field(ge=0, le=512)] = setting(
+        "pixels: pad by so many, then crop at random; 4 for CIFAR"
+    )
+    horizontal_flip: Share = setting("probability; 0.5 for photographs, 0 if left and right matter")
+    rotation: Annotated[float, Field(ge=0, le=180)] = setting("degrees, either way")
+    brightness: Share = setting(JITTER)
+    contrast: Share = setting(JITTER)
+    saturation: Share = setting(JITTER)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = setting("shift from -x to x of the colour circle")
+    cutmix: Share = setting(
+        "probability of a patch of another image, labels mixed (arXiv:1905.04899)"
+    )
 
 
 class Train(Section):
     """The one recipe under which every architecture is trained."""
 
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2, le=1_000_000)]
-    processes: Annotated[int, Field(ge=1, le=1024)]
-    loss: str
-    label_smoothing: Probability
-    optimizer: Literal["adam", "adamw", "sgd"]
-    learning_rate: Rate
-    momentum: Probability
-    weight_decay: Penalty
-    l1: Penalty
-    schedule: Literal["fixed", "plateau", "cosine", "one_cycle"]
+    epochs: Count = setting("passes over the training images; the best by validation is kept")
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = setting(
+        "images a step, of all processes together; scale learning_rate with it"
+    )
+    processes: Small = setting("that train one network together, each with its own GPU or threads")
+    loss: str = setting("cross_entropy, mse (on one-hot targets), or your function by dotted path")
+    label_smoothing: Probability = setting("of cross_entropy; 0.1 makes answers less confident")
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam, adamw, sgd")
+    learning_rate: Rate = setting("the highest of the schedule; Adam's usual 0.001, for SGD 0.1")
+    momentum: Probability = setting("of sgd alone")
+    weight_decay: Penalty = setting("L2 penalty (adamw: decoupled); 1e-4 is usual with sgd")
+    l1: Penalty = setting("L1 penalty on the weights of convolutions and linear layers")
+    schedule: Literal["fixed", "plateau", "cosine", "one_cycle"] = setting(
+        "fixed, plateau (on the validation loss), cosine (down to 0), one_cycle (up, down)"
+    )
     plateau: Plateau
-    one_cycle: OneCycle
-    warmup_epochs: NonNegativeInt
-    early_stopping: PositiveInt | None
-    augmentation: Augmentation
+    one_cycle: OneCycle = setting("PyTorch's names and defaults")
+    warmup_epochs: Natural = setting("linear rise from a hundredth, before the schedule begins")
+    early_stopping: Positive | None = setting(
+        "a number: stop after more than so many epochs without a better validation loss"
+    )
+    augmentation: Augmentation = setting("drawn for each image in every epoch; 0 turns a line off")
 
     @field_validator("loss")
     @classmethod
@@ -202,44 +272,68 @@ class Train(Section):
 class Compute(Section):
     """On what the networks run, and in which precision."""
 
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "fp32", "bf16"]
-    threads: Annotated[int, Field(ge=1, le=1024)]
+    device: Literal["auto", "cpu", "cuda"] = setting("auto (a GPU if there is one), cpu, cuda")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto (bf16 where the hardware has it, else fp32), fp32, bf16"
+    )
+    threads: Small = setting("CPU threads of one job; results depend on it: same number, same bits")
 
 
 class Evaluate(Section):
     """How the trained networks are measured."""
 
-    batch_size: Count
-    latency_repeats: Annotated[int, Field(ge=3, le=1_000_000)]
+    batch_size: Count = setting("images a step; changes the speed, hardly the result")
+    latency_repeats: Annotated[int, Field(ge=3, le=1_000_000)] = setting(
+        "how often one image is timed; the median is reported"
+    )
 
 
 class Explain(Section):
-    """What the figures of feature maps and heatmaps show, and how heatmaps are put to the test."""
+    """What the figures of feature maps and heatmaps show, and how heatmaps are tested."""
 
-    images: Annotated[int, Field(ge=1, le=10)]
-    channels: Annotated[int, Field(ge=1, le=64)]
-    faithfulness_images: Annotated[int, Field(ge=2, le=1_000_000)]
-    faithfulness_steps: Annotated[int, Field(ge=2, le=1000)]
-    seed: NonNegativeInt
+    images: Annotated[int, Field(ge=1, le=10)] = setting(
+        "test images shown, of different classes, the same for all architectures"
+    )
+    channels: Annotated[int, Field(ge=1, le=64)] = setting("channels shown of each layer")
+    faithfulness_images: Annotated[int, Field(ge=2, le=1_000_000)] = setting(
+        "test images on which the heatmaps are tested, chosen at random"
+    )
+    faithfulness_steps: Annotated[int, Field(ge=2, le=1000)] = setting(
+        "in which an image is taken away and put back, the hottest pixels first"
+    )
+    seed: Natural = setting("which images")
 
 
 class Report(Section):
     """How the comparison is judged."""
 
-    confidence: Fraction
-    resamples: Annotated[int, Field(ge=100)]
-    margin: NonNegativeFloat
-    ensembles: list[Literal["seeds", "architectures"]]
-    seed: NonNegativeInt
+    confidence: Fraction = setting("of the intervals")
+    resamples: Annotated[int, Field(ge=100)] = setting("of the bootstrap")
+    margin: Annotated[float, Field(ge=0)] = setting(
+        'percentage points: "does not pay" needs a gain as large as this to be excluded'
+    )
+    ensembles: list[Literal["seeds", "architectures"]] = setting(
+        "rows of the comparison: each architecture over its seeds; all of a seed"
+    )
+    seed: Natural = setting("of the bootstrap's resamples")
 
 
 class Settings(Section):
     """All of params.yaml."""
 
-    model: str
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    architectures: Annotated[dict[str, Architecture], Field(min_length=1)]
+    model: str = setting(
+        "The candidate: the architecture that the report's first sentence and `dvc exp show` are "
+        "about.\nChange it to put another one forward: `dvc exp run -S model=se_densenet`."
+    )
+    seeds: Annotated[list[Natural], Field(min_length=1)] = setting(
+        "One training run of every architecture for each seed. More seeds make the interval "
+        "narrower and\nthe run longer; with a single seed nothing can be said about luck. Three is "
+        "the least worth having."
+    )
+    architectures: Annotated[dict[str, Architecture], Field(min_length=1)] = setting(
+        "What is compared. Every entry is trained for every seed. `&name` and `<<: *name` are "
+        "plain YAML:\ntake all settings of that entry, then change some."
+    )
     data: Data
     split: Split
     train: Train
@@ -269,16 +363,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Settings:
-        known = list(self.architectures)
-        if self.model not in known:
-            raise ValueError(not_one_of("model", self.model, known))
+        if self.model not in self.architectures:
+            raise ValueError(not_one_of("model", self.model, self.architectures))
         for name, architecture in self.architectures.items():
-            baseline = architecture.baseline
-            if baseline is None:
-                continue
-            where = f"architectures.{name}.baseline"
-            if baseline not in known:
-                raise ValueError(not_one_of(where, baseline, known))
+            where, baseline = f"architectures.{name}.baseline", architecture.baseline
+            if baseline is not None and baseline not in self.architectures:
+                raise ValueError(not_one_of(where, baseline, self.architectures))
             if baseline == name:
                 raise ValueError(f"{where}: '{name}' can't be its own baseline")
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,16 +15,14 @@ from hypothesis.strategies import SearchStrategy
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline.settings import presets
 from pipeline.settings.rules import GREY
 from pipeline.settings.schema import Cnn, DenseNet, Library, Settings
-from pipeline.settings.yaml_file import read
 
 Content = dict[str, Any]
 Path_ = tuple[str, ...]
 
-PRESETS = Path(__file__).parents[2] / "presets"
 LARGEST = 10**12  # of numbers without a bound
-FAMILIES = {"cnn": Cnn, "densenet": DenseNet, "torchvision": Library}
 
 
 IS_CAMPAIGN = settings.default is settings.get_profile("campaign")
@@ -114,21 +111,14 @@ def section(
     model: type[BaseModel], limits: Mapping[str, SearchStrategy[Any]] = SMALL
 ) -> SearchStrategy[Content]:
     """A mapping with every setting of a section of the schema."""
-    annotations = get_type_hints(model, include_extras=True)
-    return st.fixed_dictionaries(
-        {
-            name: _of_field(f"{model.__name__}.{name}", annotations[name], limits)
-            for name in model.model_fields
-            if f"{model.__name__}.{name}" not in ("Settings.architectures", "Data.path")
-            and name != "baseline"
-        }
-    )
-
-
-def _of_field(
-    name: str, annotation: Any, limits: Mapping[str, SearchStrategy[Any]]
-) -> SearchStrategy[Any]:
-    return limits[name] if name in limits else drawn(annotation, (), limits)
+    drawable = {}
+    for name, annotation in get_type_hints(model, include_extras=True).items():
+        path = f"{model.__name__}.{name}"
+        if path in limits:
+            drawable[name] = limits[path]
+        elif name in model.model_fields and name not in ("architectures", "path", "baseline"):
+            drawable[name] = drawn(annotation, (), limits)
+    return st.fixed_dictionaries(drawable)
 
 
 def _constraints(metadata: Sequence[Any]) -> list[Any]:
@@ -220,7 +210,7 @@ EDITS = st.sampled_from(["value", "value", "value", "cut", "delete", "double", "
 @st.composite
 def odd_yaml(draw: st.DrawFn) -> str:
     """The text of the smoke preset with an oddity of YAML for a value, or a few edits anywhere."""
-    lines = (PRESETS / "smoke.yaml").read_text(encoding="utf-8").splitlines()
+    lines = presets.text("smoke").splitlines()
     for _ in range(draw(st.integers(1, 3))):
         number = draw(st.integers(0, len(lines) - 1))
         line = lines[number]
@@ -255,7 +245,7 @@ JUNK = st.one_of(
 
 
 def takes(annotation: Any, value: Any, constraints: Sequence[Any] = ()) -> bool:
-    """Whether the schema takes a value; written anew here, so that it can contradict pydantic."""
+    """Whether the schema takes a value; written again here, so that it can contradict pydantic."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return takes(arguments[0], value, [*_constraints(arguments[1:]), *constraints])
@@ -305,7 +295,7 @@ def fields(model: type[BaseModel], above: Path_ = ()) -> dict[Path_, Any]:
 
 # What breaks an architecture is tried on one of each family.
 LIBRARY = {"family": "torchvision", "name": "resnet18", "small_inputs": True}
-SMOKE = read(PRESETS / "smoke.yaml")
+SMOKE = presets.values("smoke")
 SMOKE["architectures"]["library"] = LIBRARY
 EVERY_FIELD = fields(Settings) | {
     ("architectures", entry, *path): annotation

@@ -21,9 +21,11 @@ from pipeline import models
 from pipeline.cli import main
 from pipeline.data.sources import SOURCES
 from pipeline.evaluation.metrics import classification_metrics
+from pipeline.settings import commented_yaml
 from pipeline.settings.load import check
 from pipeline.settings.rules import GREY, OWN_SIZES
 from pipeline.settings.schema import Settings
+from pipeline.settings.yaml_file import read
 from pipeline.system.errors import InputError, StageError
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches
@@ -31,7 +33,6 @@ from pipeline.training.loop import train
 from pipeline.training.prediction import predict
 from tests.fuzz.conftest import Outcomes
 from tests.fuzz.strategies import (
-    PRESETS,
     SMOKE,
     Content,
     as_yaml,
@@ -42,10 +43,11 @@ from tests.fuzz.strategies import (
     unlimited,
 )
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ("disc", "square", "stripes")
 LONGEST_MESSAGE = 4000  # characters
 # What only shows when a training has begun.
-TOLD_LATER = {
+REFUSED_LATER = {
     "the loss is no longer a number": "stopped: the loss is no longer a number",
     "train.one_cycle.pct_start": "refused by the training: too few steps for one_cycle",
 }
@@ -80,8 +82,8 @@ def trained(settings: Settings) -> str:
         try:
             train(network, training, held_out, settings.train, settings.seeds[0], hardware)
         except (InputError, StageError) as error:
-            for told, ended in TOLD_LATER.items():
-                if told in str(error):
+            for message, ended in REFUSED_LATER.items():
+                if message in str(error):
                     return ended
             raise
         logits = torch.cat(
@@ -160,6 +162,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@examples(30, 1000)
+@given(content=unlimited())
+def test_written_settings_read_back_as_they_were(content: Content, workplace: Path) -> None:
+    entries = content["architectures"]
+    entries["other"] = entries["candidate"] | {"baseline": "candidate"}
+    Path("params.yaml").write_text(commented_yaml.render(content, "Drawn."), encoding="utf-8")
+    assert read(Path("params.yaml")) == content
+
+
 def checked(text: bytes) -> tuple[int, str]:
     """Run ``python -m pipeline check`` on a settings file; return its exit code and its errors."""
     Path("params.yaml").write_bytes(text)
@@ -223,7 +234,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_stays_mended(name: str, workplace: Path) -> None:
+def test_what_was_found_stays_fixed(name: str, workplace: Path) -> None:
     assert_refused(*checked(FOUND[name].encode()))
 
 
@@ -252,7 +263,7 @@ def test_check_as_a_program_ends_as_in_process(
         text=True,
         check=False,
         timeout=60,
-        env=os.environ | {"PYTHONPATH": str(PRESETS.parent)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stderr) == (code, errors)
     outcomes.add("settings in odd YAML, by a process of their own", "as in-process")

@@ -19,10 +19,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline.cli import main
-from pipeline.settings.yaml_file import read
+from pipeline.settings import presets
 from tests.fuzz.broken import damaged
 from tests.fuzz.conftest import Outcomes
-from tests.fuzz.strategies import IS_CAMPAIGN, JUNK, PRESETS, examples
+from tests.fuzz.strategies import IS_CAMPAIGN, JUNK, examples
 
 MODEL = "ca_cnn"
 RUN = ("--model", MODEL, "--seed", "0")
@@ -94,7 +94,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished project of the smallest networks, in the working folder."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "data" / "local").mkdir(parents=True)
-    content = read(PRESETS / "smoke.yaml")
+    content = presets.values("smoke")
     content |= {"model": MODEL, "seeds": [0]}
     content["architectures"] = {name: content["architectures"][name] for name in ("cnn", MODEL)}
     content["split"]["max_per_class"] = 4

@@ -14,7 +14,7 @@ from torch import nn
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
-from pipeline.settings.load import load
+from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.training.batches import Images, to_device, training_batches
 from pipeline.training.checkpoints import Checkpoints
@@ -26,7 +26,7 @@ from pipeline.training.distributed.processes import Processes
 from pipeline.training.loop import Trained, train
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = load(ROOT / "presets" / "smoke.yaml")
+SETTINGS = presets.load("smoke")
 DEVICE = torch.device("cpu")
 CPU = Hardware(DEVICE, "fp32", 1, "a CPU")
 EPOCHS = 5

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline import models
 from pipeline.data.arrays import Dataset
-from pipeline.settings.load import load
+from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoints import Checkpoints, key_of
@@ -22,7 +22,7 @@ from pipeline.training.compute import Hardware
 from pipeline.training.finished_checkpoints import remove_finished
 from pipeline.training.loop import Epoch, Trained, train
 
-SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
+SETTINGS = presets.load("smoke")
 DEVICE = torch.device("cpu")
 CPU = Hardware(DEVICE, "fp32", 1, "a CPU")
 EPOCHS = 6

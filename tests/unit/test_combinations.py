@@ -1,18 +1,17 @@
-"""Senseless combinations of settings are refused with a message that names both."""
+"""Conflicting settings are refused with a message that names both."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.settings import presets
 from pipeline.settings.load import check
-from pipeline.settings.yaml_file import read
 from pipeline.system.errors import InputError
 
-CIFAR10 = read(Path(__file__).parents[2] / "presets" / "cifar10.yaml")
+CIFAR10 = presets.values("cifar10")
 
 
 def changed(changes: dict[str, object]) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def changed(changes: dict[str, object]) -> dict[str, Any]:
     return content
 
 
-SENSELESS: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
+CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
     "smoothed labels without cross entropy": (
         {"train.loss": "mse", "train.label_smoothing": 0.1},
         ("train.label_smoothing: 0.1", "train.loss"),
@@ -108,9 +107,9 @@ SENSELESS: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SENSELESS)
-def test_senseless_combination_is_refused_by_both_names(name: str) -> None:
-    changes, (one, other) = SENSELESS[name]
+@pytest.mark.parametrize("name", CONFLICTING)
+def test_conflicting_settings_are_refused_by_both_names(name: str) -> None:
+    changes, (one, other) = CONFLICTING[name]
     with pytest.raises(InputError) as error:
         check(changed(changes))
     message = str(error.value)
@@ -120,7 +119,7 @@ def test_senseless_combination_is_refused_by_both_names(name: str) -> None:
     assert "\n" not in message
 
 
-MENDED: dict[str, dict[str, object]] = {
+AGREEING: dict[str, dict[str, object]] = {
     "smoothed labels with cross entropy": {"train.label_smoothing": 0.1},
     "a warm-up shorter than the run": {"train.epochs": 5, "train.warmup_epochs": 4},
     "two images for each process": {"train.processes": 8, "train.batch_size": 16},
@@ -147,12 +146,12 @@ MENDED: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("name", MENDED)
-def test_sensible_neighbour_is_accepted(name: str) -> None:
-    check(changed(MENDED[name]))
+@pytest.mark.parametrize("name", AGREEING)
+def test_agreeing_neighbour_is_accepted(name: str) -> None:
+    check(changed(AGREEING[name]))
 
 
-def test_divisors_that_would_do_are_told() -> None:
+def test_divisors_that_would_do_are_listed() -> None:
     changes = {
         "architectures.densenet.normalisation": "group",
         "architectures.densenet.norm_groups": 4,
@@ -163,7 +162,7 @@ def test_divisors_that_would_do_are_told() -> None:
         check(changed(changes))
 
 
-def test_all_contradictions_are_told_at_once() -> None:
+def test_all_conflicts_are_reported_at_once() -> None:
     changes = {"train.warmup_epochs": 50, "architectures.cnn.groups": 5}
     with pytest.raises(InputError) as error:
         check(changed(changes))

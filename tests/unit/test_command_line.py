@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from pipeline.report.terminal import print_summary
+from pipeline.settings import presets
 
 Done = subprocess.CompletedProcess[str]
 
@@ -62,7 +63,7 @@ def refused(tmp_path: Path, *arguments: str, by: Callable[..., Done] = run) -> s
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "params.yaml").write_text((ROOT / "presets" / "smoke.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(presets.text("smoke"))
     return tmp_path
 
 
@@ -117,7 +118,7 @@ def test_explanations_are_looked_for_where_it_is_said(tmp_path: Path) -> None:
     from pipeline.stages import report
 
     taken: list[Path] = []
-    (tmp_path / "params.yaml").write_text((ROOT / "presets" / "smoke.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(presets.text("smoke"))
     arguments = ["report", "--params", str(tmp_path / "params.yaml"), "--out", "elsewhere"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "run", lambda *given: taken.append(given[5]))
@@ -282,7 +283,7 @@ def test_without_network_it_is_told_what_was_tried_and_what_to_do(
 
 
 def test_models_are_listed_with_parameters_and_macs(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "presets" / "cifar10.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(presets.text("cifar10"))
     done = run("models", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     # SPEC: the tutorial's networks and DenseNet-BC L=40 k=12, all for 10 classes at 32x32
@@ -293,7 +294,7 @@ def test_models_are_listed_with_parameters_and_macs(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
     code = (
         "import sys; from pathlib import Path; import pipeline.cli; "
-        "from pipeline.settings.load import load; load(Path('presets/digits.yaml')); "
+        "from pipeline.settings.load import load; load(Path('params.yaml')); "
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'dvc'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -20,9 +20,8 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
 from pipeline.cli import main
-from pipeline.settings.yaml_file import read
+from pipeline.settings import presets
 
-PRESETS = Path(__file__).parents[2] / "presets"
 CLASSES = ("disc", "square", "stripes")
 PER_CLASS = 14
 SIZE = 16
@@ -31,7 +30,7 @@ Weights = dict[str, np.ndarray]
 
 
 def drawn(kind: str, random: np.random.Generator) -> Image.Image:
-    """A picture of a disc, a square or stripes, in a random colour on a random ground."""
+    """An image of a disc, a square or stripes, in a random colour on a random ground."""
     row, column = np.mgrid[:20, :24]
     shape = {
         "disc": (row - 10) ** 2 + (column - 12) ** 2 < 50,
@@ -51,7 +50,7 @@ def command(*arguments: str) -> None:
 
 def settings(changes: dict[str, Any]) -> dict[str, Any]:
     """The smoke preset for the test's own images, one step long, with some settings changed."""
-    content = read(PRESETS / "smoke.yaml")
+    content = presets.values("smoke")
     content["data"] |= {"name": "image_folder", "path": "shapes", "image_size": SIZE}
     content["split"]["max_per_class"] = None
     content["train"] |= {"epochs": 1, "batch_size": 256}

@@ -17,7 +17,7 @@ from pipeline.explain.feature_maps import feature_maps, spread
 from pipeline.explain.image_choice import any_images, choose_images
 from pipeline.explain.strongest_channels import heatmap, strongest_channel_maps, strongest_channels
 from pipeline.models.inspection import record_outputs
-from pipeline.settings import load, schema, yaml_file
+from pipeline.settings import load, presets, schema
 from pipeline.stages import explain
 from pipeline.training.weights import save_weights
 
@@ -141,7 +141,7 @@ def test_strongest_channel_map_is_its_heatmap_at_the_layers_size():
 
 
 def settings(tmp: Path) -> schema.Settings:
-    content = yaml_file.read(ROOT / "presets" / "digits.yaml")
+    content = presets.values("digits")
     shipped = content["architectures"]
     base = shipped["cnn"] | {"channels": [4, 6, 8], "hidden": 8, "reduction": 4}
     dense = shipped["densenet"] | {"growth_rate": 4, "block_config": [3, 3, 3], "bn_size": 2}

@@ -17,11 +17,11 @@ from ruamel.yaml import YAML
 
 from pipeline.cli import main
 from pipeline.commands import export
+from pipeline.settings import presets
 from pipeline.settings.yaml_file import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 
-PRESETS = Path(__file__).parents[2] / "presets"
 LARGEST_DIFFERENCE = 1e-4  # of logits of a few units: rounding in another order
 
 # What is trained besides the four architectures of the preset: name, the entry it changes, changes.
@@ -53,7 +53,7 @@ def command(*arguments: str | Path) -> int:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with divided digits and settings that list every architecture."""
     folder = tmp_path_factory.mktemp("project")
-    content = read(PRESETS / "smoke.yaml")
+    content = presets.values("smoke")
     architectures = content["architectures"]
     for name, (changed, changes) in VARIANTS.items():
         architectures[name] = architectures[changed] | changes | {"baseline": None}

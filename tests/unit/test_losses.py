@@ -10,12 +10,12 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, mean_squared_error
 
-from pipeline.settings.load import load
+from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.system.errors import InputError
 from pipeline.training.losses import focal, make_loss, source_of
 
-SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
+SETTINGS = presets.load("smoke")
 LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
 CLASSES = torch.tensor([0, 1, 2, 3, 0, 1, 2])
 ONE_HOT = torch.eye(4)[CLASSES]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.comparison.runs import read_runs
 from pipeline.evaluation import cost
-from pipeline.settings import load, schema
+from pipeline.settings import presets, schema
 from pipeline.stages import download, measure, split
 from pipeline.system.errors import InputError
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def settings() -> schema.Settings:
-    return load.load(ROOT / "presets" / "smoke.yaml")
+    return presets.load("smoke")
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.settings import presets
 from pipeline.settings.load import check, load
-from pipeline.settings.yaml_file import read
 from pipeline.system.errors import InputError
 
-ROOT = Path(__file__).parents[2]
-DIGITS = ROOT / "presets" / "digits.yaml"
-CONTENT = read(DIGITS)
+CONTENT = presets.values("digits")
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -148,7 +146,7 @@ def test_value_out_of_range_is_refused_by_its_name(path: str, value: object) -> 
         check(changed(path, value))
 
 
-def test_every_mistake_is_told_on_one_line() -> None:
+def test_all_mistakes_are_reported_on_one_line() -> None:
     content = changed("train.epochs", 0)
     content["modle"] = "cnn"
     del content["seeds"]
@@ -183,8 +181,12 @@ def test_own_images_need_a_size() -> None:
     [
         ("a: [1\n", "params.yaml: line 2: not valid YAML"),
         ("a: 1\na: 2\n", "params.yaml: line 2: not valid YAML: found duplicate key"),
-        ("- 1\n", "params.yaml: expected a mapping of settings"),
-        ("", "params.yaml: expected a mapping of settings"),
+        ("- 1\n", "params.yaml: expected a mapping of settings, found a list"),
+        ("", "params.yaml: expected a mapping of settings, found nothing"),
+        ("cnn\n", "params.yaml: expected a mapping of settings, found a single value"),
+        ("a: 1\nb: 2001-99-99\n", "params.yaml: line 2: not valid YAML: '2001-99-99': month must"),
+        ("a: !!float x\n", "params.yaml: line 1: not valid YAML: 'x': could not convert"),
+        ("a: *b\n", "params.yaml: line 1: not valid YAML: found undefined alias"),
     ],
 )
 def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -196,13 +198,20 @@ def test_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: 
     assert "\n" not in str(error.value)
 
 
+def test_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"model: caf\xe9\n")
+    with pytest.raises(InputError, match=r"params\.yaml: can't be read: 'utf-8' codec"):
+        load(path)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"params\.yaml: no such file"):
         load(tmp_path / "params.yaml")
 
 
 def test_merge_keys_are_resolved() -> None:
-    architectures = load(DIGITS).architectures
+    architectures = load(Path(__file__).parents[2] / "params.yaml").architectures
     plain, attention = architectures["cnn"].model_dump(), architectures["ca_cnn"].model_dump()
     differing = {key for key in plain if plain[key] != attention[key]}
     assert differing == {"attention", "baseline"}

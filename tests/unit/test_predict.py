@@ -33,9 +33,9 @@ from pipeline.commands.prediction_answers import (
 )
 from pipeline.commands.prediction_figure import draw_prediction, safe_name, save
 from pipeline.commands.prediction_images import LONGEST_SIDE, read_picture
+from pipeline.settings import presets
 from pipeline.settings.yaml_file import read
 
-PRESETS = Path(__file__).parents[2] / "presets"
 CLASSES = ("$disc$", "[bold]square", "stripes")
 PER_CLASS = 14
 SIZE = 16
@@ -89,7 +89,7 @@ def shape(kind: str, random: np.random.Generator) -> Image.Image:
 
 
 def make_project(folder: Path, changes: Mapping[str, Any], model: str) -> Project:
-    content = read(PRESETS / "smoke.yaml")
+    content = presets.values("smoke")
     content["data"] |= {"name": "image_folder", "path": "shapes", "image_size": SIZE}
     for path, value in changes.items():
         section, _, key = path.rpartition(".")

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from pipeline import models
 from pipeline.data.augmentation import Augmentation
+from pipeline.settings import presets
 from pipeline.stages import download, split
 from pipeline.stages import train as stage
 from pipeline.system.errors import InputError, StageError
@@ -267,7 +268,7 @@ def test_gpus_are_held_together_or_not_at_all(
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with params.yaml for two processes, and the splits of the digits."""
     root = tmp_path_factory.mktemp("project")
-    text = (ROOT / "presets" / "smoke.yaml").read_text()
+    text = presets.text("smoke")
     for before, after in {"processes: 1 ": "processes: 2 ", "device: auto": "device: cpu"}.items():
         assert text.count(before) == 1
         text = text.replace(before, after)

@@ -12,13 +12,13 @@ from pipeline.data.arrays import Dataset
 from pipeline.evaluation import cost
 from pipeline.report.published_accuracies import figures_for
 from pipeline.report.render import TUTORIAL_REMARK
-from pipeline.settings import load, yaml_file
+from pipeline.settings import load, presets
 
 ROOT = Path(__file__).parents[2]
 
 
 def architecture(name: str, **changes: Any) -> dict[str, Any]:
-    content = yaml_file.read(ROOT / "presets" / "cifar10.yaml")
+    content = presets.values("cifar10")
     content["architectures"][name] |= changes
     return load.check(content).architectures[name].model_dump()
 

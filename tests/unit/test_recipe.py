@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,12 +14,12 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from pipeline.settings.load import load
+from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.system.errors import InputError
 from pipeline.training.recipe import OPTIMIZERS, Schedule
 
-SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
+SETTINGS = presets.load("smoke")
 EPOCHS, STEPS = 5, 4
 PEAK = 0.1
 

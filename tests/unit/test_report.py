@@ -31,7 +31,7 @@ from pipeline.figures import galleries
 from pipeline.figures.learning_curves import draw_learning_curves
 from pipeline.report import markdown
 from pipeline.report.terminal import ensembles_table, print_summary, summary_table
-from pipeline.settings import load, schema, yaml_file
+from pipeline.settings import load, presets, schema
 from pipeline.stages import report
 from pipeline.system import formats, provenance
 from pipeline.system.errors import InputError
@@ -72,7 +72,7 @@ block3.attention,channel,8,0.5,0.1,0.1,0.75,False,0.03
 
 
 def settings(**changes: Any) -> schema.Settings:
-    content = yaml_file.read(ROOT / "presets" / "digits.yaml") | {
+    content = presets.values("digits") | {
         "model": "ca_cnn",
         "seeds": [0, 1],
     }
@@ -124,7 +124,7 @@ class Project:
             for seed in (0, 1):
                 self.make_run(model, seed, generator)
             self.make_figures(model)
-        shutil.copy(ROOT / "presets" / "digits.yaml", self.params)
+        self.params.write_text(presets.text("digits"))
 
     def make_splits(
         self, generator: np.random.Generator, divide: Callable[[int], dict[str, list[str]]]

@@ -24,6 +24,7 @@ from pipeline.cli import main
 from pipeline.data import arrays
 from pipeline.data.sources import fetching, torchvision_sets
 from pipeline.report import markdown
+from pipeline.settings import presets
 from pipeline.storage.csv_files import as_csv
 from pipeline.system.errors import InputError
 from pipeline.training.checkpoints import Checkpoints
@@ -53,7 +54,7 @@ def test_no_command_of_dvc_yaml_holds_a_setting() -> None:
 
 def smoke(folder: Path, old: str = "", new: str = "") -> Path:
     """Write the smoke preset with one edit and return its path."""
-    text = (ROOT / "presets" / "smoke.yaml").read_text()
+    text = presets.text("smoke")
     assert old in text
     path = folder / "params.yaml"
     path.write_text(text.replace(old, new, 1) if old else text)

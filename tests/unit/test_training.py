@@ -16,7 +16,7 @@ from torch import nn
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
-from pipeline.settings.load import load
+from pipeline.settings import presets
 from pipeline.settings.schema import Compute, Train
 from pipeline.system.errors import InputError, StageError
 from pipeline.training import batches, compute
@@ -34,7 +34,7 @@ from pipeline.training.randomness import derive, generator
 from pipeline.training.recipe import OPTIMIZERS, l1_penalty
 from pipeline.training.weights import load_weights, save_weights
 
-SETTINGS = load(Path(__file__).parents[2] / "presets" / "smoke.yaml")
+SETTINGS = presets.load("smoke")
 CPU = Hardware(torch.device("cpu"), "fp32", 1, "a CPU")
 PLAIN = Augmentation()
 
