@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.commands.output_folder import check_folder
 from pipeline.commands.trained_runs import check_trained
 from pipeline.data import arrays
-from pipeline.data.arrays import Dataset, expected_splits
+from pipeline.data.arrays import Dataset
 from pipeline.settings.schema import Settings
 from pipeline.system import provenance
 from pipeline.system.errors import InputError, StageError, choose
@@ -138,7 +138,7 @@ def run(
     chosen = FORMATS[choose(file_format, FORMATS, "--format")]
     path = out or Path("exports") / f"{model}-{seed}{chosen.ending}"
     _check(settings, model, seed, weights, chosen, path)
-    dataset = arrays.read(splits, expected_splits(settings)).for_run(seed)
+    dataset = arrays.read(splits, settings).for_run(seed)
     on_cpu = settings.compute.model_copy(update={"device": "cpu"})
     with compute.prepare(on_cpu, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from pipeline import models
 from pipeline.data import arrays
-from pipeline.data.arrays import ExpectedSplits
 from pipeline.data.sources import SOURCES, Shape
 from pipeline.evaluation import cost
 from pipeline.settings.schema import Settings
@@ -59,10 +58,7 @@ def image_shape(settings: Settings, splits: Path) -> Shape:
             shape.num_classes, settings.data.image_size or shape.image_size, shape.channels
         )
     try:
-        dataset = arrays.read(
-            splits,
-            ExpectedSplits(settings.data.name, settings.data.image_size, settings.split.folds),
-        )
+        dataset = arrays.read(splits, settings)
     except InputError as error:
         raise InputError(f"{error}; until then the number of classes is not known") from None
     size = settings.data.image_size or dataset.image_size

@@ -17,7 +17,7 @@ from pipeline.commands.prediction_figure import draw_prediction, own_path, save
 from pipeline.commands.prediction_images import Picture, list_images, read_picture
 from pipeline.commands.trained_runs import check_trained
 from pipeline.data import arrays
-from pipeline.data.arrays import Dataset, expected_splits
+from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import normalise
 from pipeline.data.sources.decoding import UndecodableError
 from pipeline.evaluation.ensembles import mean_probabilities
@@ -129,7 +129,7 @@ def run(
             a folder.
     """
     check_folder(out)
-    dataset = arrays.read(splits, expected_splits(settings))
+    dataset = arrays.read(splits, settings)
     files = {seed: weights / str(seed) / "model.safetensors" for seed in settings.seeds}
     for seed, path in files.items():
         check_trained(model, seed, path)

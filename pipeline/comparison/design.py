@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -47,9 +46,9 @@ def _mean_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
     """Return the means over runs."""
     scores: ClassScores = {}
     for name in classes:
-        found = [run.metrics["per_class"][name] for run in runs]
-        scores[name] = {m: float(np.mean([run[m] for run in found])) for m in MEASURES}
-        scores[name]["support"] = found[0]["support"]
+        found = [run.metrics.per_class[name] for run in runs]
+        scores[name] = {m: float(np.mean([getattr(run, m) for run in found])) for m in MEASURES}
+        scores[name]["support"] = found[0].support
     return scores
 
 
@@ -60,8 +59,8 @@ def _all_labels(runs: Sequence[Run]) -> np.ndarray:
 def _pooled_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
     """Return the scores of all predictions together: a class may be rare in a single fold."""
     logits = np.concatenate([run.logits for run in runs])
-    scores = classification_metrics(logits, _all_labels(runs), tuple(classes))["per_class"]
-    return cast(ClassScores, scores)
+    found = classification_metrics(logits, _all_labels(runs), tuple(classes))
+    return {name: dict(scores) for name, scores in found.per_class.items()}
 
 
 REPEATED = Design(

@@ -107,7 +107,7 @@ def still_improving(comparison: Comparison) -> list[str]:
     return [
         model
         for model, runs in comparison.runs.items()
-        if all(run.training["best_epoch"] == run.training["epochs"] for run in runs)
+        if all(run.training.best_epoch == run.training.epochs for run in runs)
     ]
 
 

@@ -5,118 +5,61 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.data.arrays import load_array, whole_text
-from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, read_record
+from pipeline.storage import records
+from pipeline.storage.csv_files import read_table
+from pipeline.storage.reading import load_array, reading, remedy
 from pipeline.system.errors import InputError
+
+FIGURES = ("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png", "randomisation.png")
+ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
 
 
 @dataclass(frozen=True)
 class Timings:
-    """How fast an architecture is, measured in R rounds beside all others.
+    """How fast an architecture is, measured in R rounds beside all others."""
 
-    Attributes:
-        latencies: float64 (R,), time for one image, ms.
-        throughputs: float64 (R,), images per second.
-        device_name: what it was measured on.
-    """
-
-    latencies: np.ndarray
-    throughputs: np.ndarray
-    device_name: str
+    latencies: np.ndarray  # float64 (R,), time for one image, ms
+    throughputs: np.ndarray  # float64 (R,), images per second
+    device_name: str  # what it was measured on
 
 
 @dataclass(frozen=True)
 class Run:
-    """One architecture trained and evaluated with one seed.
+    """One architecture trained and evaluated with one seed."""
 
-    Attributes:
-        model: the architecture's name.
-        seed: of the training.
-        history: one row for each epoch, the columns of ``history.csv``.
-        training: ``train.json``.
-        labels: int64 (N,), of the run's test images.
-        logits: float32 (N, K), of the same images.
-        metrics: ``metrics.json`` of the evaluation.
-        timings: of the architecture.
-    """
-
-    model: str
-    seed: int
-    history: pd.DataFrame
-    training: dict[str, Any]
-    labels: np.ndarray
-    logits: np.ndarray
-    metrics: dict[str, Any]
-    timings: Timings
+    model: str  # the architecture's name
+    seed: int  # of the training
+    history: pd.DataFrame  # one row for each epoch, the columns of ``history.csv``
+    training: records.Training  # ``train.json``
+    labels: np.ndarray  # int64 (N,), of the run's test images
+    logits: np.ndarray  # float32 (N, K), of the same images
+    metrics: records.Evaluation  # ``metrics.json`` of the evaluation
+    timings: Timings  # of the architecture
 
     @property
     def stopped_early(self) -> bool:
         """Whether the training ended before its last epoch, since validation got no better."""
-        return bool(self.training.get("stopped_early", False))
+        return self.training.stopped_early
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the explain stage found out about an architecture, by the network of its first run.
+    """What the explain stage found out about an architecture, by the network of its first run."""
 
-    Attributes:
-        model: the architecture's name.
-        folder: holds the figures.
-        record: ``explain.json``.
-        faithfulness: a row for each kind of heatmap and curve, with the columns of ``COLUMNS``.
-        randomisation: the same for each kind of heatmap and what was randomised, in the order of
-            what was randomised.
-        variation: the same for each attention module; None without attention.
-        grad_cam: float16 (N, h, w), of the N test images of the first run.
-    """
-
-    model: str
-    folder: Path
-    record: dict[str, Any]
+    model: str  # the architecture's name
+    folder: Path  # holds the figures
+    # a row for each kind of heatmap and curve, see `records.FAITHFULNESS`
     faithfulness: pd.DataFrame
+    # the same for each kind of heatmap and what was randomised, in the order of what was randomised
     randomisation: pd.DataFrame
-    variation: pd.DataFrame | None
-    grad_cam: np.ndarray
-
-
-ENDS = ("low", "high")
-HISTORY = [
-    *("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
-    "seconds",
-]
-CAMS = ("grad_cam", "layer_cam")
-CURVES = ("deletion", "insertion")
-DIFFERENCES = [f"{control}_difference" for control in CONTROLS]
-INTERVALS = [f"{name}{end}" for name in ("", *(f"{of}_" for of in CONTROLS)) for end in ENDS]
-
-# The columns that are read, and what is in them.
-COLUMNS = {
-    "faithfulness.csv": {
-        "heatmap": "str", "curve": "str", "area": "float64", "images": "int64",
-        **dict.fromkeys([*DIFFERENCES, *INTERVALS], "float64"),
-    },
-    "randomisation.csv": {
-        "heatmap": "str", "randomised": "str", "rank_correlation": "float64", "images": "int64",
-        **dict.fromkeys(ENDS, "float64"),
-    },
-    "attention_variation.csv": {
-        "module": "str", "kind": "str", "mean": "float64", "sd_between": "float64",
-        "share_by_class": "float64", "share_by_chance": "float64", "constant": "bool",
-    },
-}  # fmt: skip
-# Of a single image there is no interval, of a map without a pattern no correlation, of weights that
-# never vary no share, of a control no difference from itself.
-MAY_BE_EMPTY = {*INTERVALS, *DIFFERENCES, "rank_correlation", "share_by_class"}
-FIGURES = ("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png", "randomisation.png")
-ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
+    variation: pd.DataFrame | None  # the same for each attention module; None without attention
+    grad_cam: np.ndarray  # float16 (N, h, w), of the N test images of the first run
 
 
 def read_runs(
@@ -138,111 +81,82 @@ def read_runs(
         splits: the fingerprint of the splits.
 
     Raises:
-        InputError: if a file is missing or torn, or is of other splits.
+        InputError: if a file is missing, incomplete or corrupt, or is of other splits.
     """
+    timings = _read_timings(measured / "timings.json", list(models))
     return {
         model: [
-            _checked(
-                _read_run(
-                    trained / model / str(seed),
-                    evaluated / model / str(seed),
-                    model,
-                    seed,
-                    of_seed,
-                    timings,
-                ),
-                evaluated / model / str(seed),
-                splits,
-            )
-            for seed, of_seed in labels.items()
+            _read_run(model, seed, trained, evaluated, test_labels, timings[model], splits)
+            for seed, test_labels in labels.items()
         ]
-        for model, timings in _read_timings(measured / "timings.json", models).items()
+        for model in timings
     }
 
 
-def _read_timings(path: Path, models: Iterable[str]) -> dict[str, Timings]:
-    again = "(python -m pipeline measure)"
-    try:
-        record = read_record(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; measure the architectures first {again}") from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: can't be read ({reason}); measure again {again}") from None
-    measured = record["architectures"]
-    missing = [model for model in models if model not in measured]
+def _read_timings(path: Path, models: Sequence[str]) -> dict[str, Timings]:
+    again = "measure again (python -m pipeline measure)"
+    with remedy("measure the architectures first (python -m pipeline measure)", again):
+        found = records.read(path, records.Timings)
+    missing = [model for model in models if model not in found.architectures]
     if missing:
-        raise InputError(f"{path}: without {missing[0]}; measure again {again}")
-    rounds = [measured[model][of] for model in models for of in ("latency_ms", "throughput")]
-    if len(set(map(len, rounds))) > 1:
-        raise InputError(f"{path}: not of the same rounds for all; measure again {again}")
-    return {
+        raise InputError(f"{path}: without {missing[0]}; {again}")
+    timings = {
         model: Timings(
-            np.array(measured[model]["latency_ms"], np.float64),
-            np.array(measured[model]["throughput"], np.float64),
-            record["device_name"],
+            np.array(found.architectures[model].latency_ms),
+            np.array(found.architectures[model].throughput),
+            found.device_name,
         )
         for model in models
     }
+    rounds = {len(part) for one in timings.values() for part in (one.latencies, one.throughputs)}
+    if len(rounds) > 1:
+        raise InputError(f"{path}: not of the same rounds for all; {again}")
+    return timings
 
 
 def _read_run(
-    trained: Path, evaluated: Path, model: str, seed: int, labels: np.ndarray, timings: Timings
+    model: str,
+    seed: int,
+    trained: Path,
+    evaluated: Path,
+    labels: np.ndarray,
+    timings: Timings,
+    splits: str,
 ) -> Run:
-    path = trained
-    try:
-        history = pd.read_csv(StringIO(whole_text(path := trained / "history.csv")))
-        training = read_record(path := trained / "train.json")
-        logits = np.array(load_array(path := evaluated / "logits.npy"))
-        metrics = read_record(path := evaluated / "metrics.json")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; train and evaluate {model} first") from None
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: can't be read ({error}); make it again") from None
-    epochs = training["epochs"]
-    if len(history) != epochs or not 1 <= training["best_epoch"] <= epochs or not _whole(history):
-        raise InputError(f"{trained / 'history.csv'}: is torn; train {model} again")
-    return Run(model, seed, history, training, labels, logits, metrics, timings)
-
-
-def _whole(history: pd.DataFrame) -> bool:
-    """Tell whether a history has a number in each of its columns, for all epochs from 1 on."""
-    if not set(HISTORY) <= set(history):
-        return False
-    try:
-        numbers = history[HISTORY].astype("float64")
-    except (ValueError, TypeError):
-        return False
-    in_order = list(history["epoch"]) == list(range(1, len(history) + 1))
-    return in_order and bool(np.isfinite(numbers).all(axis=None))
-
-
-def _checked(run: Run, evaluated: Path, splits: str) -> Run:
-    """Refuse an evaluation that is of other splits, or whose files contradict each other."""
-    again = f"evaluate {run.model} again"
-    if run.metrics["splits"] != splits:
+    trained, evaluated = trained / model / str(seed), evaluated / model / str(seed)
+    first, again = f"train and evaluate {model} first", f"evaluate {model} again"
+    with remedy(first, f"train {model} again"):
+        history = read_table(trained / "history.csv", records.HISTORY)
+        training = records.read(trained / "train.json", records.Training)
+    with remedy(first, again):
+        logits = np.array(load_array(evaluated / "logits.npy"))
+        metrics = records.read(evaluated / "metrics.json", records.Evaluation)
+    epochs = training.epochs
+    if list(history["epoch"]) != [*range(1, epochs + 1)] or not 1 <= training.best_epoch <= epochs:
+        raise InputError(
+            f"{trained / 'history.csv'}: is not of the {epochs} epochs of train.json; train "
+            f"{model} again"
+        )
+    if metrics.splits != splits:
         raise InputError(
             f"{evaluated / 'metrics.json'}: is of other splits than those given; {again}"
         )
-    logits, labels = run.logits, run.labels
     if logits.ndim != 2 or len(logits) != len(labels) or not np.isfinite(logits).all():
         raise InputError(
             f"{evaluated / 'logits.npy'}: expected finite numbers, a row for each of {len(labels)} "
             f"test images, got shape {logits.shape}; {again}"
         )
-    metrics = run.metrics
-    confusion = metrics["confusion"]
-    if {len(metrics["per_class"]), len(confusion), *map(len, confusion)} != {logits.shape[1]}:
+    sizes = {len(metrics.per_class), len(metrics.confusion), *map(len, metrics.confusion)}
+    if sizes != {logits.shape[1]}:
         raise InputError(
             f"{evaluated / 'metrics.json'}: is not of the {logits.shape[1]} classes of logits.npy; "
             f"{again}"
         )
-    accuracy = float((logits.argmax(axis=1) == labels).mean())
-    if abs(accuracy - run.metrics["accuracy"]) > 1e-9:
+    if abs(float((logits.argmax(axis=1) == labels).mean()) - metrics.accuracy) > 1e-9:
         raise InputError(
             f"{evaluated / 'metrics.json'}: its accuracy is not that of logits.npy; {again}"
         )
-    return run
+    return Run(model, seed, history, training, labels, logits, metrics, timings)
 
 
 def read_explanations(
@@ -256,7 +170,7 @@ def read_explanations(
         test_images: how many the first run has.
 
     Raises:
-        InputError: if a file of an architecture is missing or torn.
+        InputError: if a file of an architecture is missing, incomplete or corrupt.
     """
     return {
         model: _read_explanation(folder / model, model, test_images)
@@ -266,81 +180,43 @@ def read_explanations(
 
 
 def _read_explanation(folder: Path, model: str, test_images: int) -> Explanation:
-    path, again = folder, f"(python -m pipeline explain --model {model})"
+    command = f"(python -m pipeline explain --model {model})"
+    again = f"explain {model} again {command}"
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder; remove it and explain {model} {again}")
-    try:
-        record = read_record(path := folder / "explain.json")
-        faithfulness = _read_faithfulness(path := folder / "faithfulness.csv")
-        randomisation = _read_randomisation(path := folder / "randomisation.csv", record)
-        grad_cam = load_array(path := folder / "grad_cam.npy")
-        has_attention = bool(record.get("attention"))
-        variation = (
-            _read_variation(path := folder / "attention_variation.csv", record)
-            if has_attention
-            else None
-        )
-        for name in (*FIGURES, *(ATTENTION_FILES if has_attention else ())):
-            (path := folder / name).stat()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; explain {model} first {again}") from None
-    except (ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: can't be read ({reason}); explain {model} again {again}"
-        ) from None
+        raise InputError(f"{folder}: is not a folder; remove it and explain {model} {command}")
+    with remedy(f"explain {model} first {command}", again):
+        record = records.read(folder / "explain.json", records.Explanation)
+        path = folder / "faithfulness.csv"
+        faithfulness = read_table(path, records.FAITHFULNESS)
+        with reading(path):
+            kinds = product(records.HEATMAP_KINDS, records.CURVES)
+            _check_rows(faithfulness, ["heatmap", "curve"], kinds)
+            heatmaps = faithfulness[~faithfulness["heatmap"].isin(records.CONTROLS)]
+            if heatmaps[list(records.DIFFERENCES)].isna().any(axis=None):
+                raise ValueError(f"without a number in {' or '.join(records.DIFFERENCES)}")
+        path = folder / "randomisation.csv"
+        randomisation = read_table(path, records.RANDOMISATION)
+        with reading(path):
+            kinds = product(records.CAMS, record.randomisation.randomised)
+            _check_rows(randomisation, ["heatmap", "randomised"], kinds)
+        grad_cam = load_array(folder / "grad_cam.npy")
+        variation = None
+        if record.attention is not None:
+            path = folder / "attention_variation.csv"
+            variation = read_table(path, records.ATTENTION_VARIATION)
+            with reading(path):
+                _check_rows(variation, ["module"], product(record.attention.modules))
+        for name in (*FIGURES, *(ATTENTION_FILES if record.attention is not None else ())):
+            with reading(folder / name):
+                (folder / name).stat()
     if grad_cam.ndim != 3 or len(grad_cam) != test_images:
         raise InputError(
             f"{folder / 'grad_cam.npy'}: expected a map for each of {test_images} test images, got "
-            f"shape {grad_cam.shape}; explain {model} again {again}"
+            f"shape {grad_cam.shape}; {again}"
         )
     if grad_cam.dtype.kind != "f" or not np.isfinite(grad_cam).all():
-        raise InputError(
-            f"{folder / 'grad_cam.npy'}: holds what is no finite number; explain {model} again "
-            f"{again}"
-        )
-    return Explanation(model, folder, record, faithfulness, randomisation, variation, grad_cam)
-
-
-def _read_faithfulness(path: Path) -> pd.DataFrame:
-    table = _read_table(path)
-    _check_rows(table, ["heatmap", "curve"], product(HEATMAP_KINDS, CURVES))
-    if table.loc[~table["heatmap"].isin(CONTROLS), DIFFERENCES].isna().any(axis=None):
-        raise ValueError(f"without a number in {' or '.join(DIFFERENCES)}")
-    return table
-
-
-def _read_randomisation(path: Path, record: Mapping[str, Any]) -> pd.DataFrame:
-    table = _read_table(path)
-    randomised = record.get("randomisation", {}).get("randomised", table["randomised"].unique())
-    _check_rows(table, ["heatmap", "randomised"], product(CAMS, randomised))
-    return table
-
-
-def _read_variation(path: Path, record: Mapping[str, Any]) -> pd.DataFrame:
-    table = _read_table(path)
-    modules = record["attention"].get("modules", ())
-    _check_rows(table, ["module"], ((module,) for module in modules))
-    return table
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Return a table with the columns that are read of it.
-
-    Raises:
-        ValueError: if it is torn, so that no finding stumbles over what is not there.
-    """
-    columns = COLUMNS[path.name]
-    table = pd.read_csv(StringIO(whole_text(path)), dtype=columns)
-    missing = sorted(columns.keys() - set(table))
-    if missing:
-        raise ValueError(f"without {', '.join(missing)}")
-    if table.empty:
-        raise ValueError("without a row")
-    for column in columns.keys() - MAY_BE_EMPTY:
-        if table[column].isna().any():
-            raise ValueError(f"without a value in {column}")
-    return table
+        raise InputError(f"{folder / 'grad_cam.npy'}: holds what is no finite number; {again}")
+    return Explanation(model, folder, faithfulness, randomisation, variation, grad_cam)
 
 
 def _check_rows(

@@ -83,11 +83,11 @@ def run_trial(run: Run) -> Trial:
     probabilities = ensembles.mean_probabilities([run.logits])
     return Trial(
         correct=run.logits.argmax(axis=1) == run.labels,
-        nll=run.metrics["nll"],
+        nll=run.metrics.nll,
         brier=calibration.brier_score(probabilities, run.labels),
         reliability=calibration.reliability(probabilities, run.labels),
-        parameters=run.metrics["parameters"],
-        macs=run.metrics["macs"],
+        parameters=run.metrics.parameters,
+        macs=run.metrics.macs,
         latencies=run.timings.latencies,
         throughputs=run.timings.throughputs,
         training_seconds=float(run.history["seconds"].sum()),
@@ -140,4 +140,4 @@ def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
 
 def confusion_counts(runs: Sequence[Run]) -> np.ndarray:
     """Return the confusion matrix int64 (K, K), rows true, pooled over runs."""
-    return np.sum([run.metrics["confusion"] for run in runs], axis=0)
+    return np.sum([run.metrics.confusion for run in runs], axis=0)

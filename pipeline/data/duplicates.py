@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.data.arrays import SPLITS, Duplicates
+from pipeline.data.arrays import SPLITS
 from pipeline.data.splitting import Division
+from pipeline.storage.records import Duplicates
 from pipeline.system.progress import track
 
 BYTES_OF_DIGEST = 16  # of sha256: two of a million images agree by chance once in 10^26 times
@@ -23,7 +24,12 @@ def find(images: np.ndarray) -> list[np.ndarray]:
     Returns:
         The rows of each group of two or more equal images, ascending; the groups by first row.
     """
-    digests = _digests(images)  # uint64 (N, 2)
+    pixels = np.asarray(images)  # the same memory: one by one, rows of a memmap are slow to make
+    found = np.empty((len(pixels), BYTES_OF_DIGEST), np.uint8)
+    for row in track(range(len(pixels)), "looking for duplicates"):
+        digest = hashlib.sha256(pixels[row]).digest()[:BYTES_OF_DIGEST]
+        found[row] = np.frombuffer(digest, np.uint8)
+    digests = found.view(np.uint64)  # (N, 2)
     order = np.lexsort(digests.T)  # stable: equal images stay in ascending order
     ordered = digests[order]
     begins = np.flatnonzero(np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1)))
@@ -52,13 +58,3 @@ def summarise(groups: Sequence[np.ndarray], labels: np.ndarray, division: Divisi
         across_classes=sum(len(np.unique(labels[rows])) > 1 for rows in groups),
         test_images=sum(int(is_test[rows].sum()) for rows in across_splits),
     )
-
-
-def _digests(images: np.ndarray) -> np.ndarray:
-    """Return a digest of each image, uint64 (N, 2)."""
-    pixels = np.asarray(images)  # the same memory: one by one, rows of a memmap are slow to make
-    digests = np.empty((len(pixels), BYTES_OF_DIGEST), np.uint8)
-    for row in track(range(len(pixels)), "looking for duplicates"):
-        digest = hashlib.sha256(pixels[row]).digest()[:BYTES_OF_DIGEST]
-        digests[row] = np.frombuffer(digest, np.uint8)
-    return digests.view(np.uint64)

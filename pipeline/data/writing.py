@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +27,7 @@ from pipeline.data.arrays import (
 )
 from pipeline.data.collection import Collection
 from pipeline.data.splitting import Division
+from pipeline.storage import records
 from pipeline.storage.checksums import checksum
 from pipeline.storage.csv_files import write_rows
 from pipeline.storage.npy import new_images, save_array
@@ -36,7 +35,7 @@ from pipeline.system.errors import InputError
 from pipeline.system.machine import cores
 from pipeline.system.progress import track
 
-BYTES_AT_ONCE = 1 << 22  # of pixels; what is made of them in between takes several times as much
+BYTES_AT_ONCE = 1 << 22  # of pixels; intermediate arrays take several times as much
 DIGITS_OF_STATISTICS = 8
 
 # mean and std of ImageNet's training images, the convention of networks trained on it
@@ -66,7 +65,7 @@ def write(
         What was written, as `arrays.read` gives it.
 
     Raises:
-        InputError: if ImageNet's mean and deviation are wanted for images that aren't RGB.
+        InputError: if ImageNet's mean and std are asked for images that aren't RGB.
     """
     channels = collection.images.shape[-1]
     if normalisation == "imagenet" and channels != len(IMAGENET[0]):
@@ -83,35 +82,35 @@ def write(
         sha256 = {name: threads.submit(checksum, folder / name) for name in (IMAGES, LABELS)}
         groups = duplicates.find(written)
     on_disk.result()
-    _write_index(folder / INDEX, collection, division)
-    _write_duplicates(folder / DUPLICATES, groups, collection, division)
-    write_rows(
-        folder / REJECTED,
-        ("path", "reason"),
-        ((rejected.path, rejected.reason) for rejected in collection.rejected),
-    )
+    _write_tables(folder, collection, division, groups)
     if normalisation == "imagenet":
         mean, std = (
             np.broadcast_to(values, (*division.split.shape[1:], channels)) for values in IMAGENET
         )
     else:
         mean, std = _training_statistics(written, division)
-    description = {
-        "name": name,
-        "classes": list(collection.classes),
-        "image_size": int(written.shape[1]),
-        "channels": int(written.shape[-1]),
-        "normalisation": normalisation,
-        "folds": None if division.fold is None else division.split.shape[1],
-        "mean": _rounded(mean),
-        "std": _rounded(std),
-        "counts": _counts(division, labels, collection.classes),
-        "rejected": len(collection.rejected),
-        "duplicates": asdict(duplicates.summarise(groups, labels, division)),
-        "sha256": {name: future.result() for name, future in sha256.items()},
-    }
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+    if division.fold is None:
+        folds = None
+        counts = count(division.split, labels, SPLITS, collection.classes)
+    else:
+        folds = division.split.shape[1]
+        names = [f"fold {run}" for run in range(folds)]
+        counts = count(np.array(names)[division.fold], labels, names, collection.classes)
+    record = records.Splits(
+        name=name,
+        classes=list(collection.classes),
+        image_size=int(written.shape[1]),
+        channels=channels,
+        normalisation=normalisation,
+        folds=folds,
+        mean=_rounded(mean),
+        std=_rounded(std),
+        counts=counts,
+        rejected=len(collection.rejected),
+        duplicates=duplicates.summarise(groups, labels, division),
+        sha256={name: future.result() for name, future in sha256.items()},
+    )
+    records.write(folder / DESCRIPTION, record)
     return read(folder)
 
 
@@ -126,7 +125,7 @@ def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray
         rows: the rows to measure.
 
     Returns:
-        Two float64 (C,). A channel that never varies has a deviation of 1, so that one may divide.
+        Two float64 (C,). The std of a channel that never varies is 1, so that one may divide.
     """
     return _moments(_histogram(images, rows))
 
@@ -154,7 +153,7 @@ def _histogram(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _moments(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of values in [0, 1] that were counted, (C, 256)."""
+    """Return mean and std of values in [0, 1] that were counted, (C, 256)."""
     values = np.arange(256) / 255.0
     weights = histogram / histogram.sum(axis=1, keepdims=True)
     mean = weights @ values
@@ -167,53 +166,39 @@ def _rounded(values: np.ndarray) -> list[float] | list[list[float]]:
     return np.reshape(rounded, values.shape).tolist()
 
 
-def _counts(
-    division: Division, labels: np.ndarray, classes: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    if division.fold is None:
-        return count(division.split, labels, SPLITS, classes)
-    names = [f"fold {run}" for run in range(division.split.shape[1])]
-    return count(np.array(names)[division.fold], labels, names, classes)
-
-
-def _write_index(path: Path, collection: Collection, division: Division) -> None:
+def _write_tables(
+    folder: Path, collection: Collection, division: Division, groups: Sequence[np.ndarray]
+) -> None:
+    """Write ``index.csv``, ``duplicates.csv`` and ``rejected.csv``."""
     if division.fold is None:
         columns, values = ["split"], division.split[:, np.newaxis]
     else:
         columns = ["fold", *run_columns(division.split.shape[1])]
         values = np.column_stack([division.fold.astype(str), division.split])
+    ids, classes, origins = collection.ids, collection.classes, collection.origins
     write_rows(
-        path,
+        folder / INDEX,
         ("id", *columns, "class", "origin"),
         (
-            (int(collection.ids[row]), *given, *_class_and_origin(collection, row))
+            (int(ids[row]), *given, classes[collection.labels[row]], origins[row])
             for row, given in zip(division.rows, values, strict=True)
         ),
     )
-
-
-def _write_duplicates(
-    path: Path, groups: Sequence[np.ndarray], collection: Collection, division: Division
-) -> None:
     places = division.places
     write_rows(
-        path,
+        folder / DUPLICATES,
         ("group", "id", "split", "class", "origin"),
         (
-            (
-                number,
-                int(collection.ids[row]),
-                places[position],
-                *_class_and_origin(collection, row),
-            )
+            (number, int(ids[row]), place, classes[collection.labels[row]], origins[row])
             for number, group in enumerate(groups, start=1)
-            for position, row in zip(group, division.rows[group], strict=True)
+            for place, row in zip(places[group], division.rows[group], strict=True)
         ),
     )
-
-
-def _class_and_origin(collection: Collection, row: int) -> tuple[str, str]:
-    return collection.classes[collection.labels[row]], collection.origins[row]
+    write_rows(
+        folder / REJECTED,
+        ("path", "reason"),
+        ((rejected.path, rejected.reason) for rejected in collection.rejected),
+    )
 
 
 def _write_images(
@@ -256,6 +241,6 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (H, W, C) bilinearly, averaging where it shrinks."""
     height, width = size
     grey = image.shape[-1] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = Image.fromarray(image[..., 0] if grey else image)
+    resized = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
     return resized[..., np.newaxis] if grey else resized

@@ -20,16 +20,11 @@ class Reliability:
     """Predictions in `BINS` bins of equal width by their confidence, the highest probability.
 
     Bin m holds the confidences in (m / BINS, (m + 1) / BINS].
-
-    Attributes:
-        counts: int64 (BINS,), predictions in the bin.
-        confidence: float64 (BINS,), their mean confidence in [0, 1]; NaN in an empty bin.
-        accuracy: float64 (BINS,), the share of them that is right; NaN in an empty bin.
     """
 
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
+    counts: np.ndarray  # int64 (BINS,), predictions in the bin
+    confidence: np.ndarray  # float64 (BINS,), their mean confidence in [0, 1]; NaN in an empty bin
+    accuracy: np.ndarray  # float64 (BINS,), the share of them that is right; NaN in an empty bin
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
@@ -78,8 +73,8 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
         probabilities: float (N, K), of each class; rows sum to 1.
         labels: int (N,), in [0, K).
     """
-    of_label = probabilities[np.arange(len(labels)), labels]
-    return float(((probabilities**2).sum(axis=1) - 2 * of_label + 1).mean())
+    right = probabilities[np.arange(len(labels)), labels]
+    return float(((probabilities**2).sum(axis=1) - 2 * right + 1).mean())
 
 
 def _means(counts: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> Reliability:

@@ -1,4 +1,4 @@
-"""Ensembles: several networks that answer together, by the mean of their probabilities.
+"""Ensembles: several models that answer together, by the mean of their probabilities.
 
 Lakshminarayanan, Pritzel and Blundell, Simple and Scalable Predictive Uncertainty Estimation using
 Deep Ensembles, https://arxiv.org/abs/1612.01474, section 2.4.
@@ -32,5 +32,5 @@ def negative_log_likelihood(logits: np.ndarray | Sequence[np.ndarray], labels: n
         labels: int (N,), in [0, K).
     """
     images = np.arange(len(labels))
-    of_label = [log_softmax(member.astype(np.float64), axis=1)[images, labels] for member in logits]
-    return float(np.log(len(of_label)) - logsumexp(of_label, axis=0).mean())
+    right = [log_softmax(member.astype(np.float64), axis=1)[images, labels] for member in logits]
+    return float(np.log(len(right)) - logsumexp(right, axis=0).mean())

@@ -22,6 +22,7 @@ from pipeline.explain.feature_maps import spread
 from pipeline.figures.style import save, shortened
 from pipeline.models.layers import Classifier
 from pipeline.storage.csv_files import write_table
+from pipeline.storage.records import ATTENTION_VARIATION
 
 MOST_PANELS = 6  # of each kind of attention
 
@@ -56,7 +57,7 @@ def explain_attention(
     save(draw_attention(_title(model, drawn, weights), drawn, classes), folder / "attention.png")
     save(draw_attention_variation(model, weights), folder / "attention_variation.png")
     write_table(attention_table(weights, classes), folder / "attention.csv")
-    write_table(varying, folder / "attention_variation.csv")
+    write_table(varying, folder / "attention_variation.csv", ATTENTION_VARIATION)
     return {
         "modules": {
             name: {"kind": of_module.kind, "shape": list(of_module.shape)}

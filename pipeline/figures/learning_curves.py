@@ -61,7 +61,7 @@ def draw_learning_curves(
                 by_epoch = MEASURES[measure] * pd.concat(histories, axis=1)  # (epochs, R)
                 _draw_curves(axes, by_epoch, lines[model], palette[model])
                 for run, (_, curve) in zip(model_runs, by_epoch.items(), strict=True):
-                    best = run.training["best_epoch"]
+                    best = run.training.best_epoch
                     if split == "validation":
                         axes.plot(
                             best, curve.loc[best], shapes[model], color=palette[model],

@@ -641,7 +641,7 @@ def _stopped_early(runs: Mapping[str, Sequence[Run]]) -> str:
     stopped = [run for run in everything if run.stopped_early]
     if not stopped:
         return ""
-    first = min(run.training["epochs"] for run in stopped)
+    first = min(run.training.epochs for run in stopped)
     return (
         f"Early stopping ended {len(stopped)} of {len(everything)} runs, the first after epoch "
         f"{first}; where a run has ended, thin lines show those that went on, one by one."
@@ -743,8 +743,8 @@ def _provenance(
 ) -> str:
     trained = [run.training for run in runs]
     where = [
-        f"{record['device_name']} ({record['device']}, {record['precision']}, "
-        f"{record['threads']} thread{'s' if record['threads'] != 1 else ''})"
+        f"{record.device_name} ({record.device}, {record.precision}, "
+        f"{record.threads} thread{'s' if record.threads != 1 else ''})"
         for record in trained
     ]
     rows = [
@@ -752,7 +752,7 @@ def _provenance(
         [f"{design.unit}s", ", ".join(str(run.seed) for run in candidate)],
         ["code", _code(provenance.commit)],
         ["training on", _distinct(where)],
-        ["trained with", _distinct(_versions(record["versions"]) for record in trained)],
+        ["trained with", _distinct(_versions(record.versions) for record in trained)],
         ["report on", f"{markdown.escape(provenance.processor)}, {provenance.cores} cores"],
         ["report with", _versions(provenance.versions)],
     ]

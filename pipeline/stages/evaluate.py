@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.data import arrays
-from pipeline.data.arrays import expected_splits
 from pipeline.evaluation import cost
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.fuse import fused
 from pipeline.settings.schema import Settings
+from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.npy import save_array
+from pipeline.system.errors import StageError
 from pipeline.system.progress import say, track
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
@@ -38,9 +38,10 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         out: the folder to write.
 
     Raises:
-        InputError: if the weights or the splits are missing, torn, or don't fit the settings.
+        InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.
+        StageError: if a logit is not finite.
     """
-    dataset = arrays.read(splits, expected_splits(settings)).for_run(seed)
+    dataset = arrays.read(splits, settings).for_run(seed)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
@@ -50,14 +51,19 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         parts = [part for part, _ in predict(fused(network), batches, hardware)]
         logits = torch.cat(parts).cpu().numpy()  # (N, K)
 
+    if not np.isfinite(logits).all():
+        raise StageError(
+            f"{weights}: gives a logit that is not finite; lower train.learning_rate in "
+            f"params.yaml and train {model} again"
+        )
     labels = test.labels.cpu().numpy()
-    metrics = classification_metrics(logits, labels, dataset.classes) | {
-        "parameters": cost.parameters(network),
-        "macs": cost.macs(network, dataset.image_size, dataset.channels),
-        "splits": dataset.fingerprint,
-    }
-    say(f"test accuracy {metrics['accuracy']:.2%} of {len(labels):,} images")
+    metrics = records.Evaluation(
+        **dict(classification_metrics(logits, labels, dataset.classes)),
+        parameters=cost.parameters(network),
+        macs=cost.macs(network, dataset.image_size, dataset.channels),
+        splits=dataset.fingerprint,
+    )
+    say(f"test accuracy {metrics.accuracy:.2%} of {len(labels):,} images")
     with atomic_folder(out, "metrics.json") as folder:
         save_array(folder / "logits.npy", logits.astype(np.float32))
-        text = json.dumps(metrics, indent=2) + "\n"
-        (folder / "metrics.json").write_text(text, encoding="utf-8")
+        records.write(folder / "metrics.json", metrics)

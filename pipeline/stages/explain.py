@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from pipeline.data import arrays
-from pipeline.data.arrays import expected_splits
 from pipeline.explain.attention_outputs import explain_attention
 from pipeline.explain.cam import (
     Kind,
@@ -31,6 +29,7 @@ from pipeline.figures.style import save
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
 from pipeline.statistics.image_means import CONFIDENCE
+from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.csv_files import write_table
 from pipeline.storage.npy import save_array
@@ -84,7 +83,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, torn, or don't fit the settings.
     """
-    dataset = arrays.read(splits, expected_splits(settings)).for_run(settings.seeds[0])
+    dataset = arrays.read(splits, settings).for_run(settings.seeds[0])
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,
         atomic_folder(out, "explain.json") as folder,
@@ -110,8 +109,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
                 model,
                 folder,
             )
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (folder / "explain.json").write_text(text, encoding="utf-8")
+        records.write(folder / "explain.json", records.Explanation(**record))
     say(f"figures of {len(record['images'])} test images in {out}")
 
 
@@ -217,7 +215,7 @@ def _faithfulness(explained: _Explained) -> dict[str, Any]:
         settings.seed,
     )
     table = faithfulness_table(curves)
-    write_table(table, explained.folder / "faithfulness.csv")
+    write_table(table, explained.folder / "faithfulness.csv", records.FAITHFULNESS)
     images = int(table["images"].max())
     figure = draw_faithfulness(
         f"Pixels taken away and put in, hottest first: {explained.model}, {images} test images",
@@ -240,7 +238,7 @@ def _randomisation(explained: _Explained) -> dict[str, Any]:
     tested = _tested(explained, "random weights")
     correlations = randomisation(explained.network, random, explained.layers, tested)
     table = randomisation_table(correlations)
-    write_table(table, explained.folder / "randomisation.csv")
+    write_table(table, explained.folder / "randomisation.csv", records.RANDOMISATION)
     figure = draw_randomisation(f"Heatmaps of {explained.model} with random weights", correlations)
     save(figure, explained.folder / "randomisation.png")
     return {"randomised": list(correlations), "confidence": CONFIDENCE}

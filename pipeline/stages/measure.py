@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.data import arrays
-from pipeline.data.arrays import expected_splits
 from pipeline.evaluation import cost
 from pipeline.settings.schema import Settings
+from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.progress import say, track
 from pipeline.training import compute
@@ -33,9 +31,9 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
         out: the folder to write.
 
     Raises:
-        InputError: if the splits are missing or torn, or a network doesn't fit the images.
+        InputError: if the splits are missing or corrupt, or a network doesn't fit the images.
     """
-    dataset = arrays.read(splits, expected_splits(settings)).for_run(settings.seeds[0])
+    dataset = arrays.read(splits, settings).for_run(settings.seeds[0])
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         test = to_device(dataset, "test", hardware.device)
         batch, _ = next(plain_batches(test, settings.evaluate.batch_size))  # (B, C, H, W)
@@ -46,32 +44,29 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
         latencies: dict[str, list[np.ndarray]] = {model: [] for model in networks}
         throughputs: dict[str, list[float]] = {model: [] for model in networks}
         for number in track(range(ROUNDS), "rounds of all architectures", total=ROUNDS):
-            # to and fro, so that nobody always comes after the same one
+            # to and fro, so that none always comes after the same one
             for model, network in list(networks.items())[:: 1 if number % 2 == 0 else -1]:
                 latencies[model].append(cost.latency(network, batch[:1], repeats))
                 throughputs[model].append(cost.throughput(network, batch, 1))
-        timings = {
-            "device_name": hardware.name,
-            "threads": hardware.threads,
-            "throughput_batch": len(batch),
-            "architectures": {
-                model: _record(latencies[model], throughputs[model]) for model in networks
+        timings = records.Timings(
+            device_name=hardware.name,
+            threads=hardware.threads,
+            throughput_batch=len(batch),
+            architectures={
+                model: records.ArchitectureTimings(
+                    latency_ms=[round(float(np.median(each)), 4) for each in latencies[model]],
+                    latency_ms_p95=round(
+                        float(np.percentile(np.concatenate(latencies[model]), 95)), 4
+                    ),
+                    throughput=[round(images, 1) for images in throughputs[model]],
+                )
+                for model in networks
             },
-        }
+        )
     for model in networks:
         say(
             f"{model}: {np.median(latencies[model]):.2f} ms for one image, "
             f"{np.median(throughputs[model]):,.0f} images/s"
         )
     with atomic_folder(out, "timings.json") as folder:
-        text = json.dumps(timings, indent=2, ensure_ascii=False) + "\n"
-        (folder / "timings.json").write_text(text, encoding="utf-8")
-
-
-def _record(latencies: list[np.ndarray], throughputs: list[float]) -> dict[str, Any]:
-    """Return a number for each round, and the slow end of all single images."""
-    return {
-        "latency_ms": [round(float(np.median(of_round)), 4) for of_round in latencies],
-        "latency_ms_p95": round(float(np.percentile(np.concatenate(latencies), 95)), 4),
-        "throughput": [round(images, 1) for images in throughputs],
-    }
+        records.write(folder / "timings.json", timings)

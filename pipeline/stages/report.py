@@ -14,7 +14,6 @@ from pipeline.comparison.compare import Comparison, Judgement, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
 from pipeline.comparison.runs import Explanation, Run, read_explanations, read_runs
 from pipeline.data import arrays
-from pipeline.data.arrays import expected_splits
 from pipeline.evaluation.calibration import Reliability
 from pipeline.figures.accuracy import draw_accuracies
 from pipeline.figures.class_differences import draw_class_differences
@@ -67,7 +66,7 @@ def run(
     Raises:
         InputError: if a stage's output is missing, torn, or not of these splits.
     """
-    dataset = arrays.read(splits, expected_splits(settings))
+    dataset = arrays.read(splits, settings)
     runs = read_runs(
         trained,
         evaluated,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 import platform
 import sys
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.data import arrays
-from pipeline.data.arrays import Dataset, expected_splits
+from pipeline.data.arrays import Dataset
 from pipeline.settings.schema import Settings
+from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.errors import InputError
 from pipeline.system.progress import Steps, say
@@ -108,7 +108,7 @@ class _Job:
 
     def dataset(self) -> Dataset:
         """Read the splits of this run's seed."""
-        return arrays.read(self.splits, expected_splits(self.settings)).for_run(self.seed)
+        return arrays.read(self.splits, self.settings).for_run(self.seed)
 
     def do(self, dataset: Dataset, hardware: Hardware, processes: Processes) -> None:
         """Train; in the first process show how it goes, and write what comes of it."""
@@ -149,23 +149,22 @@ class _Job:
     ) -> None:
         with atomic_folder(self.out, "train.json") as folder:
             _write_history(folder / "history.csv", trained)
-            record = {
-                "model": self.model,
-                "seed": self.seed,
-                "epochs": len(trained.history),
-                "stopped_early": trained.stopped_early,
-                "best_epoch": trained.best.epoch,
-                "validation_accuracy": trained.best.validation_accuracy,
-                "validation_loss": trained.best.validation_loss,
-                "precision": hardware.precision,
-                "device": hardware.device.type,
-                "device_name": hardware.name,
-                "threads": hardware.threads,
-                "processes": processes.count,
-                "versions": versions(),
-            }
-            content = json.dumps(record, indent=2) + "\n"
-            (folder / "train.json").write_text(content, encoding="utf-8")
+            record = records.Training(
+                model=self.model,
+                seed=self.seed,
+                epochs=len(trained.history),
+                stopped_early=trained.stopped_early,
+                best_epoch=trained.best.epoch,
+                validation_accuracy=trained.best.validation_accuracy,
+                validation_loss=trained.best.validation_loss,
+                precision=hardware.precision,
+                device=hardware.device.type,
+                device_name=hardware.name,
+                threads=hardware.threads,
+                processes=processes.count,
+                versions=versions(),
+            )
+            records.write(folder / "train.json", record)
             save_weights(trained.weights, folder / "model.safetensors", dataset.fingerprint)
 
     def _checkpoints(self, dataset: Dataset, hardware: Hardware) -> Checkpoints:
@@ -209,8 +208,7 @@ def versions() -> dict[str, str]:
 
 def _write_history(path: Path, trained: Trained) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        columns = [field.name for field in dataclasses.fields(Epoch)]
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(file, records.HISTORY.columns, lineterminator="\n")
         writer.writeheader()
         for epoch in trained.history:
             row: dict[str, Any] = dataclasses.asdict(epoch)

@@ -1,1 +1,1 @@
-"""Files and folders that appear whole or not at all, checksums, arrays, tables and records."""
+"""Files and folders that appear complete or not at all, checksums, arrays, tables and records."""

@@ -20,12 +20,12 @@ def atomic_folder(folder: Path, known_by: str) -> Iterator[Path]:
     """Yield an empty folder to write into; at the end it takes the place of `folder`.
 
     It lies beside `folder`, on the same file system, as ``.incomplete-NAME`` (which .dvcignore
-    names). If the block raises it is removed, and `folder` is as before; what a killed run left of
-    it is removed by the next. A second process that writes the same folder waits for the first.
+    names). If the block raises it is removed, and `folder` is as before; what a killed run left is
+    removed by the next. A second process that writes the same folder waits for the first.
 
     Args:
         folder: the folder to make or to replace.
-        known_by: a file that every such folder holds. A folder without it is somebody else's.
+        known_by: a file that every such folder holds. A folder without it is not replaced.
 
     Raises:
         InputError: if `folder` holds something else, or can't be made.
@@ -34,14 +34,18 @@ def atomic_folder(folder: Path, known_by: str) -> Iterator[Path]:
     staging = folder.parent / f".incomplete-{folder.name}"
     replaced = folder.parent / f".incomplete-{folder.name}-replaced"
     try:
-        _refuse_others(given, known_by)
-        held = _held(staging, given)
+        _check_replaceable(given, known_by)
+        lock = _lock(staging, given)
     except OSError as error:
         raise InputError(
-            f"{given}: can't be made: {error.strerror}; mend that, or choose another"
+            f"{given}: can't be made: {error.strerror}; fix that, or choose another"
         ) from None
     try:
-        _empty(staging)
+        for path in staging.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         if folder.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         elif replaced.exists():
@@ -57,7 +61,7 @@ def atomic_folder(folder: Path, known_by: str) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     finally:
-        os.close(held)
+        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -87,7 +91,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _held(staging: Path, given: Path) -> int:
+def _lock(staging: Path, given: Path) -> int:
     """Make the folder, unless it is there, and wait until no other process holds it.
 
     Returns:
@@ -99,38 +103,26 @@ def _held(staging: Path, given: Path) -> int:
             descriptor = os.open(staging, os.O_RDONLY)
         except FileNotFoundError:  # the other process put it into its place
             continue
-        _lock(descriptor, given)
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{given}: another process is writing it; waiting until it has finished")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):  # as above
             if os.path.samestat(os.fstat(descriptor), staging.stat()):
                 return descriptor
         os.close(descriptor)
 
 
-def _lock(descriptor: int, given: Path) -> None:
-    with contextlib.suppress(OSError):  # a file system without locks
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{given}: another process is writing it; waiting until it has finished")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _refuse_others(folder: Path, known_by: str) -> None:
+def _check_replaceable(folder: Path, known_by: str) -> None:
     if not folder.exists() or (folder / known_by).exists():
         return
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; choose another")
-    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if held:
+    others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if others:
         raise InputError(
-            f"{folder}: holds what this stage didn't write ({', '.join(held[:3])}) and would lose "
-            "it; choose another folder, or empty this one"
+            f"{folder}: holds what this stage didn't write ({', '.join(others[:3])}) and would "
+            "lose it; choose another folder, or empty this one"
         )

@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pandas as pd
+
+from pipeline.storage.reading import complete_text, reading
+from pipeline.storage.records import Table
 
 CSV_LINE_END = "\r\n"
 
@@ -51,9 +56,38 @@ def as_csv(table: pd.DataFrame) -> str:
     return text
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, see `as_csv`."""
+def write_table(table: pd.DataFrame, path: Path, kind: Table | None = None) -> None:
+    """Write a table as CSV, see `as_csv`, with the columns of its `kind` if another stage reads it.
+
+    Raises:
+        ValueError: if it has other columns.
+    """
+    if kind is not None and list(table) != list(kind.columns):
+        raise ValueError(f"{path.name} has the columns {list(table)}, not {list(kind.columns)}")
     path.write_text(as_csv(table), encoding="utf-8")
+
+
+def read_table(path: Path, kind: Table) -> pd.DataFrame:
+    """Read a table of another stage.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        CorruptFileError: if it ends within a line, has no row, or lacks a column or a value in one
+            that isn't optional.
+    """
+    with reading(path):
+        table = pd.read_csv(StringIO(complete_text(path)), dtype=dict(kind.columns))
+        missing = [column for column in kind.columns if column not in table]
+        if missing:
+            raise ValueError(f"without {', '.join(missing)}")
+        if table.empty:
+            raise ValueError("without a row")
+        for column in kind.columns.keys() - kind.optional:
+            if table[column].isna().any():
+                raise ValueError(f"without a value in {column}")
+            if kind.columns[column] == "float64" and not np.isfinite(table[column]).all():
+                raise ValueError(f"{column} is not finite")
+    return table
 
 
 def _inert(value: object) -> object:

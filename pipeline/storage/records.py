@@ -1,113 +1,269 @@
-"""What the records of the stages before the report hold, as far as it is reported."""
+"""What one stage writes and another reads: a model for each JSON file, the columns of each table.
+
+Writer and reader use the same declaration. Every field of a record is given by the stage that
+writes it, so that a stage whose record changes has changed itself.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-# The kinds of heatmap that are put to the test; the last two are no network's.
-CONTROLS = ("random", "centre")
-HEATMAP_KINDS = ("grad_cam", "layer_cam", "strongest_channel", *CONTROLS)
-
-_EXACT = with_config(ConfigDict(strict=True, allow_inf_nan=False))
+from pipeline.storage.atomic import write_json
+from pipeline.storage.reading import complete_text, reading
 
 
-@_EXACT
-class _Training(TypedDict):
+class Record(BaseModel):
+    """A JSON file, or a part of one. Numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+Positive = Annotated[float, Field(gt=0)]
+
+
+def write(path: Path, record: Record) -> None:
+    """Write a record as JSON; a field that was not set is left out."""
+    write_json(path, record.model_dump(by_alias=True, exclude_unset=True))
+
+
+def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read the record of a stage.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        CorruptFileError: if it is incomplete, not JSON, or without a field or with another type.
+    """
+    with reading(path):
+        text = complete_text(path)
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            if first["type"] == "missing":
+                raise ValueError(f"without {where}") from None
+            raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+
+class Source(Record):
+    """``source.json`` of the download stage: the files of a source and their sha256."""
+
+    name: str
+    obtained_from: str
+    files: dict[str, str]
+
+
+class Duplicates(Record):
+    """How many images have the same pixels as another; ``duplicates.csv`` names them."""
+
+    groups: int  # groups of images with the same pixels
+    images: int  # images in them
+    # groups with images in more than one split (with folds: in more than one fold)
+    across_splits: int
+    across_classes: int  # groups with images of more than one class
+    # test images that also lie in train or validation (with folds: in the run that tests them)
+    test_images: int
+
+
+NO_DUPLICATES = Duplicates(groups=0, images=0, across_splits=0, across_classes=0, test_images=0)
+
+
+Mean = Annotated[float, Field(ge=0, le=1)]
+Std = Annotated[float, Field(gt=0, le=1)]
+
+
+class Splits(Record):
+    """``dataset.json`` of the split stage."""
+
+    name: str  # of the source
+    classes: list[str]  # their names
+    image_size: int  # height and width in pixels
+    channels: int  # 1 for grey images, 3 for RGB
+    normalisation: Literal["training", "imagenet"]  # whose mean and std
+    folds: Annotated[int, Field(ge=2, le=1000)] | None  # k of k-fold cross-validation, or None
+    # of each channel, for images in [0, 1]; with folds of each run
+    mean: list[Mean] | list[list[Mean]]
+    std: list[Std] | list[list[Std]]  # the same
+    # images by split and class; with folds by fold ("fold 0") and class
+    counts: dict[str, dict[str, int]]
+    rejected: int  # how many images can't be used
+    duplicates: Duplicates  # images with the same pixels
+    sha256: dict[str, str]  # of the arrays
+
+
+class Training(Record):
+    """``train.json`` of the train stage. Accuracies in [0, 1], the loss in nats."""
+
+    model: str
+    seed: int
     epochs: int
+    stopped_early: bool
     best_epoch: int
     validation_accuracy: float
+    validation_loss: float
     precision: str
     device: str
     device_name: str
     threads: int
+    processes: int
     versions: dict[str, str]
 
 
-@_EXACT
-class _OfClass(TypedDict):
+class ClassScores(Record):
+    """The scores of one class in [0, 1], and its number of images."""
+
     precision: float
     recall: float
     f1: float
     support: int
 
 
-@_EXACT
-class _Metrics(TypedDict):
-    accuracy: float
-    nll: float
-    macro_f1: float
-    per_class: dict[str, _OfClass]
-    confusion: list[list[int]]
-    parameters: int
-    macs: int
-    splits: str
+class Classification(Record):
+    """What can be said of predictions on one split."""
+
+    accuracy: float  # in [0, 1]
+    nll: float  # the mean negative log-likelihood in nats
+    macro_f1: float  # mean of the classes' F1
+    per_class: dict[str, ClassScores]  # 0 where a class was never predicted
+    confusion: list[list[int]]  # counts (K, K), a row for each true class
 
 
-_Rounds = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+class Evaluation(Classification):
+    """``metrics.json`` of the evaluate stage."""
+
+    parameters: int  # of the network
+    macs: int  # multiply-accumulates for one image
+    splits: str  # the fingerprint of the splits
 
 
-@_EXACT
-class _OfArchitecture(TypedDict):
-    latency_ms: _Rounds
-    throughput: _Rounds
+class ArchitectureTimings(Record):
+    """How fast an architecture is: a time for one image (ms) and images per second by round."""
+
+    latency_ms: list[Positive] = Field(min_length=1)
+    latency_ms_p95: float
+    throughput: list[Positive] = Field(min_length=1)
 
 
-@_EXACT
-class _Timings(TypedDict):
-    architectures: dict[str, _OfArchitecture]
+class Timings(Record):
+    """``timings.json`` of the measure stage."""
+
     device_name: str
+    threads: int
+    throughput_batch: int
+    architectures: dict[str, ArchitectureTimings]
 
 
-@_EXACT
-class _Cam(TypedDict):
+class FeatureLayer(Record):
+    """A layer whose maps are drawn: their shape (C, h, w), and how many channels."""
+
+    shape: list[int]
+    channels_drawn: int
+
+
+class CamLayer(Record):
+    """The layer of a class activation map, and the shape (h, w) of the map."""
+
     layer: str
+    shape: list[int]
 
 
-@_EXACT
-class _Randomised(TypedDict):
+class ShownImage(Record):
+    """A test image in the figures, and its channels with the largest mean activations."""
+
+    id: int
+    class_name: str = Field(alias="class")
+    predicted: str
+    heatmap_channels: list[int]
+    heatmap_mean_activations: list[float]
+
+
+class Faithfulness(Record):
+    """How deletion and insertion were measured."""
+
+    images: int
+    steps: int
+    empty_image: str
+    confidence: float
+
+
+class Randomisation(Record):
+    """What was randomised, in this order."""
+
     randomised: list[str]
+    confidence: float
 
 
-class _Attention(TypedDict):
-    modules: NotRequired[dict[str, Any]]
+class AttentionModule(Record):
+    """The kind of an attention module, and the shape of its weights."""
+
+    kind: str
+    shape: list[int]
 
 
-@_EXACT
-class _Explained(TypedDict):
-    images: list[dict[str, Any]]
-    cams: dict[str, _Cam]
-    randomisation: NotRequired[_Randomised]
-    attention: NotRequired[_Attention | None]
+class Attention(Record):
+    """The attention modules: those in ``attention.png``, those whose weights never vary."""
+
+    modules: dict[str, AttentionModule]
+    shown: list[str]
+    constant: list[str]
+    constant_below: float
 
 
-_RECORDS: dict[str, TypeAdapter[Any]] = {
-    "train.json": TypeAdapter(_Training),
-    "metrics.json": TypeAdapter(_Metrics),
-    "timings.json": TypeAdapter(_Timings),
-    "explain.json": TypeAdapter(_Explained),
-}
+class Explanation(Record):
+    """``explain.json`` of the explain stage; without attention there is no `attention`."""
+
+    model: str
+    feature_maps: dict[Literal["layers"], dict[str, FeatureLayer]]
+    heatmaps: dict[Literal["layer"], str]
+    cams: dict[str, CamLayer]
+    images: list[ShownImage]
+    faithfulness: Faithfulness
+    randomisation: Randomisation
+    attention: Attention | None = None
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a stage's record, known by the name of its file.
+@dataclass(frozen=True)
+class Table:
+    """A CSV file."""
 
-    Raises:
-        OSError: if it can't be read.
-        ValueError: if it isn't JSON, or something that is reported is missing or of another kind.
-    """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError("not a mapping")
-    try:
-        _RECORDS[path.name].validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        told = f"without {where}" if first["type"] == "missing" else f"{where}: {first['msg']}"
-        raise ValueError(told) from None
-    return content
+    columns: Mapping[str, str]  # by name what is in them, as pandas names it
+    optional: frozenset[str] = frozenset()  # columns that may be empty
+
+
+# The kinds of heatmap that are put to the test; the last two are no network's.
+CONTROLS = ("random", "centre")
+HEATMAP_KINDS = ("grad_cam", "layer_cam", "strongest_channel", *CONTROLS)
+CAMS = ("grad_cam", "layer_cam")
+CURVES = ("deletion", "insertion")
+DIFFERENCES = ("random_difference", "centre_difference")
+INTERVALS = ("low", "high", "random_low", "random_high", "centre_low", "centre_high")
+
+HISTORY = Table({
+    "epoch": "int64", "train_loss": "float64", "train_accuracy": "float64",
+    "validation_loss": "float64", "validation_accuracy": "float64", "learning_rate": "float64",
+    "seconds": "float64",
+})  # fmt: skip
+# Of a single image there is no interval, of a control no difference from itself.
+FAITHFULNESS = Table({
+    "heatmap": "str", "curve": "str", "area": "float64", "low": "float64", "high": "float64",
+    "images": "int64",
+    "random_difference": "float64", "random_low": "float64", "random_high": "float64",
+    "centre_difference": "float64", "centre_low": "float64", "centre_high": "float64",
+}, optional=frozenset({*DIFFERENCES, *INTERVALS}))  # fmt: skip
+# Of a map without a pattern there is no correlation.
+RANDOMISATION = Table({
+    "heatmap": "str", "randomised": "str", "rank_correlation": "float64", "low": "float64",
+    "high": "float64", "images": "int64",
+}, optional=frozenset({"rank_correlation", "low", "high"}))  # fmt: skip
+# Of weights that never vary no share is explained.
+ATTENTION_VARIATION = Table({
+    "module": "str", "kind": "str", "weights": "int64", "mean": "float64",
+    "sd_between": "float64", "sd_over_images": "float64", "share_by_class": "float64",
+    "share_by_chance": "float64", "constant": "bool",
+}, optional=frozenset({"share_by_class"}))  # fmt: skip

@@ -91,7 +91,7 @@ def trained(settings: Settings) -> str:
         )
     metrics = classification_metrics(logits.numpy(), held_out.labels.numpy(), CLASSES)
     assert logits.shape == (5, len(CLASSES))
-    assert 0 <= metrics["accuracy"] <= 1
+    assert 0 <= metrics.accuracy <= 1
     return "trained and evaluated"
 
 

@@ -138,7 +138,7 @@ def altered_json(draw: st.DrawFn, original: bytes) -> bytes:
         del section[key]
     else:
         section[key] = draw(JUNK)
-    return json.dumps(content).encode()
+    return json.dumps(content).encode() + b"\n"
 
 
 @st.composite

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.comparison.compare import Comparison, Judgement, compare
 from pipeline.comparison.design import REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
-from pipeline.evaluation.metrics import classification_metrics
+from tests.unit.made_records import made_evaluation, made_training
 
 CLASSES = (
     "cat",
@@ -30,10 +30,9 @@ def made_run(
     history = {"epoch": epochs, "train_loss": 2 / epochs, "train_accuracy": epochs / 6}
     history |= {"validation_loss": 2 / epochs, "validation_accuracy": epochs / 6}
     history |= {"seconds": 0.5 * len(model)}
-    training = {"epochs": 5, "best_epoch": 4, "validation_accuracy": 4 / 6}
-    training |= {"precision": "fp32", "device_name": "made up"}
-    metrics = classification_metrics(logits, labels, tuple(classes))
-    metrics |= {"parameters": 1000 * len(model), "macs": 10_000 * len(model)}
+    training = made_training(model=model, seed=seed, validation_accuracy=4 / 6)
+    costs = {"parameters": 1000 * len(model), "macs": 10_000 * len(model)}
+    metrics = made_evaluation(logits, labels, classes, **costs)
     timings = Timings(np.full(5, 0.1 * len(model)), np.full(5, 1000 / len(model)), "made up")
     return Run(model, seed, pd.DataFrame(history), training, labels, logits, metrics, timings)
 

@@ -1,4 +1,4 @@
-"""The arrays on disk: what they hold, that they are the same each time, what a torn one says."""
+"""The arrays on disk: what they hold, that they are the same each time, what a cut one says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def some_images(count: int = 60, size: int = 8, channels: int = 3) -> Collection
         classes=("cat", "dog"),
         ids=np.arange(count) + 100,
         origins=[f"batch:{row}" for row in range(count)],
-        rejected=(Rejected("dog/torn.png", "not an image that can be read"),),
+        rejected=(Rejected("dog/corrupt.png", "not an image that can be read"),),
     )
 
 
@@ -142,7 +142,7 @@ def test_images_are_resized_as_pillow_does(tmp_path: Path, size: int, channels: 
 
 
 def in_file(path: Path, collection: Collection) -> Collection:
-    """Put the images into a file that nobody needs any more."""
+    """Put the images into a file that may be moved."""
     np.save(path, collection.images)
     return replace(collection, images=np.load(path, mmap_mode="r"), file=path)
 
@@ -178,23 +178,23 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES[:4])
-def test_a_missing_or_torn_file_is_named(tmp_path: Path, name: str) -> None:
+def test_a_missing_or_incomplete_file_is_named(tmp_path: Path, name: str) -> None:
     write(tmp_path, some_images())
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=f"{name}: is torn") as error:
+    complete = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(complete[: len(complete) // 2])
+    with pytest.raises(InputError, match=f"{name}: can't be read") as error:
         arrays.read(tmp_path)
     assert "\n" not in str(error.value)
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=f"{name}: does not exist"):
+    with pytest.raises(InputError, match=f"{name}: no such file"):
         arrays.read(tmp_path)
 
 
-def test_before_any_run_it_is_told_what_to_run(tmp_path: Path) -> None:
+def test_before_any_run_the_error_names_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         arrays.read(tmp_path / "splits")
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / 'splits' / 'dataset.json'}: does not exist; run the")
+    assert message.startswith(f"{tmp_path / 'splits' / 'dataset.json'}: no such file; run the")
     for command in ("dvc repro", "snakemake --cores 4", "python -m pipeline split"):
         assert command in message
     assert "delete" not in message
@@ -204,17 +204,17 @@ def test_a_large_set_is_measured_in_small_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = some_images()
-    whole = write(tmp_path / "whole", images, image_size=4)
+    at_once = write(tmp_path / "at_once", images, image_size=4)
     monkeypatch.setattr(writing, "BYTES_AT_ONCE", 1)  # a piece then is a single image
     pieces = write(tmp_path / "pieces", images, image_size=4)
-    assert np.array_equal(whole.images, pieces.images)
-    assert whole.fingerprint == pieces.fingerprint
+    assert np.array_equal(at_once.images, pieces.images)
+    assert at_once.fingerprint == pieces.fingerprint
 
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "a\rb", "a\r\nb", "ä"])
 def test_any_name_survives_in_the_tables(tmp_path: Path, name: str) -> None:
     images = replace(some_images(), origins=[f"{name}{row}" for row in range(60)])
-    images = replace(images, classes=("cat", name), rejected=(Rejected(name, "torn"),))
+    images = replace(images, classes=("cat", name), rejected=(Rejected(name, "corrupt"),))
     dataset = write(tmp_path, images)
     assert dataset.classes == ("cat", name)
     for file, column, expected in (("index", "origin", f"{name}0"), ("rejected", "path", name)):

@@ -17,9 +17,9 @@ from pipeline.comparison.compare import READ_BY, Comparison, Judgement, Pair, co
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
-from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.attention import ATTENTIONS, make_attention
 from pipeline.settings.schema import Attention
+from tests.unit.made_records import made_evaluation, made_training
 
 CLASSES = ("cat", "dog", "bird")
 ARCHITECTURES = {
@@ -36,15 +36,14 @@ def run(model: str, seed: int, labels: np.ndarray) -> Run:
     difficulty = np.random.default_rng(len(labels)).normal(size=(len(labels), len(CLASSES)))
     logits = difficulty + 0.5 * generator.normal(size=difficulty.shape)
     logits[np.arange(len(labels)), labels] += SKILLS[model]
-    cost = {"parameters": 1000, "macs": 5_000_000}
     return Run(
         model=model,
         seed=seed,
         history=pd.DataFrame({"seconds": [1.0, 2.0]}),
-        training={},
+        training=made_training(),
         labels=labels,
         logits=logits.astype(np.float32),
-        metrics=classification_metrics(logits.astype(np.float32), labels, CLASSES) | cost,
+        metrics=made_evaluation(logits.astype(np.float32), labels, CLASSES),
         timings=Timings(np.ones(5), np.full(5, 100.0), "a CPU"),
     )
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from pipeline.data import arrays, duplicates
-from pipeline.data.arrays import Duplicates
 from pipeline.data.splitting import Division
 from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
+from pipeline.storage.records import NO_DUPLICATES, Duplicates
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
@@ -118,7 +118,13 @@ def test_the_list_and_the_description_hold_all_groups(copied: Path, folds: int |
     across = [members for members in groups.values() if len({row["split"] for row in members}) > 1]
     tested = [row for members in across for row in members if folds or row["split"] == "test"]
     assert tested
-    expected = Duplicates(3, 22, len(across), 1, len(tested))
+    expected = Duplicates(
+        groups=3,
+        images=22,
+        across_splits=len(across),
+        across_classes=1,
+        test_images=len(tested),
+    )
     assert dataset.duplicates == expected
     description = json.loads((copied / "splits" / "dataset.json").read_text())
     assert Duplicates(**description["duplicates"]) == expected
@@ -142,6 +148,6 @@ def test_nothing_is_said_where_every_image_is_there_once(
         (tmp_path / "local" / class_name).mkdir(parents=True)
         for number, image in enumerate(noise(20, seed)):
             Image.fromarray(image).save(tmp_path / "local" / class_name / f"{number}.png")
-    assert divide(tmp_path, None).duplicates == Duplicates()
+    assert divide(tmp_path, None).duplicates == NO_DUPLICATES
     assert "pixel for pixel" not in capfd.readouterr().err
     assert (tmp_path / "splits" / "duplicates.csv").read_text() == "group,id,split,class,origin\n"

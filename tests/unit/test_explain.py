@@ -19,7 +19,9 @@ from pipeline.explain.strongest_channels import heatmap, strongest_channel_maps,
 from pipeline.models.inspection import record_outputs
 from pipeline.settings import load, presets, schema
 from pipeline.stages import explain
+from pipeline.storage import records
 from pipeline.training.weights import save_weights
+from tests.unit.made_records import made_splits
 
 CLASSES = ["cat", "$dog", "a|b"]
 ROOT = Path(__file__).parents[2]
@@ -177,21 +179,9 @@ def splits(tmp_path: Path) -> Path:
     index = {"id": 100 + np.arange(60), "split": split, "class": names, "origin": "made"}
     pd.DataFrame(index).to_csv(folder / "index.csv", index=False)
     counts = pd.DataFrame(index).groupby("split")["class"].value_counts()
-    description = {
-        "name": "digits",
-        "classes": CLASSES,
-        "image_size": 8,
-        "channels": 1,
-        "mean": [0.5],
-        "std": [0.25],
-        "counts": {s: {k: int(counts[s, k]) for k in CLASSES} for s in set(split)},
-        "rejected": 0,
-        "folds": None,
-        "duplicates": dict.fromkeys(
-            ("groups", "images", "across_splits", "across_classes", "test_images"), 0
-        ),
-    }
-    (folder / "dataset.json").write_text(json.dumps(description) + "\n")
+    counts_of_splits = {s: {k: int(counts[s, k]) for k in CLASSES} for s in set(split)}
+    description = made_splits(CLASSES, 8, 1, counts=counts_of_splits)
+    records.write(folder / "dataset.json", description)
     (folder / "rejected.csv").write_text("path,reason\n")
     return folder
 

@@ -204,12 +204,12 @@ def test_a_seed_without_a_fold_is_an_input_error(tmp_path: Path, seed: int) -> N
 @pytest.mark.parametrize(
     ("was", "becomes", "message"),
     [
-        ("run_3", "run_x", "index.csv: is torn"),
+        ("run_3", "run_x", "index.csv: can't be read"),
         ("1000,", "1000,9", "index.csv: a run does not test its fold"),
         ("train", "validation", "index.csv: has the splits test, validation, expected"),
     ],
 )
-def test_an_index_that_contradicts_itself_is_torn(
+def test_an_index_that_contradicts_itself_is_refused(
     tmp_path: Path, was: str, becomes: str, message: str
 ) -> None:
     written(tmp_path, collection([60, 40]))

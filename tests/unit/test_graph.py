@@ -25,6 +25,8 @@ LEFT_OUT = {
     "pipeline.statistics",
     "pipeline.storage",
     "pipeline.storage.atomic",
+    "pipeline.storage.reading",
+    "pipeline.storage.records",
     "pipeline.system",
     "pipeline.system.errors",
     "pipeline.system.machine",

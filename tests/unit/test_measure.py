@@ -68,29 +68,32 @@ def test_times_are_positive_and_of_the_machine(
         assert timings["latency_ms_p95"] >= np.median(timings["latency_ms"])
 
 
-def of_cnn(timings: str) -> str:
-    return f'{{"architectures": {{"cnn": {timings}}}, "device_name": "a CPU"}}'
+MACHINE = '"device_name": "a CPU", "threads": 1, "throughput_batch": 64'
+
+
+def measured_rounds(rounds: str) -> str:
+    return f'{{{MACHINE}, "architectures": {{"cnn": {{"latency_ms_p95": 1, {rounds}}}}}}}'
 
 
 @pytest.mark.parametrize(
-    ("timings", "told"),
+    ("timings", "message"),
     [
-        ('{"architectures": {}, "device_name": "a CPU"}', "without cnn"),
-        (of_cnn('{"latency_ms": [1]}'), "without architectures.cnn.throughput"),
-        (of_cnn('{"latency_ms": [1, 0], "throughput": [1, 1]}'), "greater than 0"),
-        (of_cnn('{"latency_ms": [1, NaN], "throughput": [1, 1]}'), "finite"),
-        (of_cnn('{"latency_ms": [], "throughput": []}'), "at least 1 item"),
-        (of_cnn('{"latency_ms": "fast", "throughput": [1]}'), "can't be read"),
-        (of_cnn('{"latency_ms": [1, 1], "throughput": [1]}'), "same rounds"),
-        ('{"architectures": [1], "device_name": "a CPU"}', "can't be read"),
+        (f'{{{MACHINE}, "architectures": {{}}}}', "without cnn"),
+        (measured_rounds('"latency_ms": [1]'), "without architectures.cnn.throughput"),
+        (measured_rounds('"latency_ms": [1, 0], "throughput": [1, 1]'), "greater than 0"),
+        (measured_rounds('"latency_ms": [1, NaN], "throughput": [1, 1]'), "finite"),
+        (measured_rounds('"latency_ms": [], "throughput": []'), "at least 1 item"),
+        (measured_rounds('"latency_ms": "fast", "throughput": [1]'), "can't be read"),
+        (measured_rounds('"latency_ms": [1, 1], "throughput": [1]'), "same rounds"),
+        (f'{{{MACHINE}, "architectures": [1]}}', "can't be read"),
         ('{"architectures', "can't be read"),
         (None, "no such file; measure the architectures first"),
     ],
 )
-def test_torn_timings_are_refused(timings: str | None, told: str, tmp_path: Path) -> None:
+def test_corrupt_timings_are_refused(timings: str | None, message: str, tmp_path: Path) -> None:
     if timings is not None:
-        (tmp_path / "timings.json").write_text(timings)
-    with pytest.raises(InputError, match=told) as refused:
+        (tmp_path / "timings.json").write_text(f"{timings}\n")
+    with pytest.raises(InputError, match=message) as refused:
         read_runs(tmp_path, tmp_path, tmp_path, ["cnn"], {}, "")
     assert "timings.json" in str(refused.value)
     assert "python -m pipeline measure" in str(refused.value)

@@ -1,8 +1,7 @@
-"""What the explain stage wrote, read back: whole, or refused in one line."""
+"""What the explain stage wrote, read back: complete, or refused in one line."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -13,7 +12,9 @@ from PIL import Image
 
 from pipeline.comparison.runs import Explanation, read_explanations
 from pipeline.report import findings
+from pipeline.storage import records
 from pipeline.system.errors import InputError
+from tests.unit.made_records import made_explanation
 
 IMAGES = 6
 MODULES = ("block1.attention", "block2.attention")
@@ -46,7 +47,7 @@ def lines(*content: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of one architecture, whole."""
+    """The complete folder of one architecture."""
     made = tmp_path / "ca_cnn"
     made.mkdir()
     names = ["feature_maps", "heatmaps", "cams", "faithfulness", "randomisation"]
@@ -57,9 +58,8 @@ def folder(tmp_path: Path) -> Path:
     (made / "randomisation.csv").write_text(lines(*RANDOMISATION))
     (made / "attention_variation.csv").write_text(lines(*VARIATION))
     (made / "attention.csv").write_text("module\n")
-    record = {"images": [], "cams": {}, "attention": {"modules": {name: {} for name in MODULES}}}
-    record["randomisation"] = {"randomised": ["last layer", "all layers"]}
-    (made / "explain.json").write_text(json.dumps(record) + "\n")
+    record = made_explanation(["last layer", "all layers"], attention=MODULES)
+    records.write(made / "explain.json", record)
     return made
 
 
@@ -67,15 +67,15 @@ def explained(folder: Path) -> dict[str, Explanation]:
     return read_explanations(folder.parent, [folder.name], IMAGES)
 
 
-def test_what_is_whole_is_read(folder: Path) -> None:
+def test_complete_explanation_is_read(folder: Path) -> None:
     found = explained(folder)["ca_cnn"]
     assert len(found.faithfulness) == 10
     assert found.randomisation["rank_correlation"].isna().sum() == 1
     assert found.variation is not None
     assert found.variation["constant"].tolist() == [True, False]
     assert found.variation["constant"].dtype == bool
-    for told in (findings.faithful(found), findings.randomised(found)):
-        assert "ca_cnn" in told
+    for finding in (findings.faithful(found), findings.randomised(found)):
+        assert "ca_cnn" in finding
     assert "1 of 2 attention modules" in findings.attention(found, "seed 0")
 
 
@@ -111,7 +111,7 @@ def other(old: str, new: str) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "tear"),
+    ("name", "damage"),
     [
         ("faithfulness.csv", first_lines(1)),
         ("faithfulness.csv", first_lines(3)),
@@ -138,11 +138,11 @@ def other(old: str, new: str) -> Callable[[str], str]:
         ("explain.json", lambda text: "{"),
     ],
 )
-def test_torn_file_is_refused_in_one_line(
-    folder: Path, name: str, tear: Callable[[str], str]
+def test_corrupt_file_is_refused_in_one_line(
+    folder: Path, name: str, damage: Callable[[str], str]
 ) -> None:
     path = folder / name
-    path.write_text(tear(path.read_text(encoding="latin-1")))
+    path.write_text(damage(path.read_text(encoding="latin-1")))
     with pytest.raises(InputError) as error:
         explained(folder)
     message = str(error.value)
@@ -153,19 +153,19 @@ def test_torn_file_is_refused_in_one_line(
 
 def test_every_cut_of_a_table_is_refused(folder: Path) -> None:
     for name in ("faithfulness.csv", "randomisation.csv", "attention_variation.csv"):
-        whole = (folder / name).read_text()
-        for length in range(len(whole)):
-            (folder / name).write_text(whole[:length])
+        complete = (folder / name).read_text()
+        for length in range(len(complete)):
+            (folder / name).write_text(complete[:length])
             with pytest.raises(InputError, match=rf"{name}: can't be read"):
                 explained(folder)
-        (folder / name).write_text(whole)
+        (folder / name).write_text(complete)
     assert explained(folder)
 
 
 def test_missing_file_is_named_with_what_to_run(folder: Path) -> None:
     (folder / "cams.png").unlink()
-    told = r"cams\.png: no such file; explain ca_cnn first \(python -m pipeline explain"
-    with pytest.raises(InputError, match=told):
+    message = r"cams\.png: no such file; explain ca_cnn first \(python -m pipeline explain"
+    with pytest.raises(InputError, match=message):
         explained(folder)
 
 

@@ -5,14 +5,14 @@ To add one, write its `fetch` and `read` in a module of its own and name it in `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.collection import Collection
 from pipeline.data.sources import digits, image_folder, torchvision_sets
-from pipeline.storage import checksums
+from pipeline.storage import checksums, records
+from pipeline.storage.reading import remedy
 from pipeline.system.errors import InputError
 
 DESCRIPTION = "source.json"
@@ -29,22 +29,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Source:
-    """How to get a kind of images and how to read them.
+    """How to get a kind of images and how to read them."""
 
-    Attributes:
-        fetch: ``fetch(raw, local, downloads)`` puts the source's own files into the empty folder
-            `raw` and returns where they are from. `local` is the folder that a person may have put
-            files into, `downloads` one that outlives a failed run. Raises `InputError` when they
-            can't be had.
-        read: ``read(raw, local, image_size, scratch)`` gives the images that `fetch` left in `raw`.
-            Only a source whose images come in many sizes looks at `image_size`. Arrays that are
-            too large for the memory may be mapped in the folder `scratch`.
-        shape: of its images, where it is always the same.
-    """
-
+    # ``fetch(raw, local, downloads)`` puts the source's own files into the empty folder `raw` and
+    # returns where they are from. `local` is the folder that a person may have put files into,
+    # `downloads` one that outlives a failed run. Raises `InputError` when they can't be had
     fetch: Callable[[Path, Path, Path], str]
+    # ``read(raw, local, image_size, scratch)`` gives the images that `fetch` left in `raw`. Only a
+    # source whose images come in many sizes looks at `image_size`. Arrays that are too large for
+    # the memory may be mapped in the folder `scratch`
     read: Callable[[Path, Path, int | None, Path], Collection]
-    shape: Shape | None
+    shape: Shape | None  # of its images, where it is always the same
 
 
 SOURCES: dict[str, Source] = {
@@ -66,29 +61,22 @@ def describe(raw: Path, name: str, obtained_from: str) -> None:
     """Write ``source.json``: the source's name, where it is from, and each file's sha256."""
     paths = sorted(path for path in raw.rglob("*") if path.is_file())
     files = {path.relative_to(raw).as_posix(): checksums.checksum(path) for path in paths}
-    description = {"name": name, "obtained_from": obtained_from, "files": files}
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    (raw / DESCRIPTION).write_text(text, encoding="utf-8")
+    record = records.Source(name=name, obtained_from=obtained_from, files=files)
+    records.write(raw / DESCRIPTION, record)
 
 
 def verify(raw: Path, name: str) -> None:
-    """Check that `raw` holds the whole of the named source, as `describe` left it.
+    """Check that `raw` holds all of the named source, as `describe` left it.
 
     Raises:
         InputError: if it holds another source, or a file is missing or changed.
     """
     again = "run the download stage (python -m pipeline download)"
-    try:
-        description = json.loads((raw / DESCRIPTION).read_text(encoding="utf-8"))
-        files = dict(description["files"])
-        found = description["name"]
-    except FileNotFoundError:
-        raise InputError(f"{raw / DESCRIPTION}: does not exist; {again}") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{raw / DESCRIPTION}: is torn; {again}") from None
-    if found != name:
-        raise InputError(f"{raw}: holds '{found}', but data.name is '{name}'; {again}")
-    for relative, expected in files.items():
+    with remedy(missing=again, corrupt=again):
+        found = records.read(raw / DESCRIPTION, records.Source)
+    if found.name != name:
+        raise InputError(f"{raw}: holds '{found.name}', but data.name is '{name}'; {again}")
+    for relative, expected in found.files.items():
         if not (raw / relative).is_file():
-            raise InputError(f"{raw / relative}: does not exist; {again}")
+            raise InputError(f"{raw / relative}: no such file; {again}")
         checksums.check(raw / relative, expected, "sha256", again)

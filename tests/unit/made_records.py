@@ -1,0 +1,70 @@
+"""Records as the stages write them, made up by tests; what a test is about is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation.metrics import classification_metrics
+from pipeline.storage import records
+
+
+def made_training(**changes: Any) -> records.Training:
+    """Return ``train.json`` of five epochs, the fourth of which was the best."""
+    content = {"model": "cnn", "seed": 0, "epochs": 5, "stopped_early": False, "best_epoch": 4}
+    content |= {"validation_accuracy": 0.9, "validation_loss": 0.3, "precision": "fp32"}
+    content |= {"device": "cpu", "device_name": "A CPU", "threads": 1, "processes": 1}
+    content |= {"versions": {"python": "3", "torch": "2"}}
+    return records.Training(**(content | changes))
+
+
+def made_evaluation(
+    logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], **changes: Any
+) -> records.Evaluation:
+    """Return ``metrics.json`` of a network with these answers."""
+    content = dict(classification_metrics(logits, labels, tuple(classes)))
+    content |= {"parameters": 1000, "macs": 5_000_000, "splits": ""}
+    return records.Evaluation(**(content | changes))
+
+
+def made_timings(latencies: Mapping[str, float]) -> records.Timings:
+    """Return ``timings.json`` of architectures by the time for one image, the same each round."""
+    architectures = {
+        model: records.ArchitectureTimings(
+            latency_ms=[latency] * 5, latency_ms_p95=latency, throughput=[100.0] * 5
+        )
+        for model, latency in latencies.items()
+    }
+    return records.Timings(
+        device_name="A CPU", threads=1, throughput_batch=64, architectures=architectures
+    )
+
+
+def made_splits(
+    classes: Sequence[str], image_size: int, channels: int, **changes: Any
+) -> records.Splits:
+    """Return ``dataset.json`` of images whose mean is 0.5 and whose std is 0.25."""
+    content = {"name": "digits", "classes": list(classes), "image_size": image_size}
+    content |= {"channels": channels, "normalisation": "training", "folds": None}
+    content |= {"mean": [0.5] * channels, "std": [0.25] * channels, "counts": {}, "rejected": 0}
+    content |= {"duplicates": records.NO_DUPLICATES, "sha256": {}}
+    return records.Splits(**(content | changes))
+
+
+def made_explanation(
+    randomised: Sequence[str], attention: Sequence[str] = ()
+) -> records.Explanation:
+    """Return ``explain.json`` of a network with these attention modules."""
+    content: dict[str, Any] = {"model": "cnn", "feature_maps": {"layers": {}}, "cams": {}}
+    content |= {"heatmaps": {"layer": "conv"}, "images": []}
+    content |= {
+        "faithfulness": {"images": 9, "steps": 8, "empty_image": "mean", "confidence": 0.95},
+        "randomisation": {"randomised": list(randomised), "confidence": 0.95},
+    }
+    if attention:
+        modules = {name: {"kind": "channel", "shape": [8]} for name in attention}
+        content["attention"] = {"modules": modules, "shown": list(attention), "constant": []}
+        content["attention"]["constant_below"] = 0.01
+    return records.Explanation(**content)
