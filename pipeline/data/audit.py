@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.data.collection import Collection, Rejected
 from pipeline.system.errors import InputError
 from pipeline.system.progress import say
-from pipeline.system.text import printable
+from pipeline.system.text import plural, printable
 
 
 def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) -> None:
@@ -20,26 +20,23 @@ def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) 
     """
     if collection.rejected and unusable_files == "stop":
         _say(collection.rejected)
+        files = plural(len(collection.rejected), "file")
         raise InputError(
-            f"params.yaml: data.unusable_files: 'stop', and {_files(len(collection.rejected))} "
-            "can't be used (listed above); mend or remove them, or choose 'set_aside'"
+            f"params.yaml: data.unusable_files: 'stop', and {files} can't be used "
+            "(listed above); fix or remove them, or choose 'set_aside'"
         )
     counts = np.bincount(collection.labels, minlength=len(collection.classes))
     for label in np.flatnonzero(counts == 0):
         name = collection.classes[label]
-        of_class = [file for file in collection.rejected if file.path.startswith(f"{name}/")]
-        _say(of_class)
+        rejected = [file for file in collection.rejected if file.path.startswith(f"{name}/")]
+        _say(rejected)
+        files = plural(len(rejected), "file")
         raise InputError(
             f"params.yaml: data.path: class '{printable(name)}' has no usable image "
-            f"({_files(len(of_class))} can't be used, listed above); add images or remove the "
-            "sub-folder"
+            f"({files} can't be used, listed above); add images or remove the sub-folder"
         )
 
 
 def _say(rejected: tuple[Rejected, ...] | list[Rejected]) -> None:
     for file in rejected:
         say(f"{printable(file.path)}: {file.reason}")
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"

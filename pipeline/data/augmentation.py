@@ -1,7 +1,7 @@
-"""Augmentation of whole batches, with every random parameter drawn per image.
+"""Augmentation of batches, with every random parameter drawn per image.
 
 torchvision's transforms draw once for a batch, so here the draws and the arithmetic are kept apart:
-`draw` makes the parameters of a whole epoch, `augment` applies a batch's share of them on whatever
+`draw` makes the parameters of an epoch, `augment` applies a batch's share of them on whatever
 device the images are on. The steps and their definitions are torchvision's: random resized crop or
 random crop with zero padding, horizontal flip, rotation (nearest neighbour, corners zero), and then
 brightness, contrast, saturation and hue in this order (`ColorJitter` shuffles the four). `cutmix`
@@ -28,71 +28,47 @@ SMALLEST_SPAN = 1e-12  # keeps grey pixels from dividing by zero
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly each step may change an image; 0 switches the step off.
+    """How strongly each step may change an image; 0 switches the step off."""
 
-    Attributes:
-        random_resized_crop: smallest share of the image's area that is cropped and enlarged to its
-            size; the largest is 1, the aspect ratio lies between 3/4 and 4/3.
-        crop_padding: zero pixels added on each side before a crop of the original size.
-        horizontal_flip: probability of a mirror image.
-        rotation: largest angle in degrees, to either side.
-        brightness: the factor lies in [max(0, 1 - brightness), 1 + brightness].
-        contrast: the same for contrast.
-        saturation: the same for saturation; does nothing to images of one channel.
-        hue: largest shift of the hue to either side, in turns of the colour circle (0 to 0.5);
-            does nothing to images of one channel.
-        cutmix: probability that a patch of an image is replaced by another image's.
-    """
-
+    # smallest share of the image's area that is cropped and enlarged to its size; the largest is 1,
+    # the aspect ratio lies between 3/4 and 4/3
     random_resized_crop: float = 0.0
-    crop_padding: int = 0
-    horizontal_flip: float = 0.0
-    rotation: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
+    crop_padding: int = 0  # zero pixels added on each side before a crop of the original size
+    horizontal_flip: float = 0.0  # probability of a mirror image
+    rotation: float = 0.0  # largest angle in degrees, to either side
+    brightness: float = 0.0  # the factor lies in [max(0, 1 - brightness), 1 + brightness]
+    contrast: float = 0.0  # the same for contrast
+    saturation: float = 0.0  # the same for saturation; does nothing to images of one channel
+    # largest shift of the hue to either side, in turns of the colour circle (0 to 0.5); does
+    # nothing to images of one channel
     hue: float = 0.0
-    cutmix: float = 0.0
+    cutmix: float = 0.0  # probability that a patch of an image is replaced by another image's
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The drawn parameters of B images, each a tensor (B,), or None where the step is off.
+    """The drawn parameters of B images, each a tensor (B,), or None where the step is off."""
 
-    Attributes:
-        shift_down: row of the source image that becomes row 0, int32 in ±crop_padding.
-        shift_right: column of the source image that becomes column 0, int32 in ±crop_padding.
-        flip: whether the image is mirrored, bool.
-        angle: rotation in degrees, counter-clockwise, float32.
-        brightness: factor, float32.
-        contrast: factor, float32.
-        saturation: factor, float32.
-        hue: shift in turns, float32.
-        crop_height: of a random resized crop, pixels, float32 whole numbers.
-        crop_width: the same for its width.
-        crop_top: row of the source image that is its first, float32 whole numbers.
-        crop_left: column that is its first.
-        patch: share of the image's area that a CutMix patch has before it is cut off at the
-            borders, float32 in [0, 1]; 0 for no patch.
-        patch_row: middle of the patch as a share of the height, float32 in [0, 1).
-        patch_column: the same of the width.
-    """
-
+    # row of the source image that becomes row 0, int32 in ±crop_padding
     shift_down: Tensor | None = None
+    # column of the source image that becomes column 0, int32 in ±crop_padding
     shift_right: Tensor | None = None
-    flip: Tensor | None = None
-    angle: Tensor | None = None
-    brightness: Tensor | None = None
-    contrast: Tensor | None = None
-    saturation: Tensor | None = None
-    hue: Tensor | None = None
-    crop_height: Tensor | None = None
-    crop_width: Tensor | None = None
-    crop_top: Tensor | None = None
-    crop_left: Tensor | None = None
+    flip: Tensor | None = None  # whether the image is mirrored, bool
+    angle: Tensor | None = None  # rotation in degrees, counter-clockwise, float32
+    brightness: Tensor | None = None  # factor, float32
+    contrast: Tensor | None = None  # factor, float32
+    saturation: Tensor | None = None  # factor, float32
+    hue: Tensor | None = None  # shift in turns, float32
+    crop_height: Tensor | None = None  # of a random resized crop, pixels, float32 integers
+    crop_width: Tensor | None = None  # the same for its width
+    crop_top: Tensor | None = None  # row of the source image that is its first, float32 integers
+    crop_left: Tensor | None = None  # column that is its first
+    # share of the image's area that a CutMix patch has before it is cut off at the borders, float32
+    # in [0, 1]; 0 for no patch
     patch: Tensor | None = None
+    # middle of the patch as a share of the height, float32 in [0, 1)
     patch_row: Tensor | None = None
-    patch_column: Tensor | None = None
+    patch_column: Tensor | None = None  # the same of the width
 
     def __getitem__(self, positions: slice | Tensor) -> Draws:
         """Return the draws of some of the images, by slice or by a tensor of positions."""
@@ -116,7 +92,7 @@ def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Gen
 
     Args:
         augmentation: the range of each step.
-        count: number of images, usually a whole epoch's.
+        count: number of images, usually an epoch's.
         size: height and width of the images, in pixels.
         generator: a CPU generator; the same state gives the same draws.
 
@@ -125,20 +101,29 @@ def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Gen
     """
     uniform = torch.rand(8, count, generator=generator)  # in [0, 1)
     for_patches = torch.rand(4, count, generator=generator)
-    padding = augmentation.crop_padding
-    return Draws(
-        shift_down=_integers(uniform[0], padding) if padding else None,
-        shift_right=_integers(uniform[1], padding) if padding else None,
-        flip=uniform[2] < augmentation.horizontal_flip if augmentation.horizontal_flip else None,
-        angle=_symmetric(uniform[3], augmentation.rotation) if augmentation.rotation else None,
-        brightness=_factors(uniform[4], augmentation.brightness),
-        contrast=_factors(uniform[5], augmentation.contrast),
-        saturation=_factors(uniform[6], augmentation.saturation),
-        hue=_symmetric(uniform[7], augmentation.hue) if augmentation.hue else None,
-        **_patches(augmentation.cutmix, for_patches),
-        # last, since they take more numbers than all others, which are drawn only if wanted
-        **_resized_crops(augmentation.random_resized_crop, count, size, generator),
-    )
+    drawn: dict[str, Tensor] = {}
+    if padding := augmentation.crop_padding:
+        for name, values in zip(("shift_down", "shift_right"), uniform[:2], strict=True):
+            # the integers from -padding to padding, each equally likely
+            shift = (values * (2 * padding + 1)).floor().int().clamp_(max=2 * padding)
+            drawn[name] = shift - padding
+    if augmentation.horizontal_flip:
+        drawn["flip"] = uniform[2] < augmentation.horizontal_flip
+    if augmentation.rotation:
+        drawn["angle"] = (2 * uniform[3] - 1) * augmentation.rotation
+    for row, name in enumerate(("brightness", "contrast", "saturation"), start=4):
+        if strength := getattr(augmentation, name):
+            lowest = max(0.0, 1.0 - strength)
+            drawn[name] = lowest + uniform[row] * (1.0 + strength - lowest)
+    if augmentation.hue:
+        drawn["hue"] = (2 * uniform[7] - 1) * augmentation.hue
+    if augmentation.cutmix:
+        drawn["patch"] = for_patches[1] * (for_patches[0] < augmentation.cutmix)
+        drawn["patch_row"], drawn["patch_column"] = for_patches[2], for_patches[3]
+    if augmentation.random_resized_crop:
+        # last, since they take more numbers than all others, which are drawn only if needed
+        drawn |= _resized_crops(augmentation.random_resized_crop, count, size, generator)
+    return Draws(**drawn)
 
 
 def augment(images: Tensor, draws: Draws) -> Tensor:
@@ -152,7 +137,10 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
         float32 (B, C, H, W) in [0, 1], in channels_last memory format.
     """
     moved = _move_pixels(_crop_and_resize(images, draws), draws)
-    if not _changes_colours(draws, channels=images.shape[-1]):
+    steps = [draws.brightness, draws.contrast]
+    if images.shape[-1] == 3:
+        steps += [draws.saturation, draws.hue]
+    if all(step is None for step in steps):
         return (moved / 255).permute(0, 3, 1, 2)
     # One plane per channel: (C, B, H, W). The colour arithmetic then runs over contiguous memory.
     planes = moved.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
@@ -235,41 +223,21 @@ def standardise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Ten
     """
     count, height, width, _ = images.shape
     rows = images.reshape(count, -1)  # (B, H * W * C)
-    mean_of_pixels, std_of_pixels = (
+    pixel_mean, pixel_std = (
         torch.as_tensor(value, dtype=torch.float32, device=images.device).repeat(height * width)
         for value in (mean, std)
     )
     at_once = count if images.is_cuda else max(1, FLOATS_AT_ONCE // rows.shape[1])
     result = torch.empty(rows.shape, device=images.device)
     for floats, pixels in zip(result.split(at_once), rows.split(at_once), strict=True):
-        floats.copy_(pixels).div_(255).sub_(mean_of_pixels).div_(std_of_pixels)
+        floats.copy_(pixels).div_(255).sub_(pixel_mean).div_(pixel_std)
     return result.view(images.shape).permute(0, 3, 1, 2)
-
-
-def _integers(uniform: Tensor, bound: int) -> Tensor:
-    """Map [0, 1) to the integers -bound to bound, each equally likely."""
-    return (uniform * (2 * bound + 1)).floor().int().clamp_(max=2 * bound) - bound
-
-
-def _symmetric(uniform: Tensor, bound: float) -> Tensor:
-    """Map [0, 1) to [-bound, bound)."""
-    return (2 * uniform - 1) * bound
-
-
-def _factors(uniform: Tensor, strength: float) -> Tensor | None:
-    """Map [0, 1) to torchvision's range of factors for this strength."""
-    if not strength:
-        return None
-    lowest = max(0.0, 1.0 - strength)
-    return lowest + uniform * (1.0 + strength - lowest)
 
 
 def _resized_crops(
     smallest_area: float, count: int, size: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Choose crops as torchvision does: of ten attempts the first that lies within the image."""
-    if not smallest_area:
-        return {}
     uniform = torch.rand(2 * ATTEMPTS + 2, count, generator=generator)
     area = smallest_area + uniform[:ATTEMPTS] * (1 - smallest_area)
     low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
@@ -278,24 +246,14 @@ def _resized_crops(
     within = (heights.clamp(1, size) == heights) & (widths.clamp(1, size) == widths)
     first = within.int().argmax(0, keepdim=True)  # (1, count)
     found = within.any(0)
-    whole = torch.full((uniform.shape[1],), float(size))
-    height = torch.where(found, heights.gather(0, first)[0], whole)
-    width = torch.where(found, widths.gather(0, first)[0], whole)
+    full_size = torch.full((count,), float(size))
+    height = torch.where(found, heights.gather(0, first)[0], full_size)
+    width = torch.where(found, widths.gather(0, first)[0], full_size)
     return {
         "crop_height": height,
         "crop_width": width,
         "crop_top": (uniform[-2] * (size - height + 1)).floor(),
         "crop_left": (uniform[-1] * (size - width + 1)).floor(),
-    }
-
-
-def _patches(probability: float, uniform: Tensor) -> dict[str, Tensor]:
-    if not probability:
-        return {}
-    return {
-        "patch": uniform[1] * (uniform[0] < probability),
-        "patch_row": uniform[2],
-        "patch_column": uniform[3],
     }
 
 
@@ -308,7 +266,7 @@ def _interval(middle: Tensor, half: Tensor, size: int) -> Tensor:
 
 
 def _crop_and_resize(images: Tensor, draws: Draws) -> Tensor:
-    """Enlarge a crop of each image to the whole size, bilinearly.
+    """Enlarge a crop of each image to the image's size, bilinearly.
 
     Maps uint8 (B, H, W, C) to float32 (B, H, W, C) in [0, 255], or to itself without such crops.
     """
@@ -319,13 +277,8 @@ def _crop_and_resize(images: Tensor, draws: Draws) -> Tensor:
     _, height, width, _ = images.shape
     rows = _sampled(draws.crop_height, draws.crop_top, height)  # (B, H)
     columns = _sampled(draws.crop_width, draws.crop_left, width)  # (B, W)
-    grid = torch.stack(
-        [
-            columns[:, None, :].expand(-1, height, -1),
-            rows[:, :, None].expand(-1, -1, width),
-        ],
-        dim=-1,
-    )  # (B, H, W, 2), in grid_sample's units
+    pixels = (columns[:, None, :].expand(-1, height, -1), rows[:, :, None].expand(-1, -1, width))
+    grid = torch.stack(pixels, dim=-1)  # (B, H, W, 2), in grid_sample's units
     planes = images.permute(0, 3, 1, 2).float()
     return F.grid_sample(planes, grid, align_corners=True).permute(0, 2, 3, 1)
 
@@ -353,9 +306,18 @@ def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
     rows = torch.arange(height, device=device, dtype=torch.float32).view(1, -1, 1)
     columns = torch.arange(width, device=device, dtype=torch.float32).view(1, 1, -1)
     if rotated is not None:
-        rows, columns = _rotated_back(rows, columns, rotated)
+        # where each pixel of the rotated image lies before rotation, to the nearest pixel
+        middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+        radians = torch.deg2rad(rotated).view(-1, 1, 1)
+        cos, sin = radians.cos(), radians.sin()
+        down, right = rows - middle_row, columns - middle_column
+        rows = (cos * down + (sin * right + middle_row)).round_()
+        columns = ((middle_column - sin * down) + cos * right).round_()
         if cropped is not None:
-            rows, columns = _far_if_outside(rows, height), _far_if_outside(columns, width)
+            # What lies outside moves so far away that no crop brings it back. No comparison: bool
+            # takes a CPU several times as long as floats.
+            rows = torch.add(rows, rows - rows.clamp(0, height - 1), alpha=FAR)
+            columns = torch.add(columns, columns - columns.clamp(0, width - 1), alpha=FAR)
     if flipped is not None:
         # columns or (width - 1 - columns), without a slow select
         mirrored = flipped.view(-1, 1, 1).float()
@@ -370,29 +332,6 @@ def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
     in_row = first + (rows.clamp(-1, height).int() + 1) * (width + 2)
     index = in_row + (columns.clamp(-1, width).int() + 1)  # (B, H, W)
     return framed.view(-1, channels).index_select(0, index.view(-1)).view(images.shape)
-
-
-def _rotated_back(rows: Tensor, columns: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each pixel of the rotated image lies before rotation, to the nearest pixel."""
-    middle_row, middle_column = (rows.numel() - 1) / 2, (columns.numel() - 1) / 2
-    radians = torch.deg2rad(angle).view(-1, 1, 1)
-    cos, sin = radians.cos(), radians.sin()
-    down, right = rows - middle_row, columns - middle_column
-    source_rows = cos * down + (sin * right + middle_row)
-    source_columns = (middle_column - sin * down) + cos * right
-    return source_rows.round_(), source_columns.round_()
-
-
-def _far_if_outside(positions: Tensor, size: int) -> Tensor:
-    """Move what lies outside so far away that no crop brings it back."""
-    # without comparing: what is bool takes a CPU several times as long as floats
-    return torch.add(positions, positions - positions.clamp(0, size - 1), alpha=FAR)
-
-
-def _changes_colours(draws: Draws, channels: int) -> bool:
-    for_any = (draws.brightness, draws.contrast)
-    for_rgb = (draws.saturation, draws.hue) if channels == 3 else ()
-    return any(value is not None for value in (*for_any, *for_rgb))
 
 
 def _change_colours(planes: Tensor, draws: Draws) -> Tensor:

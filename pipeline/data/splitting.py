@@ -15,17 +15,11 @@ from pipeline.system.text import printable
 
 @dataclass(frozen=True)
 class Division:
-    """Which images of a collection are used, and for what.
+    """Which images of a collection are used, and for what."""
 
-    Attributes:
-        rows: int64 (M,), rows of the collection, ascending.
-        split: str (M,), one of `SPLITS` for each; with k folds (M, k), column r for run r.
-        fold: int64 (M,), the run that tests the image; None without folds.
-    """
-
-    rows: np.ndarray
-    split: np.ndarray
-    fold: np.ndarray | None = None
+    rows: np.ndarray  # int64 (M,), rows of the collection, ascending
+    split: np.ndarray  # str (M,), one of `SPLITS` for each; with k folds (M, k), column r for run r
+    fold: np.ndarray | None = None  # int64 (M,), the run that tests the image; None without folds
 
     @property
     def places(self) -> np.ndarray:
@@ -44,7 +38,7 @@ def divide(
     """Divide a collection, each class in the same proportions.
 
     The official test set is the test split where there is one, else `test_fraction` of all images
-    is drawn. Validation is `validation_fraction` of the images that are left for training.
+    is drawn. Validation is `validation_fraction` of the rest.
 
     Args:
         collection: the images.
@@ -58,6 +52,12 @@ def divide(
         InputError: if a class has too few images to be in all three splits.
     """
     labels = collection.labels
+    too_few = _too_few(
+        collection,
+        "split",
+        "training, validation and test at these fractions; add images of it, or change "
+        "split.validation_fraction or split.test_fraction",
+    )
     everything = np.arange(len(labels))
     try:
         if collection.official_test is None:
@@ -67,11 +67,11 @@ def divide(
             training = everything[~collection.official_test]
         train, validation = _stratified(training, labels, validation_fraction, seed)
     except ValueError:  # scikit-learn: fewer images than classes, or a class with a single image
-        raise InputError(_too_few(collection)) from None
+        raise too_few from None
     drawn = dict(zip(SPLITS, (train, validation, test), strict=True))
     for rows in drawn.values():
         if len(np.unique(labels[rows])) < len(collection.classes):
-            raise InputError(_too_few(collection))
+            raise too_few
     if max_per_class is not None:
         drawn = {name: _first(rows, labels[rows], max_per_class) for name, rows in drawn.items()}
     rows = np.concatenate(list(drawn.values()))
@@ -107,9 +107,15 @@ def divide_into_folds(
             validation of every run.
     """
     labels = collection.labels
+    too_few = _too_few(
+        collection,
+        f"split.folds: {folds}",
+        "every fold, and in training and validation of every run; add images of it, take fewer "
+        "folds, or change split.validation_fraction",
+    )
     counts = np.bincount(labels, minlength=len(collection.classes))
     if counts.min() < folds:
-        raise InputError(_too_few_for_folds(collection, folds))
+        raise too_few
     fold = np.empty(len(labels), np.int64)
     folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for run, (_, tested) in enumerate(folding.split(labels, labels)):
@@ -121,35 +127,19 @@ def divide_into_folds(
         rows = np.sort(
             np.concatenate([_first(each, labels[each], max_per_class) for each in members])
         )
-    fold = fold[rows]
-    try:
-        runs = [
-            _run(labels[rows], fold == run, validation_fraction, _seed_of_run(seed, run))
-            for run in range(folds)
-        ]
-    except ValueError:
-        raise InputError(_too_few_for_folds(collection, folds)) from None
-    return Division(rows, np.stack(runs, axis=1), fold)
-
-
-def _run(labels: np.ndarray, tested: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return the split of each image, str (M,), in the run that tests the `tested` ones.
-
-    Raises:
-        ValueError: if a class is missing from one of the splits.
-    """
-    train, validation = _stratified(np.flatnonzero(~tested), labels, fraction, seed)
-    split = np.full(len(labels), SPLITS[-1], dtype=np.array(SPLITS).dtype)
-    for name, rows in zip(SPLITS, (train, validation), strict=False):
-        if len(np.unique(labels[rows])) < len(np.unique(labels)):
-            raise ValueError(f"a class is missing from {name}")
-        split[rows] = name
-    return split
-
-
-def _seed_of_run(seed: int, run: int) -> int:
-    """Return a seed for one run's own draw."""
-    return int(np.random.SeedSequence((seed, run)).generate_state(1)[0])
+    fold, labels = fold[rows], labels[rows]
+    split = np.full((len(rows), folds), SPLITS[-1], dtype=np.array(SPLITS).dtype)
+    for run in range(folds):
+        own_seed = int(np.random.SeedSequence((seed, run)).generate_state(1)[0])
+        try:
+            parts = _stratified(np.flatnonzero(fold != run), labels, validation_fraction, own_seed)
+        except ValueError:
+            raise too_few from None
+        for name, part in zip(SPLITS, parts, strict=False):
+            if len(np.unique(labels[part])) < len(collection.classes):
+                raise too_few
+            split[part, run] = name
+    return Division(rows, split, fold)
 
 
 def _stratified(
@@ -167,25 +157,11 @@ def _first(rows: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([rows[labels == label][:count] for label in np.unique(labels)])
 
 
-def _smallest(collection: Collection) -> str:
-    """Return which class has the fewest images, and how many, as a message begins."""
+def _too_few(collection: Collection, setting: str, change: str) -> InputError:
+    """Return the error that names the class with the fewest images."""
     counts = np.bincount(collection.labels, minlength=len(collection.classes))
     smallest = int(counts.argmin())
-    name = printable(collection.classes[smallest])
-    return f"class '{name}' has {counts[smallest]} images, too few"
-
-
-def _too_few(collection: Collection) -> str:
-    return (
-        f"params.yaml: split: {_smallest(collection)} for at least one each in training, "
-        "validation and test at these fractions; add images of it, or change "
-        "split.validation_fraction or split.test_fraction"
-    )
-
-
-def _too_few_for_folds(collection: Collection, folds: int) -> str:
-    return (
-        f"params.yaml: split.folds: {folds}: {_smallest(collection)} for at least one each in "
-        "every fold, and in training and validation of every run; add images of it, take fewer "
-        "folds, or change split.validation_fraction"
+    return InputError(
+        f"params.yaml: {setting}: class '{printable(collection.classes[smallest])}' has "
+        f"{counts[smallest]} images, too few for at least one each in {change}"
     )

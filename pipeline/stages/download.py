@@ -1,4 +1,4 @@
-"""download: get the source's own files into one folder, whole and checked."""
+"""download: get the source's own files into one folder, complete and checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
 
     Args:
         data_settings: the section `data` of the settings.
-        out: the folder to make, usually ``data/raw``; it appears whole or not at all.
+        out: the folder to make, usually ``data/raw``; it appears complete or not at all.
         downloads: a folder that keeps finished downloads when a later step fails.
 
     Raises:

@@ -33,28 +33,19 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None) 
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if sys.stderr.isatty():
-        yield from _bar(iterable, description, total)
-    else:
-        yield from _lines(iterable, description, total)
+        from rich.console import Console
+        from rich.progress import track as rich_track
 
-
-def _bar(iterable: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    yield from rich_track(
-        iterable, description, total=total, console=Console(stderr=True), transient=True
-    )
-
-
-def _lines(iterable: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
-    of_total = f"/{total}" if total else ""
+        console = Console(stderr=True)
+        yield from rich_track(iterable, description, total=total, console=console, transient=True)
+        return
+    suffix = f"/{total}" if total else ""
     last = time.monotonic()
     for done, item in enumerate(iterable, start=1):
         yield item
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
-            say(f"{description}: {done}{of_total}")
+            say(f"{description}: {done}{suffix}")
             last = now
 
 
@@ -90,7 +81,7 @@ class Steps:
             yield cls(bar, bar.add_task("", total=total, rate=""), total, unit)
 
     def advance(self, description: str, amount: int) -> None:
-        """Tell that `amount` more units are done, and what is being done."""
+        """Count `amount` more units, and say what is being done."""
         self._done += amount
         now = time.monotonic()
         rate = f"{self._done / max(now - self._began, 1e-9):,.0f} {self._unit}/s"
@@ -101,7 +92,7 @@ class Steps:
             self._last = now
 
     def skip(self, amount: int) -> None:
-        """Tell that `amount` units were done before this began; they don't count for the rate."""
+        """Count `amount` units that were done before; they don't count for the rate."""
         self._skipped += amount
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=amount)

@@ -10,13 +10,11 @@ def plural(count: int, noun: str) -> str:
 
 def printable(name: str) -> str:
     r"""Return the name of a file on one line: ``\n`` for a newline, ``\xe9`` where not UTF-8."""
-    return "".join(
-        character if character.isprintable() else _escaped(character) for character in name
-    )
 
+    def escaped(character: str) -> str:
+        byte = ord(character) - 0xDC00  # where `os.fsdecode` puts a byte that isn't UTF-8
+        if 0x80 <= byte <= 0xFF:
+            return f"\\x{byte:02x}"
+        return character.encode("unicode_escape").decode()
 
-def _escaped(character: str) -> str:
-    byte = ord(character) - 0xDC00  # where `os.fsdecode` puts a byte that isn't UTF-8
-    if 0x80 <= byte <= 0xFF:
-        return f"\\x{byte:02x}"
-    return character.encode("unicode_escape").decode()
+    return "".join(each if each.isprintable() else escaped(each) for each in name)

@@ -1,4 +1,4 @@
-"""Bytes that were a file once: torn, overwritten, with a stranger's in the middle."""
+"""Bytes that were a file once: cut, overwritten, with a stranger's in the middle."""
 
 from __future__ import annotations
 

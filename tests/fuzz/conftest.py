@@ -62,7 +62,7 @@ def outcomes() -> Iterator[Outcomes]:
         return
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     RECORD.write_text(
-        "The recorded fuzzing campaign. `make fuzz` makes it anew, with other draws.\n\n"
+        "The recorded fuzzing campaign. `make fuzz` repeats it with other draws.\n\n"
         f"{counted.table()}\n\n"
         f"{time.perf_counter() - counted.began:,.0f} seconds, Python {platform.python_version()}, "
         f"{versions}\n",

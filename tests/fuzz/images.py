@@ -1,4 +1,4 @@
-"""Image files of every kind, whole and damaged, with headers that lie."""
+"""Image files of every kind, complete and damaged, with headers that lie."""
 
 from __future__ import annotations
 

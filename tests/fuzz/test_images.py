@@ -62,13 +62,13 @@ def read(content: bytes) -> str:
         warnings.simplefilter("ignore")  # as both of them
         try:
             pixels = decode(io.BytesIO(content), SIZE)
-            whole = decode_upright(io.BytesIO(content))
+            upright = decode_upright(io.BytesIO(content))
         except UndecodableError as error:
             reason = str(error)
         else:
             assert pixels.shape == (SIZE, SIZE, 3)
             assert pixels.dtype == np.uint8
-            assert whole.mode == "RGB"
+            assert upright.mode == "RGB"
             return "usable"
     assert reason
     assert reason.isprintable(), repr(reason)
@@ -84,7 +84,7 @@ def test_any_bytes_are_an_image_or_set_aside(content: bytes, outcomes: Outcomes)
     outcomes.add("image files", ended)
 
 
-def whole_png(width: int, height: int) -> bytes:
+def complete_png(width: int, height: int) -> bytes:
     """A black picture, all of it there."""
     file = io.BytesIO()
     Image.new("1", (width, height)).save(file, "PNG")
@@ -92,7 +92,7 @@ def whole_png(width: int, height: int) -> bytes:
 
 
 def without_checksum(content: bytes) -> bytes:
-    """A deflated TIFF with another checksum of its pixels, of which libtiff used to tell."""
+    """A deflated TIFF with another checksum of its pixels, which libtiff used to print."""
     with Image.open(io.BytesIO(content)) as picture:
         (start,), (length,) = picture.tag_v2[273], picture.tag_v2[279]
     return content[: start + length - 4] + bytes(4) + content[start + length :]
@@ -100,8 +100,8 @@ def without_checksum(content: bytes) -> bytes:
 
 # Found by fuzzing, each with what came of it before.
 FOUND = {
-    "169 million pixels in 21 kB": whole_png(13_000, 13_000),  # 1.5 GB and 3 seconds
-    "a torn TIFF": without_checksum(ORIGINALS["TIFF, deflate"]),  # a line of libtiff's own
+    "169 million pixels in 21 kB": complete_png(13_000, 13_000),  # 1.5 GB and 3 seconds
+    "a corrupt TIFF": without_checksum(ORIGINALS["TIFF, deflate"]),  # a line of libtiff's own
 }
 
 
@@ -113,7 +113,7 @@ def test_what_was_found_is_set_aside(name: str) -> None:
 
 def test_fifty_megapixels_are_decoded() -> None:
     with bounded():
-        assert read(whole_png(8_000, 6_250)) == "usable"
+        assert read(complete_png(8_000, 6_250)) == "usable"
 
 
 def test_transparency_is_laid_over_white_in_bands_as_in_one() -> None:

@@ -1,4 +1,4 @@
-"""Whatever became of a file between two stages: the next one tells which it is and what to do."""
+"""Whatever became of a file between two stages: the next stage names it and says what to do."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def put_back(kept: dict[str, bytes], folder: Path) -> None:
 
 @examples(25, 400)
 @given(data=st.data(), case=st.sampled_from(CASES))
-def test_spoilt_input_is_told_in_one_line_and_nothing_is_lost(
+def test_spoilt_input_is_reported_on_one_line_and_nothing_is_lost(
     data: st.DataObject, case: tuple[tuple[str, ...], str], project: Path, outcomes: Outcomes
 ) -> None:
     command, file = case
@@ -255,11 +255,15 @@ def test_spoilt_input_is_told_in_one_line_and_nothing_is_lost(
         outcomes.add(f"inputs of {command[0]}", "harmless: the stage is done")
         return
     assert code in (1, 2)
-    told = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1, errors
-    assert told[0].isprintable()
+    reported = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(reported) == 1, errors
+    assert reported[0].isprintable()
     inputs = READS[command][0]
-    assert any(name in told[0] or f"{Path(name).parent}: " in told[0] for name in inputs), told[0]
-    assert " again" in told[0] or "python -m pipeline" in told[0] or "first" in told[0], told[0]
+    assert any(name in reported[0] or f"{Path(name).parent}: " in reported[0] for name in inputs), (
+        reported[0]
+    )
+    assert (
+        " again" in reported[0] or "python -m pipeline" in reported[0] or "first" in reported[0]
+    ), reported[0]
     assert after == before
-    outcomes.add(f"inputs of {command[0]}", "told in one line with the file and what to do")
+    outcomes.add(f"inputs of {command[0]}", "reported on one line with the file and what to do")

@@ -177,10 +177,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 def test_a_batch_of_an_epochs_draws_is_the_epochs_batch() -> None:
     images = random_images()
     epoch = drawn(EVERYTHING)
-    whole = augment(images, epoch)
-    assert torch.equal(whole[16:48], augment(images[16:48], epoch[16:48]))
+    at_once = augment(images, epoch)
+    assert torch.equal(at_once[16:48], augment(images[16:48], epoch[16:48]))
     shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(whole[shuffled], augment(images[shuffled], epoch[shuffled].to("cpu")))
+    assert torch.equal(at_once[shuffled], augment(images[shuffled], epoch[shuffled].to("cpu")))
 
 
 def test_switching_one_step_off_leaves_the_draws_of_the_others() -> None:
@@ -273,8 +273,8 @@ def test_resized_crops_are_drawn_as_torchvision_draws_them(smallest: float, size
         # equal distributions: five standard errors of a difference of means, and of a share
         error = 5 * theirs[:, column].std() * (2 / count) ** 0.5
         assert abs(ours.mean() - theirs[:, column].mean()) <= error
-        whole = [(values == size).float().mean() for values in (ours, theirs[:, column])]
-        assert abs(whole[0] - whole[1]) <= 5 * (0.5 / count) ** 0.5
+        full_size = [(values == size).float().mean() for values in (ours, theirs[:, column])]
+        assert abs(full_size[0] - full_size[1]) <= 5 * (0.5 / count) ** 0.5
 
 
 def test_resized_crop_is_flipped_and_turned_after_it_is_cropped() -> None:

@@ -1,4 +1,4 @@
-"""Exact duplicates: found among all images, and told where they would flatter the result."""
+"""Exact duplicates: found among all images, and reported where they would flatter the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all, and nobody else's files are lost to them."""
+"""Outputs appear complete or not at all, and nothing else is lost to them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_remains_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "known.json"]
 
 
-def test_somebody_elses_folder_is_refused_and_kept(tmp_path: Path) -> None:
+def test_folder_of_another_program_is_refused_and_kept(tmp_path: Path) -> None:
     photo = tmp_path / "photos" / "cat" / "a.jpg"
     photo.parent.mkdir(parents=True)
     photo.write_bytes(b"the only one")
@@ -59,7 +59,7 @@ def test_somebody_elses_folder_is_refused_and_kept(tmp_path: Path) -> None:
     assert photo.read_bytes() == b"the only one"
 
 
-def test_file_in_the_way_is_told(tmp_path: Path) -> None:
+def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is not a folder"):
         write(tmp_path / "file", "1")

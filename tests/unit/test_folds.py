@@ -99,9 +99,9 @@ def test_validation_is_drawn_by_split_seed_and_run() -> None:
     assert not np.array_equal(first.fold, other.fold)
     drawn = set()
     for run in range(FOLDS):  # which of the 48 images of a class that the run doesn't test
-        of_class = first.split[(images.labels == 0) & (first.fold != run), run]
-        assert len(of_class) == 48
-        drawn.add(tuple(np.flatnonzero(of_class == "validation")))
+        members = first.split[(images.labels == 0) & (first.fold != run), run]
+        assert len(members) == 48
+        drawn.add(tuple(np.flatnonzero(members == "validation")))
     assert len(drawn) == FOLDS
 
 

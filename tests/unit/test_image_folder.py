@@ -303,7 +303,7 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def pillows(content: bytes) -> np.ndarray:
-    """Decode an image as a whole with Pillow and resize it once."""
+    """Decode an image at its full size with Pillow and resize it once."""
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).astype(int)
 
@@ -411,7 +411,7 @@ def test_a_run_that_shall_stop_says_every_unusable_file_and_then_stops(
         pets.split("stop")
     assert str(error.value) == (
         "params.yaml: data.unusable_files: 'stop', and 2 files can't be used (listed above); "
-        "mend or remove them, or choose 'set_aside'"
+        "fix or remove them, or choose 'set_aside'"
     )
     assert capfd.readouterr().err.splitlines() == [
         r"cat/one\ntwo.png: not an image that can be read",

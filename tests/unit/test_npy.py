@@ -1,4 +1,4 @@
-"""A full disk is an error, never a torn array or a signal."""
+"""A full disk is an error, never a corrupt array or a signal."""
 
 from __future__ import annotations
 

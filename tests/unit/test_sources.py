@@ -73,7 +73,7 @@ class Place:
         )
 
     def assert_nothing_left(self) -> None:
-        """Assert that neither a whole nor a partial `raw` is there, nor a partial download."""
+        """Assert that neither a complete nor a partial `raw` is there, nor a partial download."""
         assert not self.raw.parent.exists() or not list(self.raw.parent.iterdir())
         assert not self.downloads.exists() or not list(self.downloads.iterdir())
 
@@ -229,16 +229,16 @@ def test_a_download_with_a_wrong_checksum_is_refused(
 
 def test_a_file_put_there_by_hand_with_a_wrong_checksum_is_refused(place: Place) -> None:
     known = torchvision.datasets.CIFAR10
-    (place.local / known.filename).write_bytes(b"torn")
+    (place.local / known.filename).write_bytes(b"corrupt")
     with pytest.raises(InputError) as error:
         place.fetch("cifar10")
     assert f"{place.local / known.filename}: wrong md5 checksum: expected" in str(error.value)
-    assert f"expected {known.tgz_md5}, got {md5(b'torn')};" in str(error.value)
+    assert f"expected {known.tgz_md5}, got {md5(b'corrupt')};" in str(error.value)
     place.assert_nothing_left()
 
 
 @pytest.mark.usefixtures("no_npm")
-def test_without_network_the_error_tells_what_was_tried_and_what_to_do(
+def test_without_network_the_error_says_what_was_tried_and_what_to_do(
     place: Place, monkeypatch: pytest.MonkeyPatch, closed_address: str
 ) -> None:
     known = torchvision.datasets.CIFAR10
@@ -256,7 +256,7 @@ def test_without_network_the_error_tells_what_was_tried_and_what_to_do(
     place.assert_nothing_left()
 
 
-def test_what_npm_says_when_it_fails_is_told(
+def test_what_npm_says_when_it_fails_is_reported(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_address: str
 ) -> None:
     npm = tmp_path / "bin" / "npm"
@@ -386,8 +386,8 @@ def test_deep_grey_images_keep_their_greys(pets: Place) -> None:
 
 
 def test_broken_images_are_set_aside_with_a_reason(pets: Place) -> None:
-    whole = (pets.local / "dog" / "0.png").read_bytes()
-    (pets.local / "dog" / "0.png").write_bytes(whole[:50])
+    content = (pets.local / "dog" / "0.png").read_bytes()
+    (pets.local / "dog" / "0.png").write_bytes(content[:50])
     (pets.local / "cat" / "notes.jpg").write_text("not an image")
     pets.fetch("image_folder")
     split_stage.run(pets.data("image_folder"), SPLIT, pets.raw, pets.splits)

@@ -28,9 +28,9 @@ class UndecodableError(Exception):
 def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     """Decode an image file: uint8 (image_size, image_size, 3).
 
-    It is what `decode_upright` gives, resized as a whole, whatever its proportions. A large JPEG is
-    decoded at a half, a quarter or an eighth of its size, whichever leaves at least `GAP` times
-    `image_size`: a photograph of 12 megapixels takes a third of the time.
+    It is what `decode_upright` gives, resized whatever its proportions. A large JPEG is decoded at
+    a half, a quarter or an eighth of its size, whichever leaves at least `GAP` times `image_size`:
+    a photograph of 12 megapixels takes a third of the time.
 
     Args:
         file: at its beginning.
@@ -39,10 +39,10 @@ def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     Raises:
         UndecodableError: as `decode_upright`.
     """
-    with _opened(file) as picture:
-        picture.draft(None, (GAP * image_size, GAP * image_size))
-        whole = _upright(picture)
-        return np.asarray(whole.resize((image_size, image_size), Image.Resampling.BILINEAR))
+    with _opened(file) as image:
+        image.draft(None, (GAP * image_size, GAP * image_size))
+        upright = _upright(image)
+        return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def decode_upright(file: BinaryIO) -> Image.Image:
@@ -50,54 +50,55 @@ def decode_upright(file: BinaryIO) -> Image.Image:
 
     The image is turned upright by its EXIF orientation. Of several frames or pages it is the first.
     What is transparent is laid over white, as a page or a viewer shows it: the colours under
-    transparent pixels are what a program happened to leave there, often black, and nobody ever saw
-    them.
+    transparent pixels are what a program happened to leave there, often black.
 
     Args:
         file: at its beginning.
 
     Raises:
-        UndecodableError: if it isn't a whole image, has more than `MOST_PIXELS` pixels, or its
+        UndecodableError: if it isn't a complete image, has more than `MOST_PIXELS` pixels, or its
             values have no known range.
     """
-    with _opened(file) as picture:
-        return _upright(picture)
+    with _opened(file) as image:
+        return _upright(image)
 
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
-    """Open an image file; whatever the block then stumbles over is an `UndecodableError`."""
+    """Open an image file; any error in the block is an `UndecodableError`."""
     _silence_libtiff()
     try:
-        with Image.open(file) as picture:
-            yield picture
+        with Image.open(file) as image:
+            yield image
     except MemoryError:
         raise
     except UnidentifiedImageError:
         raise UndecodableError("not an image that can be read") from None
-    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
+    except Exception as error:  # decoders raise errors of any kind for a corrupt file
         reason = printable(f"{type(error).__name__}: {error}")
         raise UndecodableError(shorten(reason, LONGEST_REASON)) from None
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Return the pixels as RGB and upright; a picture that is both isn't copied."""
-    _refuse_large(picture)
-    picture.load()  # some formats hold the orientation behind the pixels
-    if picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
-        ImageOps.exif_transpose(picture, in_place=True)  # keeps no second copy
-    picture = _eight_bit(picture)
-    if picture.has_transparency_data:
-        return _on_white(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _refuse_large(picture: Image.Image) -> None:
-    pixels = picture.width * picture.height
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the pixels as RGB and upright; an image that is both isn't copied."""
+    pixels = image.width * image.height
     if pixels > MOST_PIXELS:
         raise ValueError(
             f"{pixels:,} pixels are more than {MOST_PIXELS:,}, the most that are decoded; resize it"
         )
+    image.load()  # some formats hold the orientation behind the pixels
+    if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
+        ImageOps.exif_transpose(image, in_place=True)  # keeps no second copy
+    image = _eight_bit(image)
+    if image.has_transparency_data:
+        result = Image.new("RGB", image.size)
+        for top in range(0, image.height, BAND):  # all at once would take three copies
+            bottom = min(top + BAND, image.height)
+            layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
+            white = Image.new("RGBA", layer.size, "white")
+            result.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+        return result
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @functools.cache
@@ -107,31 +108,19 @@ def _silence_libtiff() -> None:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image) -> Image.Image:
     """Bring 16-bit grey down to 8 bits; Pillow's own conversion would clip it to white.
 
     Raises:
         ValueError: if its values have no known range, as 32-bit integers and floats.
     """
-    if picture.mode in ("I", "F"):
-        raise ValueError(
-            f"pixels of mode {picture.mode} have no known range; save it as 8 or 16 bit"
-        )
-    if not picture.mode.startswith("I;16"):
-        return picture
-    values = np.asarray(picture)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no known range; save it as 8 or 16 bit")
+    if not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
     grey = Image.fromarray((values >> 8).astype(np.uint8))
-    if "transparency" in picture.info:
-        opaque = values != picture.info["transparency"]
+    if "transparency" in image.info:
+        opaque = values != image.info["transparency"]
         grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
     return grey
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    result = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, BAND):  # of the whole it would take three copies
-        bottom = min(top + BAND, picture.height)
-        layer = picture.crop((0, top, picture.width, bottom)).convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        result.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
-    return result

