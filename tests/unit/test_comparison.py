@@ -203,7 +203,7 @@ def test_networks_that_never_disagree_stay_undecided():
     assert [test.p for test in found.mcnemar] == [1.0] * 3
 
 
-@pytest.mark.parametrize("attention", get_args(Attention))
+@pytest.mark.parametrize("attention", get_args(get_args(Attention)[0]))
 def test_an_attention_reads_the_settings_that_are_said_to_distinguish_it(attention: str):
     images = torch.rand((2, 16, 6, 6), generator=torch.Generator().manual_seed(0))
 
