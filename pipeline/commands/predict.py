@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.commands.output_folder import check_folder
 from pipeline.commands.prediction_answers import Answer, Failure, Prediction
 from pipeline.commands.prediction_figure import draw_prediction, own_path, save
-from pipeline.commands.prediction_images import Picture, list_images, read_picture
+from pipeline.commands.prediction_images import list_images, read_picture
 from pipeline.commands.trained_runs import check_trained
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
@@ -29,8 +28,6 @@ from pipeline.system.text import printable
 from pipeline.training import compute
 from pipeline.training.compute import Hardware
 from pipeline.training.networks import trained
-
-MOST_AT_ONCE = 32  # images: each is in memory as a person sees it, too
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,8 @@ def run(
     of the data set. What can't be classified is told in one line, and the rest goes on.
 
     Args:
-        settings: all of params.yaml; `architectures`, `seeds`, `data`, `split`, `compute` and
-            `evaluate.batch_size` are used.
+        settings: all of params.yaml; `architectures`, `seeds`, `data`, `split`, and `compute` are
+            used.
         model: a key of `settings.architectures`.
         given: image files, and folders of them.
         splits: the folder that the split stage wrote.
@@ -134,78 +131,46 @@ def run(
     for seed, path in files.items():
         check_trained(model, seed, path)
     paths = list_images(given, out)
-    answers: list[Answer] = []
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         ensemble = _ensemble(settings, model, files, dataset, hardware)
-        progress = track(paths, f"{model}: images")
-        for part in _parts(progress, min(MOST_AT_ONCE, settings.evaluate.batch_size)):
-            answers += _answer(ensemble, part, out, top)
-    return answers
+        # One by one: in a batch the last bits of an image's logits depend on its place there, since
+        # matrix products treat rows differently. Drawing takes far longer.
+        return [_answer(ensemble, path, out, top) for path in track(paths, f"{model}: images")]
 
 
 def _ensemble(
     settings: Settings, model: str, files: dict[int, Path], dataset: Dataset, hardware: Hardware
 ) -> Ensemble:
+    size, channels = dataset.image_size, dataset.channels
     members = []
     for seed, path in files.items():
-        of_run = dataset.for_run(seed)
-        network = trained(settings, model, path, of_run, hardware)
-        size, channels = dataset.image_size, dataset.channels
-        nothing = torch.zeros(1, channels, size, size, device=hardware.device)
-        layer = network.activation_layers()[cam_layers(network, nothing)["grad_cam"]]
-        members.append(Member(network, of_run.mean, of_run.std, layer))
-    return Ensemble(
-        model,
-        dataset.classes,
-        dataset.image_size,
-        dataset.channels,
-        tuple(members),
-        hardware.device,
-    )
+        seed_dataset = dataset.for_run(seed)
+        network = trained(settings, model, path, seed_dataset, hardware)
+        blank = torch.zeros(1, channels, size, size, device=hardware.device)
+        layer = network.activation_layers()[cam_layers(network, blank)["grad_cam"]]
+        members.append(Member(network, seed_dataset.mean, seed_dataset.std, layer))
+    return Ensemble(model, dataset.classes, size, channels, tuple(members), hardware.device)
 
 
-def _parts(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
-    remaining = iter(paths)
-    while part := list(itertools.islice(remaining, size)):
-        yield part
-
-
-def _answer(ensemble: Ensemble, paths: Sequence[Path], out: Path, top: int) -> list[Answer]:
-    """Read, classify and draw a few images."""
-    read = [_read(ensemble, path) for path in paths]
-    pictures = [picture for picture in read if isinstance(picture, Picture)]
-    predictions = iter(_predict(ensemble, pictures, out, top))
-    return [what if isinstance(what, Failure) else next(predictions) for what in read]
-
-
-def _read(ensemble: Ensemble, path: Path) -> Picture | Failure:
+def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
+    """Read, classify and draw an image."""
     try:
-        return read_picture(path, ensemble.image_size, ensemble.channels)
+        picture = read_picture(path, ensemble.image_size, ensemble.channels)
     except UndecodableError as reason:
         say(f"{printable(str(path))}: {reason}")
         return Failure(path, str(reason))
-
-
-def _predict(
-    ensemble: Ensemble, pictures: Sequence[Picture], out: Path, top: int
-) -> Iterator[Prediction]:
-    if not pictures:
-        return
-    pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
-    pixels = pixels.to(ensemble.device)
-    logits = ensemble.logits(pixels)  # (M, B, K)
-    probabilities = mean_probabilities(logits)  # (B, K)
-    ranking = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]  # (B, top)
-    agreeing = (logits.argmax(axis=2) == ranking[:, 0]).sum(axis=0)  # (B,)
-    maps = ensemble.heatmaps(pixels, torch.from_numpy(ranking[:, 0]).to(ensemble.device))
-    for row, picture in enumerate(pictures):
-        prediction = Prediction(
-            file=picture.path,
-            classes=tuple(ensemble.classes[label] for label in ranking[row]),
-            probabilities=tuple(probabilities[row, ranking[row]].tolist()),
-            agreeing=int(agreeing[row]),
-            members=len(ensemble.members),
-            figure=own_path(out, picture.path),
-        )
-        save(draw_prediction(ensemble.model, prediction, picture.shown, maps[row]), prediction)
-        yield prediction
+    pixels = torch.from_numpy(picture.pixels)[None].to(ensemble.device)
+    logits = ensemble.logits(pixels)  # (M, 1, K)
+    probabilities = mean_probabilities(logits)[0]  # (K,)
+    ranking = np.argsort(-probabilities, kind="stable")[:top]
+    prediction = Prediction(
+        file=path,
+        classes=tuple(ensemble.classes[label] for label in ranking),
+        probabilities=tuple(probabilities[ranking].tolist()),
+        agreeing=int((logits[:, 0].argmax(axis=1) == ranking[0]).sum()),
+        members=len(ensemble.members),
+        figure=own_path(out, path),
+    )
+    class_map = ensemble.heatmaps(pixels, torch.from_numpy(ranking[:1]).to(ensemble.device))[0]
+    save(draw_prediction(ensemble.model, prediction, picture.shown, class_map), prediction)
+    return prediction
