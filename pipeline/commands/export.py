@@ -15,16 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.commands.output_folder import check_folder
-from pipeline.commands.trained_runs import check_trained
+from pipeline.commands.checks import check_folder, check_trained
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
 from pipeline.settings.schema import Settings
+from pipeline.storage.atomic import atomic_file
 from pipeline.system import provenance
 from pipeline.system.errors import InputError, StageError, choose
 from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
-from pipeline.training.compute import Hardware
 from pipeline.training.networks import trained
 from pipeline.training.prediction import predict
 
@@ -137,36 +136,6 @@ def run(
     """
     chosen = FORMATS[choose(file_format, FORMATS, "--format")]
     path = out or Path("exports") / f"{model}-{seed}{chosen.ending}"
-    _check(settings, model, seed, weights, chosen, path)
-    dataset = arrays.read(splits, settings).for_run(seed)
-    on_cpu = settings.compute.model_copy(update={"device": "cpu"})
-    with compute.prepare(on_cpu, precision="fp32") as hardware:
-        network = trained(settings, model, weights, dataset, hardware)
-        network.to(memory_format=torch.contiguous_format)
-        images, logits = _reference(network, dataset, hardware)
-        exportable = Normalising(network, dataset.mean, dataset.std).eval().requires_grad_(False)
-        incomplete = path.with_name(f".incomplete-{path.name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            example = torch.zeros(2, *images.shape[1:])
-            with _quiet(), torch.no_grad():
-                _write(chosen, exportable, example, _metadata(model, seed, dataset), incomplete)
-                difference = _largest_difference(chosen.load(incomplete), images, logits)
-            exported = Exported(path, difference, float(np.abs(logits).max()), len(images))
-            if not difference <= exported.allowed:
-                raise StageError(
-                    f"{path}: not written: the exported {model} gives logits that differ by "
-                    f"{difference:.2g} from the original's, more than {exported.allowed:.1g}"
-                )
-            incomplete.replace(path)
-        finally:
-            incomplete.unlink(missing_ok=True)
-    return exported
-
-
-def _check(
-    settings: Settings, model: str, seed: int, weights: Path, chosen: Format, path: Path
-) -> None:
     if seed not in settings.seeds:
         seeds = ", ".join(map(str, settings.seeds))
         raise InputError(f"--seed: {seed} is not one of {seeds}, the seeds of params.yaml")
@@ -183,16 +152,39 @@ def _check(
         )
     check_trained(model, seed, weights)
 
+    dataset = arrays.read(splits, settings).for_run(seed)
+    on_cpu = settings.compute.model_copy(update={"device": "cpu"})
+    with compute.prepare(on_cpu, precision="fp32") as hardware:
+        network = trained(settings, model, weights, dataset, hardware)
+        network.to(memory_format=torch.contiguous_format)
+        test = to_device(dataset, "test", hardware.device)
+        test = test.subset(torch.arange(min(IMAGES, len(test))))
+        images = test.pictures(slice(None)).permute(0, 3, 1, 2).float().div(255).contiguous()
+        ((logits, _),) = predict(network, plain_batches(test, len(test)), hardware)
 
-def _reference(
-    network: nn.Module, dataset: Dataset, hardware: Hardware
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return test images float32 (N, C, H, W) in [0, 1], and the original network's logits."""
-    test = to_device(dataset, "test", hardware.device)
-    test = test.subset(torch.arange(min(IMAGES, len(test))))
-    images = test.pictures(slice(None)).permute(0, 3, 1, 2).float().div(255).contiguous()
-    ((logits, _),) = predict(network, plain_batches(test, len(test)), hardware)
-    return images.numpy(), logits.numpy()
+        exportable = Normalising(network, dataset.mean, dataset.std).eval().requires_grad_(False)
+        example, metadata = torch.zeros(2, *images.shape[1:]), _metadata(model, seed, dataset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as incomplete, _quiet(), torch.no_grad():
+            try:
+                chosen.write(exportable, example, metadata, incomplete)
+            except OSError:
+                raise
+            except Exception as error:  # of any kind: it is the exporter's
+                reason = " ".join(str(error).split())[:300]
+                raise StageError(
+                    f"{path.name}: not written: PyTorch can't export this network to this format "
+                    f"({type(error).__name__}: {reason})"
+                ) from None
+            load = chosen.load(incomplete)
+            difference = _largest_difference(load, images.numpy(), logits.numpy())
+            exported = Exported(path, difference, float(logits.abs().max()), len(images))
+            if not difference <= exported.allowed:
+                raise StageError(
+                    f"{path}: not written: the exported {model} gives logits that differ by "
+                    f"{difference:.2g} from the original's, more than {exported.allowed:.1g}"
+                )
+    return exported
 
 
 def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, str]:
@@ -210,21 +202,6 @@ def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, str]:
         "torch": torch.__version__,
     }
     return {name: json.dumps(value) for name, value in content.items()}
-
-
-def _write(
-    chosen: Format, network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path
-) -> None:
-    try:
-        chosen.write(network, example, metadata, path)
-    except OSError:
-        raise
-    except Exception as error:  # of any kind: it is the exporter's
-        reason = " ".join(str(error).split())[:300]
-        raise StageError(
-            f"{path.name.removeprefix('.incomplete-')}: not written: PyTorch can't export this "
-            f"network to this format ({type(error).__name__}: {reason})"
-        ) from None
 
 
 def _largest_difference(network: Network, images: np.ndarray, logits: np.ndarray) -> float:

@@ -26,8 +26,14 @@ def print_architectures(settings: Settings, splits: Path) -> None:
     Raises:
         InputError: if a network can't be built for the images, or their shape isn't known yet.
     """
-    shape = image_shape(settings, splits)
-    size, channels = shape.image_size, shape.channels
+    shape = SOURCES[settings.data.name].shape
+    if shape is None:
+        try:
+            dataset = arrays.read(splits, settings)
+        except InputError as error:
+            raise InputError(f"{error}; until then the number of classes is not known") from None
+        shape = Shape(len(dataset.classes), dataset.image_size, dataset.channels)
+    size, channels = settings.data.image_size or shape.image_size, shape.channels
     title = f"{settings.data.name}: {size} x {size} x {channels}, {shape.num_classes} classes"
     table = Table("architecture", "family", "attention", "baseline", title=title)
     table.add_column("parameters", justify="right")
@@ -44,22 +50,3 @@ def print_architectures(settings: Settings, splits: Path) -> None:
             f"{cost.macs(network, size, channels):,}",
         )
     Console(soft_wrap=True).print(table)
-
-
-def image_shape(settings: Settings, splits: Path) -> Shape:
-    """Return what the networks have to fit.
-
-    Raises:
-        InputError: if it is only known once the images were read, and they were not yet.
-    """
-    shape = SOURCES[settings.data.name].shape
-    if shape is not None:
-        return Shape(
-            shape.num_classes, settings.data.image_size or shape.image_size, shape.channels
-        )
-    try:
-        dataset = arrays.read(splits, settings)
-    except InputError as error:
-        raise InputError(f"{error}; until then the number of classes is not known") from None
-    size = settings.data.image_size or dataset.image_size
-    return Shape(len(dataset.classes), size, dataset.channels)

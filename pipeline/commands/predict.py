@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.commands.output_folder import check_folder
+from pipeline.commands.checks import check_folder, check_trained
 from pipeline.commands.prediction_answers import Answer, Failure, Prediction
 from pipeline.commands.prediction_figure import draw_prediction, own_path, save
 from pipeline.commands.prediction_images import list_images, read_picture
-from pipeline.commands.trained_runs import check_trained
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import normalise
@@ -57,17 +56,13 @@ class Ensemble:
 
     Attributes:
         model: the name of the architecture.
-        classes: K names.
-        image_size: height and width of the images in pixels.
-        channels: of the images.
+        dataset: that they were trained on.
         members: one for each seed.
         device: where they are.
     """
 
     model: str
-    classes: tuple[str, ...]
-    image_size: int
-    channels: int
+    dataset: Dataset
     members: tuple[Member, ...]
     device: torch.device
 
@@ -84,12 +79,10 @@ class Ensemble:
             pixels: uint8 (B, H, W, C).
             targets: int64 (B,), the class of each image to explain.
         """
-        maps = []
-        for member in self.members:
-            inputs = member.inputs(pixels)
-            maps.append(
-                class_activation_maps(member.network, "grad_cam", member.layer, inputs, targets)
-            )
+        maps = [
+            class_activation_maps(one.network, "grad_cam", one.layer, one.inputs(pixels), targets)
+            for one in self.members
+        ]
         return np.mean(maps, axis=0)
 
 
@@ -149,13 +142,14 @@ def _ensemble(
         blank = torch.zeros(1, channels, size, size, device=hardware.device)
         layer = network.activation_layers()[cam_layers(network, blank)["grad_cam"]]
         members.append(Member(network, seed_dataset.mean, seed_dataset.std, layer))
-    return Ensemble(model, dataset.classes, size, channels, tuple(members), hardware.device)
+    return Ensemble(model, dataset, tuple(members), hardware.device)
 
 
 def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
     """Read, classify and draw an image."""
+    dataset = ensemble.dataset
     try:
-        picture = read_picture(path, ensemble.image_size, ensemble.channels)
+        picture = read_picture(path, dataset.image_size, dataset.channels)
     except UndecodableError as reason:
         say(f"{printable(str(path))}: {reason}")
         return Failure(path, str(reason))
@@ -165,7 +159,7 @@ def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
     ranking = np.argsort(-probabilities, kind="stable")[:top]
     prediction = Prediction(
         file=path,
-        classes=tuple(ensemble.classes[label] for label in ranking),
+        classes=tuple(dataset.classes[label] for label in ranking),
         probabilities=tuple(probabilities[ranking].tolist()),
         agreeing=int((logits[:, 0].argmax(axis=1) == ranking[0]).sum()),
         members=len(ensemble.members),

@@ -63,7 +63,8 @@ def print_answers(answers: Sequence[Answer], model: str) -> None:
     if not predictions:
         return
     table, console = answers_table(predictions, model), Console()
-    Console(width=max(console.width, _width(table))).print(table, crop=False)
+    width = Console(width=WIDEST).measure(table).maximum  # no name broken, so they can be copied
+    Console(width=max(console.width, width)).print(table, crop=False)
     console.print(
         "Every image gets one of the classes, also one that shows none of them.", highlight=False
     )
@@ -88,33 +89,25 @@ def answers_table(predictions: Iterable[Prediction], model: str) -> Table:
     return table
 
 
-def _width(table: Table) -> int:
-    """Return how many columns a table takes with no name broken, so that names can be copied."""
-    console = Console(width=WIDEST)
-    return console.measure(table).maximum
-
-
 def answers_json(answers: Sequence[Answer]) -> str:
     """Return a list of objects: file, and predictions, agreement and heatmap, or error.
 
     Names of files are as they are, except those that are no UTF-8, which JSON can't hold.
     """
-    return json.dumps([_record(answer) for answer in answers], indent=2)
-
-
-def _record(answer: Answer) -> dict[str, Any]:
-    file = _written(answer.file)
-    if isinstance(answer, Failure):
-        return {"file": file, "error": answer.reason}
-    return {
-        "file": file,
-        "predictions": [
-            {"class": name, "probability": probability}
-            for name, probability in zip(answer.classes, answer.probabilities, strict=True)
-        ],
-        "agreement": {"agreeing": answer.agreeing, "seeds": answer.members},
-        "heatmap": _written(answer.figure),
-    }
+    records: list[dict[str, Any]] = []
+    for answer in answers:
+        record: dict[str, Any] = {"file": _written(answer.file)}
+        if isinstance(answer, Failure):
+            record["error"] = answer.reason
+        else:
+            record["predictions"] = [
+                {"class": name, "probability": probability}
+                for name, probability in zip(answer.classes, answer.probabilities, strict=True)
+            ]
+            record["agreement"] = {"agreeing": answer.agreeing, "seeds": answer.members}
+            record["heatmap"] = _written(answer.figure)
+        records.append(record)
+    return json.dumps(records, indent=2)
 
 
 def _written(path: Path) -> str:

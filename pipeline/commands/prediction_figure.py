@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.commands.prediction_answers import Prediction
 from pipeline.figures.style import (
@@ -23,6 +23,7 @@ from pipeline.figures.style import (
     style,
 )
 from pipeline.figures.style import save as save_png
+from pipeline.storage.atomic import atomic_file
 from pipeline.system.text import printable
 
 SOURCE = "Source"  # keyword in the PNG file
@@ -59,7 +60,17 @@ def draw_prediction(
             f"Grad-CAM of {_name(prediction.classes[0])},\nmean of the seeds, {height} x {width}"
         )
         draw_heat_scale(left, scale, HEAT_LABEL)
-        _draw_probabilities(right.subplots(), prediction)
+
+        axes, shown = right.subplots(), prediction.probabilities[:MOST_BARS]
+        drawn = axes.barh(range(len(shown)), shown, color=COLOURS[0])
+        axes.bar_label(drawn, [f"{value:.1%}" for value in shown], padding=3)
+        axes.set_yticks(range(len(shown)), [_name(name) for name in prediction.classes[:MOST_BARS]])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.18)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("probability, mean of the seeds")
+        axes.set_title(f"{prediction.agreement} seeds say {_name(prediction.classes[0])}")
     return figure
 
 
@@ -69,19 +80,17 @@ def own_path(folder: Path, image: Path) -> Path:
     It is taken where there is a file that is no figure of this image; then a digest of where the
     image lies is added to the name.
     """
-    path = folder / f"{safe_name(image)}.png"
-    digest = _digest(image)
-    if path.exists() and _source(path) != digest:
-        return path.with_name(f"{path.stem}-{digest}.png")
-    return path
+    path, digest, source = folder / f"{safe_name(image)}.png", _digest(image), None
+    with contextlib.suppress(OSError), Image.open(path) as figure:  # else it isn't one of ours
+        source = figure.info.get(SOURCE)
+    taken = path.exists() and source != digest
+    return path.with_name(f"{path.stem}-{digest}.png") if taken else path
 
 
 def save(figure: Figure, prediction: Prediction) -> None:
     """Write the figure of a prediction as PNG, which tells by a digest what it is of."""
-    path = prediction.figure
-    incomplete = path.with_name(f".incomplete-{path.name}")
-    save_png(figure, incomplete, {SOURCE: _digest(prediction.file)})
-    incomplete.replace(path)
+    with atomic_file(prediction.figure) as path:
+        save_png(figure, path, {SOURCE: _digest(prediction.file)})
 
 
 def safe_name(image: Path) -> str:
@@ -97,28 +106,5 @@ def _digest(image: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(image))).hexdigest()[:DIGEST_LENGTH]
 
 
-def _source(path: Path) -> str | None:
-    """Return the digest in a figure's file; None where it isn't one of ours."""
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get(SOURCE)
-    except (OSError, UnidentifiedImageError):
-        return None
-
-
 def _name(class_name: str) -> str:
     return shortened(printable(class_name), LONGEST_CLASS)
-
-
-def _draw_probabilities(axes: Axes, prediction: Prediction) -> None:
-    probabilities = prediction.probabilities[:MOST_BARS]
-    positions = np.arange(len(probabilities))
-    drawn = axes.barh(positions, probabilities, color=COLOURS[0])
-    axes.bar_label(drawn, [f"{value:.1%}" for value in probabilities], padding=3)
-    axes.set_yticks(positions, [_name(name) for name in prediction.classes[:MOST_BARS]])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.18)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("probability, mean of the seeds")
-    axes.set_title(f"{prediction.agreement} seeds say {_name(prediction.classes[0])}")

@@ -43,7 +43,8 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
     """Return the files that were given and those in the folders that were given, each by path.
 
     In a folder they are what the source image_folder would list. Left out, and told once, are files
-    of a kind that Pillow doesn't read, by the ending of their names.
+    of a kind that Pillow doesn't read, by the ending of their names; without an ending they are
+    tried.
 
     Args:
         given: files and folders; a file is returned whatever it is, and so is a folder that holds
@@ -53,11 +54,32 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         InputError: if a folder can't be read, or lies in `out`.
     """
-    return [
-        path
-        for place in given
-        for path in ((_in_folder(place, out) or [place]) if is_folder(place) else [place])
-    ]
+    endings = Image.registered_extensions()
+    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} | {""}
+    written, paths = _real(out), []
+    for place in given:
+        if not is_folder(place):
+            paths.append(place)
+            continue
+        if _real(place).is_relative_to(written):
+            raise InputError(
+                f"--out: '{printable(str(out))}' holds the images themselves; choose another folder"
+            )
+        left_out: Counter[str] = Counter()
+        kept = []
+        for path in files_under(place, "IMAGE"):
+            if _real(path).is_relative_to(written):
+                continue
+            if path.suffix.lower() in readable:
+                kept.append(path)
+            else:
+                left_out[printable(path.suffix.lower())] += 1
+        paths += kept or [place]
+        if left_out:
+            kinds = [f"{count} {ending}" for ending, count in left_out.most_common()]
+            listed = ", ".join(kinds[:KINDS_TOLD] + ["..."] * (len(kinds) > KINDS_TOLD))
+            say(f"{printable(str(place))}: left out what can't be read as an image: {listed}")
+    return paths
 
 
 def read_picture(path: Path, image_size: int, channels: int) -> Picture:
@@ -72,7 +94,11 @@ def read_picture(path: Path, image_size: int, channels: int) -> Picture:
         UndecodableError: if it can't be read or isn't a whole image.
     """
     try:
-        _refuse_special(path)
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind == stat.S_IFDIR:
+            raise UndecodableError("a folder without images")
+        if kind != stat.S_IFREG:  # a pipe would be waited for
+            raise OSError(errno.EINVAL, f"it is {KINDS.get(kind, 'something else')}, not a file")
         with path.open("rb") as file, warnings.catch_warnings():
             # Pillow's are about the inner life of a file that can be decoded, and don't name it.
             warnings.simplefilter("ignore")
@@ -87,45 +113,6 @@ def read_picture(path: Path, image_size: int, channels: int) -> Picture:
     return Picture(path, pixels, np.asarray(shown))
 
 
-def _in_folder(folder: Path, out: Path) -> list[Path]:
-    written = _real(out)
-    if _real(folder).is_relative_to(written):
-        raise InputError(
-            f"--out: '{printable(str(out))}' holds the images themselves; choose another folder"
-        )
-    paths = [
-        path for path in files_under(folder, "IMAGE") if not _real(path).is_relative_to(written)
-    ]
-    readable = _readable_endings()
-    kept = [path for path in paths if path.suffix.lower() in readable]
-    _tell_left_out(folder, [path for path in paths if path.suffix.lower() not in readable])
-    return kept
-
-
 def _real(path: Path) -> Path:
     """Return where a path leads; unlike `Path.resolve` it takes links that lead in a circle."""
     return Path(os.path.realpath(path))
-
-
-def _readable_endings() -> frozenset[str]:
-    """Return the endings of the kinds that Pillow reads, and none at all: those are tried."""
-    endings = Image.registered_extensions()
-    return frozenset(ending for ending, kind in endings.items() if kind in Image.OPEN) | {""}
-
-
-def _tell_left_out(folder: Path, paths: Sequence[Path]) -> None:
-    if not paths:
-        return
-    endings = Counter(printable(path.suffix.lower()) for path in paths).most_common(KINDS_TOLD + 1)
-    told = ", ".join(f"{count} {ending}" for ending, count in endings[:KINDS_TOLD])
-    more = ", ..." if len(endings) > KINDS_TOLD else ""
-    say(f"{printable(str(folder))}: left out what can't be read as an image: {told}{more}")
-
-
-def _refuse_special(path: Path) -> None:
-    """Raise an error for what is no file, such as a pipe, which would be waited for."""
-    kind = stat.S_IFMT(path.stat().st_mode)
-    if kind == stat.S_IFDIR:
-        raise UndecodableError("a folder without images")
-    if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, f"it is {KINDS.get(kind, 'something else')}, not a file")

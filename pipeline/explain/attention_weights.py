@@ -1,4 +1,4 @@
-"""The weights that attention modules give to a set of images, in numbers that fit memory.
+"""The weights that attention modules give to a set of images: by class, and whether they vary.
 
 The share that the class explains is eta squared, the between-class part of a one-way analysis of
 variance: Fisher, "Statistical Methods for Research Workers", 1925, chapter VII.
@@ -6,12 +6,14 @@ variance: Fisher, "Statistical Methods for Research Workers", 1925, chapter VII.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,8 +80,8 @@ class Variation:
 
 
 @contextmanager
-def caught_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tensor]]:
-    """Catch the weights that attention `modules` give while the context is open.
+def record_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tensor]]:
+    """Record the weights that attention `modules` give while the context is open.
 
     Yields:
         a dictionary that each forward pass fills: (B, C) of channels, (B, 1, H, W) of positions.
@@ -87,15 +89,12 @@ def caught_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tenso
     """
     weights: dict[str, Tensor] = {}
 
-    def catch(name: str) -> Any:
-        def hook(module: Attention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            weights[name] = module.weights(inputs[0]).detach()
-
-        return hook
+    def record(name: str, module: Attention, inputs: tuple[Tensor, ...], output: Any) -> None:
+        weights[name] = module.weights(inputs[0]).detach()
 
     with ExitStack() as hooks:
         for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(catch(name)).remove)
+            hooks.callback(module.register_forward_hook(partial(record, name)).remove)
         yield weights
 
 
@@ -119,38 +118,37 @@ def weights_by_class(
     """
     images = np.zeros(num_classes, dtype=np.int64)
     shapes: dict[str, tuple[int, ...]] = {}
-    sums: dict[str, np.ndarray] = {}
-    squares: dict[str, np.ndarray] = {}
-    full_sums: dict[str, np.ndarray] = {}  # not averaged down, (V,)
-    full_squares: dict[str, np.ndarray] = {}
-    with caught_weights(modules) as caught:
+    sums: dict[str, list[np.ndarray]] = {}  # by class (K, W) and over all images (V,), with squares
+    with record_weights(modules) as recorded:
         for inputs, labels in batches:
             network(inputs)
             member = np.eye(num_classes)[labels].T  # (K, B)
             images += np.bincount(labels, minlength=num_classes)
-            for name, told in caught.items():
-                weights = _averaged_down(told)  # (B, C) or (B, h, w)
-                shapes[name] = weights.shape[1:]
-                weights = weights.reshape(len(weights), -1)  # (B, W)
-                sums[name] = sums.get(name, 0) + member @ weights
-                squares[name] = squares.get(name, 0) + member @ weights**2
-                full = told.float().flatten(1).cpu().numpy()  # (B, V)
-                full_sums[name] = full_sums.get(name, 0) + full.sum(axis=0, dtype=np.float64)
-                full_squares[name] = full_squares.get(name, 0) + np.einsum(
-                    "bv,bv->v", full, full, dtype=np.float64
-                )
-    return {
-        name: _by_class(
-            modules[name].kind,
-            shapes[name],
-            images,
-            sums[name],
-            squares[name],
-            _sd_over_images(images.sum(), full_sums[name], full_squares[name]),
-        )
-        for name in modules
-        if name in sums
-    }
+            for name, given in recorded.items():
+                small = given = given.float()  # (B, C) or (B, 1, H, W)
+                if given.ndim == 4:
+                    height, width = (min(size, LARGEST_MAP) for size in given.shape[2:])
+                    small = F.adaptive_avg_pool2d(given, (height, width))[:, 0]  # (B, h, w)
+                shapes[name] = tuple(small.shape[1:])
+                weights = small.flatten(1).cpu().double().numpy()  # (B, W)
+                full = given.flatten(1).cpu().numpy()  # (B, V)
+                added = [
+                    member @ weights,
+                    member @ weights**2,
+                    full.sum(axis=0, dtype=np.float64),
+                    np.einsum("bv,bv->v", full, full, dtype=np.float64),
+                ]
+                before = sums.get(name, [np.zeros(())] * len(added))
+                sums[name] = [total + more for total, more in zip(before, added, strict=True)]
+    found = {}
+    for name in (name for name in modules if name in sums):
+        with np.errstate(invalid="ignore"):
+            mean, sd = _mean_and_sd(sums[name][:2], images[:, None])
+        full_mean, full_sd = _mean_and_sd(sums[name][2:], images.sum())
+        over_images = np.where(_varies(full_mean, full_sd), full_sd, 0)
+        kind = modules[name].kind
+        found[name] = ModuleWeights(kind, shapes[name], images, mean, sd, over_images)
+    return found
 
 
 def variation(weights: ModuleWeights) -> Variation:
@@ -162,13 +160,14 @@ def variation(weights: ModuleWeights) -> Variation:
     between = (share * (mean - means) ** 2).sum(axis=0)  # (W,), variances
     total = between + (share * sd**2).sum(axis=0)
     varies = _varies(means, np.sqrt(total))
-    explained, whole = between[varies].sum(), total[varies].sum()
     return Variation(
         means=means,
         mean=float(means.mean()),
         sd_between=float(means.std()),
         sd_over_images=float(weights.sd_over_images.mean()),
-        share_by_class=float(explained / whole) if varies.any() else np.nan,
+        share_by_class=(
+            float(between[varies].sum() / total[varies].sum()) if varies.any() else np.nan
+        ),
     )
 
 
@@ -181,35 +180,61 @@ def share_by_chance(images: np.ndarray) -> float:
     return float(((images > 0).sum() - 1) / max(1, images.sum() - 1))
 
 
+def attention_table(weights: Mapping[str, ModuleWeights], classes: Sequence[str]) -> pd.DataFrame:
+    """Return one row for each module, weight and class.
+
+    The columns are layer, kind, index (of the channel, or of the position, row by row), class,
+    mean_weight and sd_over_images, both of maps that are averaged down where they are large.
+    """
+    tables = [
+        pd.DataFrame(
+            {
+                "layer": layer,
+                "kind": module.kind,
+                "index": np.repeat(np.arange(module.mean.shape[1]), len(classes)),
+                "class": list(classes) * module.mean.shape[1],
+                "mean_weight": module.mean.T.ravel(),
+                "sd_over_images": module.sd.T.ravel(),
+            }
+        )
+        for layer, module in weights.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def variation_table(weights: Mapping[str, ModuleWeights]) -> pd.DataFrame:
+    """Return one row for each module: the numbers of its `Variation`, and whether it is constant.
+
+    The columns are module, kind, weights, mean, sd_between, sd_over_images, share_by_class (empty
+    where nothing varies), share_by_chance (what classes without any influence explain in the mean)
+    and constant.
+    """
+    rows = []
+    for name, module in weights.items():
+        varying = variation(module)
+        rows.append(
+            {
+                "module": name,
+                "kind": module.kind,
+                "weights": len(varying.means),
+                "mean": varying.mean,
+                "sd_between": varying.sd_between,
+                "sd_over_images": varying.sd_over_images,
+                "share_by_class": varying.share_by_class,
+                "share_by_chance": share_by_chance(module.images),
+                "constant": varying.constant,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mean_and_sd(sums: Sequence[np.ndarray], count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and sd from a sum, a sum of squares, and how many there are."""
+    total, squares = sums
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
+
 def _varies(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
     """Return whether weights vary by what float32 resolves, which they are."""
     return sd > np.finfo(np.float32).eps * np.abs(mean)
-
-
-def _sd_over_images(images: int, sums: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    mean = sums / images
-    sd = np.sqrt(np.maximum(squares / images - mean**2, 0))
-    return np.where(_varies(mean, sd), sd, 0)
-
-
-def _averaged_down(weights: Tensor) -> np.ndarray:
-    """Return channels' weights as float64 (B, C), positions' as (B, h, w)."""
-    weights = weights.float()
-    if weights.ndim == 4:
-        height, width = (min(size, LARGEST_MAP) for size in weights.shape[2:])
-        weights = F.adaptive_avg_pool2d(weights, (height, width))[:, 0]  # (B, h, w)
-    return weights.cpu().double().numpy()
-
-
-def _by_class(
-    kind: Kind,
-    shape: tuple[int, ...],
-    images: np.ndarray,
-    sums: np.ndarray,
-    squares: np.ndarray,
-    sd_over_images: np.ndarray,
-) -> ModuleWeights:
-    with np.errstate(invalid="ignore"):
-        mean = sums / images[:, None]  # (K, W)
-        sd = np.sqrt(np.maximum(squares / images[:, None] - mean**2, 0))
-    return ModuleWeights(kind, shape, images, mean, sd, sd_over_images)

@@ -45,6 +45,7 @@ Kind = Literal["grad_cam", "layer_cam"]
 METHODS: dict[Kind, Callable[..., Any]] = {"grad_cam": GradCAM, "layer_cam": LayerCAM}
 FINER = 2  # the least that LayerCAM's map is finer than Grad-CAM's, where the network has such maps
 LARGEST_STORED = 32  # pixels a side
+LONGEST_LAYER_NAME = 28
 
 
 def cam_layers(network: Classifier, inputs: Tensor) -> dict[Kind, str]:
@@ -114,8 +115,10 @@ def predicted_class_maps(
     """
     maps = []
     for inputs, _ in batches:
-        found = class_activation_maps(network, "grad_cam", layer, inputs)
-        maps.append(_small(found).astype(np.float16))
+        found = torch.from_numpy(class_activation_maps(network, "grad_cam", layer, inputs))
+        height, width = (min(side, LARGEST_STORED) for side in found.shape[1:])
+        small = _over_maximum(F.adaptive_avg_pool2d(found, (height, width)))
+        maps.append(small.numpy().astype(np.float16))
     return np.concatenate(maps)
 
 
@@ -145,11 +148,6 @@ def _over_maximum(maps: Tensor) -> Tensor:
     return maps / maps.amax((1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
-def _small(maps: np.ndarray) -> np.ndarray:
-    size = (min(maps.shape[1], LARGEST_STORED), min(maps.shape[2], LARGEST_STORED))
-    return _over_maximum(F.adaptive_avg_pool2d(torch.from_numpy(maps), size)).numpy()
-
-
 def draw_cams(
     title: str,
     images: np.ndarray,
@@ -175,18 +173,12 @@ def draw_cams(
         panels = figure.subplots(rows, columns, squeeze=False)
         for row, image in enumerate(images):
             show_classified(panels[row, 0], image, true_classes[row], predicted_classes[row])
-            for axes, (kind, of_kind) in zip(panels[row, 1:], maps.items(), strict=True):
-                show_heat(axes, image, of_kind[row])
-                height, width = of_kind.shape[1:]
-                axes.set_title(
-                    f"{HEATMAPS[kind].name}, {height} x {width}\n{shortened(layers[kind], 28)}"
-                )
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(0, 1), HEAT_COLOURS),
-            ax=panels,
-            shrink=min(1.0, 0.5 + 0.4 / rows),
-            aspect=25,
-            alpha=HEAT_OPACITY,
-        )
+            for axes, (kind, heat) in zip(panels[row, 1:], maps.items(), strict=True):
+                show_heat(axes, image, heat[row])
+                height, width = heat.shape[1:]
+                layer = shortened(layers[kind], LONGEST_LAYER_NAME)
+                axes.set_title(f"{HEATMAPS[kind].name}, {height} x {width}\n{layer}")
+        scale, shrink = ScalarMappable(Normalize(0, 1), HEAT_COLOURS), min(1.0, 0.5 + 0.4 / rows)
+        bar = figure.colorbar(scale, ax=panels, shrink=shrink, aspect=25, alpha=HEAT_OPACITY)
         bar.set_label(HEAT_LABEL)
     return figure

@@ -25,7 +25,7 @@ from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
 from pipeline.explain.cam import Kind, predicted_classes
-from pipeline.explain.heatmap_kinds import (
+from pipeline.explain.tested_heatmaps import (
     centre_heatmap,
     network_heatmaps,
     random_heatmaps,
@@ -138,10 +138,15 @@ def faithfulness(
         heatmaps["centre"] = np.broadcast_to(centre_heatmap(size), (len(ids), *size)).copy()
         for kind in HEATMAPS:
             places = hottest_first(resized(heatmaps[kind], size), ties)
-            found[kind].append(
-                deletion_and_insertion(network, inputs, targets, places, steps),
-            )
-    return {kind: _joined(parts) for kind, parts in found.items()}
+            found[kind].append(deletion_and_insertion(network, inputs, targets, places, steps))
+    return {
+        kind: Curves(
+            parts[0].share,
+            np.concatenate([part.deletion for part in parts]),
+            np.concatenate([part.insertion for part in parts]),
+        )
+        for kind, parts in found.items()
+    }
 
 
 def faithfulness_table(curves: Mapping[str, Curves]) -> pd.DataFrame:
@@ -159,15 +164,20 @@ def faithfulness_table(curves: Mapping[str, Curves]) -> pd.DataFrame:
         curves: by the name of the kind, the controls among them; of the same images in each.
     """
     rows = []
-    for kind, of_kind in curves.items():
+    by_image = {
+        (kind, curve): areas(probabilities, followed.share)
+        for kind, followed in curves.items()
+        for curve, probabilities in followed.by_name().items()
+    }
+    for kind in curves:
         for curve in BETTER:
-            of_images = _areas(of_kind, curve)
-            area = mean_over_images(of_images, 0, 1)
+            area = mean_over_images(by_image[kind, curve], 0, 1)
             row = {"heatmap": kind, "curve": curve, "area": area.mean}
             row |= {"low": area.low, "high": area.high, "images": area.images}
             if kind not in CONTROLS:
                 for control in CONTROLS:
-                    more = mean_over_images(of_images - _areas(curves[control], curve), -1, 1)
+                    difference = by_image[kind, curve] - by_image[control, curve]
+                    more = mean_over_images(difference, -1, 1)
                     row |= {f"{control}_difference": more.mean}
                     row |= {f"{control}_low": more.low, f"{control}_high": more.high}
             rows.append(row)
@@ -181,18 +191,12 @@ def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
         panels = figure.subplots(1, 2, sharey=True)
         figure.suptitle(title)
         for axes, (curve, better) in zip(panels, BETTER.items(), strict=True):
-            for kind, of_kind in curves.items():
-                look, share = HEATMAPS[kind], of_kind.share
-                probability = mean_over_images(of_kind.by_name()[curve], 0, 1)
-                axes.plot(share, probability.mean, look.line, color=look.colour, label=look.name)
-                axes.fill_between(
-                    share,
-                    probability.low,
-                    probability.high,
-                    color=look.colour,
-                    alpha=0.12,
-                    linewidth=0,
-                )
+            for kind, followed in curves.items():
+                look, share = HEATMAPS[kind], followed.share
+                mean = mean_over_images(followed.by_name()[curve], 0, 1)
+                axes.plot(share, mean.mean, look.line, color=look.colour, label=look.name)
+                band = {"color": look.colour, "alpha": 0.12, "linewidth": 0}
+                axes.fill_between(share, mean.low, mean.high, **band)
             axes.set_title(f"{curve}: {better} is better")
             done = "removed" if curve == "deletion" else "put in"
             axes.set_xlabel(f"share of the pixels {done}, hottest first")
@@ -201,16 +205,10 @@ def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
             axes.xaxis.set_major_formatter(PercentFormatter(1))
         panels[0].set_ylabel("mean probability of the predicted class")
         handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(
-            handles, names, loc="outside lower center", ncols=len(names), columnspacing=1.2
-        )
-        panels[1].annotate(
-            f"taken away: the mean colour\nbands: {CONFIDENCE:.0%} interval",
-            (1, 0.02),
-            xycoords="axes fraction",
-            ha="right",
-            fontsize=11,
-        )
+        layout = {"ncols": len(names), "columnspacing": 1.2}
+        figure.legend(handles, names, loc="outside lower center", **layout)
+        note = f"taken away: the mean colour\nbands: {CONFIDENCE:.0%} interval"
+        panels[1].annotate(note, (1, 0.02), xycoords="axes fraction", ha="right", fontsize=11)
     return figure
 
 
@@ -218,15 +216,3 @@ def _probabilities(network: nn.Module, inputs: Tensor, targets: Tensor) -> np.nd
     """Return the probability of each image's target class, float64 (B,)."""
     probabilities = network(inputs).double().softmax(1)
     return probabilities.gather(1, targets[:, None])[:, 0].cpu().numpy()
-
-
-def _areas(curves: Curves, curve: str) -> np.ndarray:
-    return areas(curves.by_name()[curve], curves.share)
-
-
-def _joined(parts: list[Curves]) -> Curves:
-    return Curves(
-        parts[0].share,
-        np.concatenate([part.deletion for part in parts]),
-        np.concatenate([part.insertion for part in parts]),
-    )

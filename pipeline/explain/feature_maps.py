@@ -24,13 +24,6 @@ BLOCK, TILE_GAP, GAP, ROW_TITLE = 2.5, 0.05, 0.3, 0.33
 LEFT, RIGHT, HEADER, FOOTER = 0.15, 0.25, 0.62, 0.85
 
 
-def spread(names: Sequence[str], most: int) -> list[str]:
-    """Return at most `most` of `names`, evenly spread from the first to the last."""
-    if len(names) <= most:
-        return list(names)
-    return [names[round(p)] for p in np.linspace(0, len(names) - 1, most)]
-
-
 @torch.no_grad()
 def feature_maps(
     model: nn.Module, layers: Mapping[str, nn.Module], inputs: torch.Tensor
@@ -86,52 +79,30 @@ def draw_feature_maps(
             shown = outputs[:, :channels]  # (B, channels, H, W)
             low, high = np.percentile(shown, CONTRAST_PERCENTILES)
             scale = Normalize(low, max(high, low + 1e-6))
+            side = math.ceil(math.sqrt(channels))  # of the square grid of an image's maps
+            tile = (BLOCK - (side - 1) * TILE_GAP) / side
             for bottom, channel_maps in zip(bottoms, shown, strict=True):
-                _draw_block(figure, left, bottom, channel_maps, channels, scale)
-            figure.text(
-                (left + BLOCK / 2) / width,
-                (height - HEADER - ROW_TITLE + 0.08) / height,
-                _heading(layer, outputs.shape, shown.shape[1]),
-                ha="center",
-                va="bottom",
-            )
-            bar = figure.colorbar(
-                ScalarMappable(scale, COLOUR_MAP),
-                cax=_axes(figure, left, FOOTER - 0.27, BLOCK, 0.12),
-                orientation="horizontal",
-            )
+                for position, channel_map in enumerate(channel_maps):
+                    row, column = divmod(position, side)
+                    x = left + column * (tile + TILE_GAP)
+                    y = bottom + BLOCK - tile - row * (tile + TILE_GAP)
+                    axes = _axes(figure, x, y, tile, tile)
+                    axes.imshow(channel_map, cmap=COLOUR_MAP, norm=scale, interpolation="nearest")
+                    without_axes(axes)
+            _, total, *size = outputs.shape
+            heading = f"{layer}: {len(shown[0])} of {total}\nchannels, {size[0]} x {size[1]} px"
+            x, y = left + BLOCK / 2, height - HEADER - ROW_TITLE + 0.08
+            figure.text(x / width, y / height, heading, ha="center", va="bottom")
+            axes = _axes(figure, left, FOOTER - 0.27, BLOCK, 0.12)
+            mappable = ScalarMappable(scale, COLOUR_MAP)
+            bar = figure.colorbar(mappable, cax=axes, orientation="horizontal")
             bar.set_label(f"{layer} output")
             bar.ax.locator_params(nbins=5)
             bar.outline.set_visible(False)
     return figure
 
 
-def _draw_block(
-    figure: Figure,
-    left: float,
-    bottom: float,
-    channel_maps: np.ndarray,
-    channels: int,
-    scale: Normalize,
-) -> None:
-    """Draw the maps (channels, H, W) of one image and layer in a square grid, row by row."""
-    side = math.ceil(math.sqrt(channels))
-    tile = (BLOCK - (side - 1) * TILE_GAP) / side
-    for position, channel_map in enumerate(channel_maps):
-        row, column = divmod(position, side)
-        x = left + column * (tile + TILE_GAP)
-        y = bottom + BLOCK - tile - row * (tile + TILE_GAP)
-        axes = _axes(figure, x, y, tile, tile)
-        axes.imshow(channel_map, cmap=COLOUR_MAP, norm=scale, interpolation="nearest")
-        without_axes(axes)
-
-
 def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Add axes at a place given in inches."""
-    whole_width, whole_height = figure.get_size_inches()
-    place = (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
-    return figure.add_axes(place)
-
-
-def _heading(layer: str, shape: tuple[int, ...], shown: int) -> str:
-    return f"{layer}: {shown} of {shape[1]}\nchannels, {shape[2]} x {shape[3]} px"
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / down, width / across, height / down))

@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from pipeline.explain.cam import Kind, predicted_classes
-from pipeline.explain.heatmap_kinds import network_heatmaps
+from pipeline.explain.tested_heatmaps import network_heatmaps
 from pipeline.figures.style import HEATMAPS, style
 from pipeline.models.layers import Classifier
 from pipeline.statistics.image_means import CONFIDENCE, mean_over_images
@@ -64,26 +64,16 @@ def randomised_states(trained: State, random: State, layers: list[str]) -> dict[
     Returns:
         the state for each of: last layer, deeper half (of the layers), all layers.
     """
-    replaced = {
-        "last layer": layers[-1:],
-        "deeper half": layers[len(layers) // 2 :],
-    }
-    states = {
-        what: {
-            name: (random if _layer_of(name, layers) in names else trained)[name]
-            for name in trained
-        }
-        for what, names in replaced.items()
-    }
+    states = {}
+    for what, names in (("last layer", layers[-1:]), ("deeper half", layers[len(layers) // 2 :])):
+        states[what] = dict(trained)
+        for name in trained:
+            layer = name.rpartition(".")[0]
+            while layer and layer not in layers:
+                layer = layer.rpartition(".")[0]
+            if layer in names:
+                states[what][name] = random[name]
     return states | {"all layers": random}
-
-
-def _layer_of(tensor: str, layers: list[str]) -> str:
-    """Return the innermost of `layers` that a tensor lies in; nothing if it lies in none."""
-    layer = tensor.rpartition(".")[0]
-    while layer and layer not in layers:
-        layer = layer.rpartition(".")[0]
-    return layer
 
 
 def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -96,9 +86,7 @@ def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
-        return (one * other).sum(axis=1) / np.sqrt(
-            (one**2).sum(axis=1) * (other**2).sum(axis=1),
-        )
+        return (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
 
 
 def randomisation(
@@ -125,17 +113,16 @@ def randomisation(
     found: dict[str, dict[str, list[np.ndarray]]] = {}
     for inputs, _ in batches:
         if not states:
-            states = randomised_states(
-                network.state_dict(), random, weighted_layers(network, inputs)
-            )
+            called = weighted_layers(network, inputs)
+            states = randomised_states(network.state_dict(), random, called)
         targets = predicted_classes(network, inputs)
         original = network_heatmaps(network, layers, inputs, targets)
         for what, state in states.items():
             fresh.load_state_dict(state)
             heatmaps = network_heatmaps(fresh, layers, inputs, targets)
             for kind in original:
-                correlations = rank_correlations(original[kind], heatmaps[kind])
-                found.setdefault(what, {}).setdefault(kind, []).append(correlations)
+                part = rank_correlations(original[kind], heatmaps[kind])
+                found.setdefault(what, {}).setdefault(kind, []).append(part)
     return {
         what: {kind: np.concatenate(parts) for kind, parts in kinds.items()}
         for what, kinds in found.items()
@@ -177,11 +164,7 @@ def draw_randomisation(title: str, correlations: Correlations) -> Figure:
         axes.set_xlabel("what holds random weights")
         axes.set_ylabel("rank correlation with the heatmap\nof the trained network")
         axes.set_ylim(min(-0.25, table["low"].min() - 0.15), 1.05)
-        axes.annotate(
-            "maps that are 0 throughout have no order: left out",
-            (0.02, 0.02),
-            xycoords="axes fraction",
-            fontsize=11,
-        )
+        note = "maps that are 0 throughout have no order: left out"
+        axes.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=11)
         axes.legend(title=f"mean, {CONFIDENCE:.0%} interval", loc="upper right")
     return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -75,6 +74,7 @@ def draw_heatmaps(
     """
     with style():
         rows, columns = len(images), 1 + max(len(chosen) for chosen in channels)
+        scale = Normalize(0, 1)
         figure = Figure(figsize=(2.6 * columns + 0.8, 2.97 * rows + 0.5), layout="constrained")
         figure.suptitle(title)
         panels = figure.subplots(rows, columns, squeeze=False)
@@ -85,17 +85,10 @@ def draw_heatmaps(
             for axes, channel in zip(panels[row, 1:], channels[row], strict=False):
                 axes.set_axis_on()
                 show_image(axes, image)
-                axes.imshow(
-                    heatmap(maps[row, channel], image.shape[:2]),
-                    cmap=COLOUR_MAP,
-                    vmin=0,
-                    vmax=1,
-                    alpha=ALPHA,
-                    interpolation="nearest",
-                )
-                mean = maps[row, channel].mean()
-                axes.set_title(f"channel {channel}\nmean {mean:.3g}")
-        scale = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[COLOUR_MAP])
-        bar = figure.colorbar(scale, ax=panels, shrink=0.6, aspect=25, alpha=ALPHA)
+                heat = heatmap(maps[row, channel], image.shape[:2])
+                axes.imshow(heat, COLOUR_MAP, scale, alpha=ALPHA, interpolation="nearest")
+                axes.set_title(f"channel {channel}\nmean {maps[row, channel].mean():.3g}")
+        mappable = ScalarMappable(scale, COLOUR_MAP)
+        bar = figure.colorbar(mappable, ax=panels, shrink=0.6, aspect=25, alpha=ALPHA)
         bar.set_label("activation, lowest (0) to highest (1) in the map")
     return figure

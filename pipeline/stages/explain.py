@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from pipeline.data import arrays
-from pipeline.explain.attention_outputs import explain_attention
+from pipeline.explain.attention_figures import draw_attention, draw_attention_variation
+from pipeline.explain.attention_weights import (
+    CONSTANT_BELOW,
+    attention_table,
+    variation_table,
+    weights_by_class,
+)
 from pipeline.explain.cam import (
     Kind,
     cam_layers,
@@ -20,12 +26,12 @@ from pipeline.explain.cam import (
     draw_cams,
     predicted_class_maps,
 )
+from pipeline.explain.choice import any_images, choose_images, spread
 from pipeline.explain.faithfulness import draw_faithfulness, faithfulness, faithfulness_table
-from pipeline.explain.feature_maps import draw_feature_maps, feature_maps, spread
-from pipeline.explain.image_choice import any_images, choose_images
+from pipeline.explain.feature_maps import draw_feature_maps, feature_maps
 from pipeline.explain.randomisation import draw_randomisation, randomisation, randomisation_table
 from pipeline.explain.strongest_channels import draw_heatmaps, strongest_channels
-from pipeline.figures.style import save
+from pipeline.figures.style import save, shortened
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
 from pipeline.statistics.image_means import CONFIDENCE
@@ -36,32 +42,53 @@ from pipeline.storage.npy import save_array
 from pipeline.system.progress import say, track
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
-from pipeline.training.compute import Hardware
 from pipeline.training.networks import fresh, trained
 from pipeline.training.randomness import derive
 
 FEATURE_LAYERS = 3
 HEATMAP_CHANNELS = 3
+MOST_ATTENTION_PANELS = 6  # of each kind of attention
+LONGEST_MODEL_NAME = 40
 TESTED_AT_ONCE = 32  # images of which each is seen hundreds of times, so that the progress shows
 
 
 @dataclass(frozen=True)
-class _Explained:
-    """A trained network, the test images, and the folder to write."""
+class _Subject:
+    """A trained network with the test images."""
 
     settings: Settings
     model: str
     dataset: arrays.Dataset
-    hardware: Hardware
     network: Classifier
     test: Images
     layers: dict[Kind, str]  # of the class activation maps
-    folder: Path
 
     @property
     def ids(self) -> np.ndarray:
         """Return int64 (N,), of the test images."""
         return self.dataset.ids[self.dataset.rows("test")]
+
+    def labelled(self, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
+        """Yield all test images, normalised, and their labels; `what` is shown as progress."""
+        size = self.settings.evaluate.batch_size
+        for inputs, labels in self._batches(self.test, size, what):
+            yield inputs, labels.cpu().numpy()
+
+    def tested(self, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
+        """Yield the test images on which heatmaps are put to the test, and their ids."""
+        settings = self.settings
+        count, seed = settings.explain.faithfulness_images, settings.explain.seed
+        chosen = any_images(len(self.test), count, seed)
+        part = self.test.subset(torch.from_numpy(chosen))
+        size = min(settings.evaluate.batch_size, TESTED_AT_ONCE)
+        ids = self.ids[chosen]
+        for inputs, _ in self._batches(part, size, what):
+            yield inputs, ids[: len(inputs)]
+            ids = ids[len(inputs) :]
+
+    def _batches(self, images: Images, size: int, what: str) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = plain_batches(images, size)
+        return track(batches, f"{self.model}: {what}", total=-(-len(images) // size))
 
 
 def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:
@@ -90,193 +117,151 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     ):
         network = trained(settings, model, weights, dataset, hardware)
         test = to_device(dataset, "test", hardware.device)
-        inputs, _ = next(plain_batches(test, 1))
-        layers = cam_layers(network, inputs)
-        explained = _Explained(settings, model, dataset, hardware, network, test, layers, folder)
-        record = _shown_images(explained)
+        layers = cam_layers(network, next(plain_batches(test, 1))[0])
+        subject = _Subject(settings, model, dataset, network, test, layers)
+        record = {"model": model} | _draw_chosen_images(subject, folder)
+
         layer = network.activation_layers()[layers["grad_cam"]]
-        save_array(
-            folder / "grad_cam.npy",
-            predicted_class_maps(network, layer, _labelled(explained, "Grad-CAM")),
+        maps = predicted_class_maps(network, layer, subject.labelled("Grad-CAM"))
+        save_array(folder / "grad_cam.npy", maps)
+
+        tested = subject.tested("deletion and insertion")
+        steps, seed = settings.explain.faithfulness_steps, settings.explain.seed
+        curves = faithfulness(network, layers, tested, steps, seed)
+        images, points = curves["grad_cam"].deletion.shape
+        write_table(faithfulness_table(curves), folder / "faithfulness.csv", records.FAITHFULNESS)
+        title = f"Pixels taken away and put in, hottest first: {model}, {images} test images"
+        save(draw_faithfulness(title, curves), folder / "faithfulness.png")
+        record["faithfulness"] = {
+            "images": images,
+            "steps": points - 1,
+            "empty_image": "the mean that images are normalised by",
+            "confidence": CONFIDENCE,
+        }
+
+        torch.manual_seed(derive(seed, 0, "random weights"))
+        random = fresh(settings, model, dataset, hardware)
+        correlations = randomisation(network, random, layers, subject.tested("random weights"))
+        write_table(
+            randomisation_table(correlations), folder / "randomisation.csv", records.RANDOMISATION
         )
-        record["faithfulness"] = _faithfulness(explained)
-        record["randomisation"] = _randomisation(explained)
+        title = f"Heatmaps of {model} with random weights"
+        save(draw_randomisation(title, correlations), folder / "randomisation.png")
+        record["randomisation"] = {"randomised": list(correlations), "confidence": CONFIDENCE}
+
         if network.attention_layers():
+            batches = subject.labelled("attention weights")
             record["attention"] = explain_attention(
-                network,
-                _labelled(explained, "attention weights"),
-                dataset.classes,
-                model,
-                folder,
+                network, batches, dataset.classes, model, folder
             )
         records.write(folder / "explain.json", records.Explanation(**record))
     say(f"figures of {len(record['images'])} test images in {out}")
 
 
-def _shown_images(explained: _Explained) -> dict[str, Any]:
-    """Draw feature maps, heatmaps and class activation maps of a few images."""
-    model, network, classes = explained.model, explained.network, explained.dataset.classes
-    labels = explained.dataset.labels[explained.dataset.rows("test")]
-    chosen = choose_images(
-        labels, explained.settings.explain.images, explained.settings.explain.seed
-    )
-    part = explained.test.subset(torch.from_numpy(chosen))
+def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
+    """Draw feature maps, heatmaps and class activation maps of a few images; return what of."""
+    model, network, classes = subject.model, subject.network, subject.dataset.classes
+    settings = subject.settings.explain
+    labels = subject.dataset.labels[subject.dataset.rows("test")]
+    chosen = choose_images(labels, settings.images, settings.seed)
+    part = subject.test.subset(torch.from_numpy(chosen))
     inputs, _ = next(plain_batches(part, len(chosen)))
-    layers = network.feature_layers()
+    layers, modules = network.feature_layers(), network.activation_layers()
     maps, logits = feature_maps(network, layers, inputs)
 
-    pictures = part.pictures(slice(None)).cpu().numpy()
+    pixels = part.pictures(slice(None)).cpu().numpy()
     true = [classes[label] for label in part.labels.tolist()]
     predicted = [classes[label] for label in logits.argmax(axis=1)]
-    channels = explained.settings.explain.channels
-    drawn = spread(list(layers), FEATURE_LAYERS)
+
+    drawn = {name: maps[name] for name in spread(list(layers), FEATURE_LAYERS)}
+    title = f"Feature maps of {model}"
+    figure = draw_feature_maps(title, pixels, true, drawn, settings.channels)
+    save(figure, folder / "feature_maps.png")
+    stored: dict[str, Any] = {name: drawn[name][:, : settings.channels] for name in drawn}
+    np.savez(folder / "feature_maps.npz", **stored)
+
     deepest = list(layers)[-1]
     strongest = [strongest_channels(image, HEATMAP_CHANNELS) for image in maps[deepest]]
+    title = f"Strongest channels of {deepest} in {model}, each map scaled to itself"
+    figure = draw_heatmaps(title, pixels, true, predicted, maps[deepest], strongest)
+    save(figure, folder / "heatmaps.png")
 
-    save(
-        draw_feature_maps(
-            f"Feature maps of {model}",
-            pictures,
-            true,
-            {name: maps[name] for name in drawn},
-            channels,
-        ),
-        explained.folder / "feature_maps.png",
-    )
-    save(
-        draw_heatmaps(
-            f"Strongest channels of {deepest} in {model}, each map scaled to itself",
-            pictures,
-            true,
-            predicted,
-            maps[deepest],
-            strongest,
-        ),
-        explained.folder / "heatmaps.png",
-    )
     targets = torch.from_numpy(logits.argmax(axis=1)).to(inputs.device)
-    modules = network.activation_layers()
     cams = {
         kind: class_activation_maps(network, kind, modules[layer], inputs, targets)
-        for kind, layer in explained.layers.items()
+        for kind, layer in subject.layers.items()
     }
-    save(
-        draw_cams(
-            f"What speaks for the predicted class in {model}",
-            pictures,
-            true,
-            predicted,
-            cams,
-            explained.layers,
-        ),
-        explained.folder / "cams.png",
-    )
-    drawn_maps: dict[str, Any] = {name: maps[name][:, :channels] for name in drawn}
-    np.savez(explained.folder / "feature_maps.npz", **drawn_maps)
+    title = f"What speaks for the predicted class in {model}"
+    save(draw_cams(title, pixels, true, predicted, cams, subject.layers), folder / "cams.png")
     return {
-        "model": model,
         "feature_maps": {
             "layers": {
-                name: {
-                    "shape": list(maps[name].shape[1:]),
-                    "channels_drawn": min(channels, maps[name].shape[1]),
-                }
+                name: {"shape": list(drawn[name].shape[1:]), "channels_drawn": len(stored[name][0])}
                 for name in drawn
             }
         },
         "heatmaps": {"layer": deepest},
         "cams": {
-            kind: {"layer": explained.layers[kind], "shape": list(maps_of_kind.shape[1:])}
-            for kind, maps_of_kind in cams.items()
+            kind: {"layer": subject.layers[kind], "shape": list(cams[kind].shape[1:])}
+            for kind in cams
         },
         "images": [
             {
-                "id": int(explained.ids[chosen[i]]),
-                "class": true[i],
-                "predicted": predicted[i],
-                "heatmap_channels": strongest[i].tolist(),
+                "id": number,
+                "class": true[row],
+                "predicted": predicted[row],
+                "heatmap_channels": strongest[row].tolist(),
                 "heatmap_mean_activations": [
-                    _rounded(maps[deepest][i, channel].mean()) for channel in strongest[i]
+                    float(f"{maps[deepest][row, channel].mean():.6g}") for channel in strongest[row]
                 ],
             }
-            for i in range(len(chosen))
+            for row, number in enumerate(subject.ids[chosen].tolist())
         ],
     }
 
 
-def _faithfulness(explained: _Explained) -> dict[str, Any]:
-    """Draw and tabulate deletion and insertion; return how they were measured."""
-    settings = explained.settings.explain
-    curves = faithfulness(
-        explained.network,
-        explained.layers,
-        _tested(explained, "deletion and insertion"),
-        settings.faithfulness_steps,
-        settings.seed,
-    )
-    table = faithfulness_table(curves)
-    write_table(table, explained.folder / "faithfulness.csv", records.FAITHFULNESS)
-    images = int(table["images"].max())
-    figure = draw_faithfulness(
-        f"Pixels taken away and put in, hottest first: {explained.model}, {images} test images",
-        curves,
-    )
-    save(figure, explained.folder / "faithfulness.png")
+def explain_attention(
+    network: Classifier,
+    batches: Iterable[tuple[Tensor, np.ndarray]],
+    classes: Sequence[str],
+    model: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write what the attention modules of a network do.
+
+    Writes ``attention.png`` and ``attention.csv``, the mean weights by class, and
+    ``attention_variation.png`` and ``attention_variation.csv``, how much they vary and with what.
+
+    Args:
+        network: with attention that tells its weights, in evaluation mode.
+        batches: inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
+        classes: the names of the K classes.
+        model: the network's name in titles.
+        folder: where to write.
+
+    Returns:
+        the modules by name with their kind and the shape of their weights, which of them
+        attention.png shows, which are constant, and what counts as that.
+    """
+    weights = weights_by_class(network, network.attention_layers(), batches, len(classes))
+    shown: set[str] = set()
+    for kind in {module.kind for module in weights.values()}:
+        names = [name for name in weights if weights[name].kind == kind]
+        shown.update(spread(names, MOST_ATTENTION_PANELS))
+    drawn = {name: weights[name] for name in weights if name in shown}
+    part = "" if len(drawn) == len(weights) else f" ({len(drawn)} of {len(weights)} modules)"
+    title = f"Mean attention weight by class in {shortened(model, LONGEST_MODEL_NAME)}{part}"
+    save(draw_attention(title, drawn, classes), folder / "attention.png")
+    save(draw_attention_variation(model, weights), folder / "attention_variation.png")
+    varying = variation_table(weights)
+    write_table(attention_table(weights, classes), folder / "attention.csv")
+    write_table(varying, folder / "attention_variation.csv", records.ATTENTION_VARIATION)
     return {
-        "images": images,
-        "steps": len(curves["grad_cam"].share) - 1,
-        "empty_image": "the mean that images are normalised by",
-        "confidence": CONFIDENCE,
+        "modules": {
+            name: {"kind": module.kind, "shape": list(module.shape)}
+            for name, module in weights.items()
+        },
+        "shown": list(drawn),
+        "constant": varying["module"][varying["constant"]].tolist(),
+        "constant_below": CONSTANT_BELOW,
     }
-
-
-def _randomisation(explained: _Explained) -> dict[str, Any]:
-    """Draw and tabulate the randomisation check; return how it was made."""
-    seed = explained.settings.explain.seed
-    torch.manual_seed(derive(seed, 0, "random weights"))
-    random = fresh(explained.settings, explained.model, explained.dataset, explained.hardware)
-    tested = _tested(explained, "random weights")
-    correlations = randomisation(explained.network, random, explained.layers, tested)
-    table = randomisation_table(correlations)
-    write_table(table, explained.folder / "randomisation.csv", records.RANDOMISATION)
-    figure = draw_randomisation(f"Heatmaps of {explained.model} with random weights", correlations)
-    save(figure, explained.folder / "randomisation.png")
-    return {"randomised": list(correlations), "confidence": CONFIDENCE}
-
-
-def _labelled(explained: _Explained, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yield all test images, normalised, and their labels."""
-    batch_size = explained.settings.evaluate.batch_size
-    batches = plain_batches(explained.test, batch_size)
-    for inputs, labels in _tracked(explained, batches, what, len(explained.test), batch_size):
-        yield inputs, labels.cpu().numpy()
-
-
-def _tested(explained: _Explained, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yield the test images on which heatmaps are put to the test, normalised, and their ids."""
-    settings = explained.settings
-    chosen = any_images(
-        len(explained.test), settings.explain.faithfulness_images, settings.explain.seed
-    )
-    ids = explained.ids[chosen]
-    part = explained.test.subset(torch.from_numpy(chosen))
-    batch_size = min(settings.evaluate.batch_size, TESTED_AT_ONCE)
-    batches = plain_batches(part, batch_size)
-    done = 0
-    for inputs, _ in _tracked(explained, batches, what, len(part), batch_size):
-        yield inputs, ids[done : done + len(inputs)]
-        done += len(inputs)
-
-
-def _tracked(
-    explained: _Explained,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    what: str,
-    images: int,
-    batch_size: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return track(batches, f"{explained.model}: {what}", total=-(-images // batch_size))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")

@@ -20,18 +20,20 @@ from torch.nn import functional as F
 
 from pipeline import models
 from pipeline.explain.attention_figures import draw_attention, draw_attention_variation
-from pipeline.explain.attention_outputs import attention_table, explain_attention, variation_table
 from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
     ModuleWeights,
-    caught_weights,
+    attention_table,
+    record_weights,
     share_by_chance,
     variation,
+    variation_table,
     weights_by_class,
 )
 from pipeline.models.attention import Attention, ChannelAttention
 from pipeline.models.layers import Classifier
 from pipeline.models.library import _let_gates_tell
+from pipeline.stages.explain import explain_attention
 
 CLASSES = ["cat", "$dog", "a|b"]
 LABELS = np.array([0, 0, 1, 0, 1, 1, 2, 0, 2, 2])
@@ -115,7 +117,7 @@ def test_weights_by_class_are_means_over_the_images_of_the_class() -> None:
 
 def test_hooks_come_off_after_an_error() -> None:
     module = network().attention_layers()["attention1"]
-    with pytest.raises(RuntimeError, match="stop"), caught_weights({"attention1": module}):
+    with pytest.raises(RuntimeError, match="stop"), record_weights({"attention1": module}):
         raise RuntimeError("stop")
     assert not module._forward_hooks
 
@@ -129,14 +131,14 @@ def test_maps_of_weights_keep_their_shape_up_to_16_pixels_and_are_averaged_down_
     model = models.build(settings, 3, 32, 1).eval()
     inputs = torch.randn(2, 1, 32, 32)
     layers = model.attention_layers()
-    with torch.no_grad(), caught_weights(layers) as caught:
+    with torch.no_grad(), record_weights(layers) as recorded:
         model(inputs)
     found = weights_by_class(model, layers, [(inputs, np.array([0, 1]))], 2)
     first, second = found["attention1"], found["attention2"]
     assert first.shape == second.shape == (16, 16)
-    blocks = caught["attention1"].reshape(2, 16, 2, 16, 2).mean((2, 4))  # of 2 x 2 pixels
+    blocks = recorded["attention1"].reshape(2, 16, 2, 16, 2).mean((2, 4))  # of 2 x 2 pixels
     np.testing.assert_allclose(first.mean, blocks.flatten(1).numpy(), rtol=1e-5)
-    np.testing.assert_array_equal(second.mean, caught["attention2"].flatten(1).numpy())
+    np.testing.assert_array_equal(second.mean, recorded["attention2"].flatten(1).numpy())
 
 
 # variation
@@ -287,10 +289,10 @@ def test_library_networks_tell_the_weights_of_their_gates(
     network = model.get_submodule("network")
     for layer in layers:
         network.get_submodule(layer).register_forward_hook(catch(layer))
-    with torch.no_grad(), caught_weights(layers) as caught:
+    with torch.no_grad(), record_weights(layers) as recorded:
         model(torch.randn(2, 3, 32, 32))
-    assert list(caught) == list(layers)
-    for layer, weights in caught.items():
+    assert list(recorded) == list(layers)
+    for layer, weights in recorded.items():
         x, output = scaled[layer]
         assert weights.shape == x.shape[:2]
         torch.testing.assert_close(x * weights[:, :, None, None], output)
@@ -312,14 +314,14 @@ def test_library_gates_are_squeeze_and_excitation_by_hand(
     module = model.get_submodule("network").get_submodule(list(layers)[1])
     activation = F.silu if name.startswith("efficientnet") else F.relu
     x = torch.randn(2, module.fc1.in_channels, 4, 4)
-    with torch.no_grad(), caught_weights(layers) as caught:
+    with torch.no_grad(), record_weights(layers) as recorded:
         module(x)
         weights = module.state_dict()
         hidden = F.linear(x.mean((2, 3)), weights["fc1.weight"][:, :, 0, 0], weights["fc1.bias"])
         excited = F.linear(
             activation(hidden), weights["fc2.weight"][:, :, 0, 0], weights["fc2.bias"]
         )
-    (told,) = caught.values()
+    (told,) = recorded.values()
     torch.testing.assert_close(told, gate(excited))
 
 
@@ -334,9 +336,9 @@ def test_timms_cbam_tells_channels_and_positions() -> None:
     }
     assert [gate.kind for gate in gates.values()] == ["channel", "spatial"]
     x = torch.randn(2, 16, 6, 5)
-    with torch.no_grad(), caught_weights(gates) as caught:
+    with torch.no_grad(), record_weights(gates) as recorded:
         output = holder(x)
-    channel, spatial = caught.values()
+    channel, spatial = recorded.values()
     assert channel.shape == (2, 16)
     torch.testing.assert_close(x * channel[:, :, None, None] * spatial, output)
 

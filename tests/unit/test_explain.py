@@ -13,8 +13,8 @@ from torch import nn
 from pipeline import models
 from pipeline.data import arrays
 from pipeline.explain.cam import class_activation_maps
-from pipeline.explain.feature_maps import feature_maps, spread
-from pipeline.explain.image_choice import any_images, choose_images
+from pipeline.explain.choice import any_images, choose_images, spread
+from pipeline.explain.feature_maps import feature_maps
 from pipeline.explain.strongest_channels import heatmap, strongest_channel_maps, strongest_channels
 from pipeline.models.inspection import record_outputs
 from pipeline.settings import load, presets, schema

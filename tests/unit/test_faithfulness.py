@@ -26,7 +26,7 @@ from pipeline.explain.faithfulness import (
     faithfulness_table,
     hottest_first,
 )
-from pipeline.explain.heatmap_kinds import (
+from pipeline.explain.tested_heatmaps import (
     centre_heatmap,
     network_heatmaps,
     random_heatmaps,

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pipeline import models
 from pipeline.explain.cam import cam_layers
-from pipeline.explain.heatmap_kinds import network_heatmaps
 from pipeline.explain.randomisation import (
     draw_randomisation,
     randomisation,
@@ -19,6 +18,7 @@ from pipeline.explain.randomisation import (
     rank_correlations,
     weighted_layers,
 )
+from pipeline.explain.tested_heatmaps import network_heatmaps
 from pipeline.models.layers import Classifier
 
 LEVELS = ["last layer", "deeper half", "all layers"]

@@ -1,8 +1,13 @@
-"""Which test images are explained."""
+"""Which test images and which layers are shown."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
+
+Item = TypeVar("Item")
 
 
 def choose_images(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -28,7 +33,7 @@ def choose_images(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def any_images(total: int, count: int, seed: int) -> np.ndarray:
-    """Choose positions among `total` images by chance, all of them equally likely.
+    """Choose positions among `total` images at random, all of them equally likely.
 
     Args:
         total: how many images there are.
@@ -40,3 +45,10 @@ def any_images(total: int, count: int, seed: int) -> np.ndarray:
     """
     generator = np.random.default_rng(seed)
     return np.sort(generator.choice(total, min(count, total), replace=False))
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most `most` of `items`, evenly spread from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(p)] for p in np.linspace(0, len(items) - 1, most)]
