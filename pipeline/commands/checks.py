@@ -1,4 +1,4 @@
-"""What predict and export check before they work: trained networks, a folder to write to."""
+"""What predict and export check first: trained networks, and a folder to write to."""
 
 from __future__ import annotations
 

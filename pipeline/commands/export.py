@@ -98,7 +98,7 @@ class Exported:
 
     @property
     def allowed(self) -> float:
-        """The largest difference that is put down to rounding."""
+        """The largest difference that rounding explains."""
         return TOLERANCE * max(1.0, self.largest)
 
 
@@ -129,7 +129,7 @@ def run(
             format's ending if None.
 
     Raises:
-        InputError: if the network isn't trained, weights or splits are torn or don't fit the
+        InputError: if the network isn't trained, weights or splits are corrupt or don't fit the
             settings, a package is missing, or `out` is of another format or lies in no folder.
         StageError: if the network can't be exported, or the file's logits differ from the
             original's by more than rounding; no file is left then.
@@ -176,8 +176,11 @@ def run(
                     f"{path.name}: not written: PyTorch can't export this network to this format "
                     f"({type(error).__name__}: {reason})"
                 ) from None
-            load = chosen.load(incomplete)
-            difference = _largest_difference(load, images.numpy(), logits.numpy())
+            load, difference = chosen.load(incomplete), 0.0
+            for size in BATCH_SIZES:
+                parts = [load(batch.numpy()) for batch in images.split(size)]
+                differences = np.abs(np.concatenate(parts) - logits.numpy())
+                difference = float(np.maximum(difference, differences.max()))  # NaN stays
             exported = Exported(path, difference, float(logits.abs().max()), len(images))
             if not difference <= exported.allowed:
                 raise StageError(
@@ -202,15 +205,6 @@ def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, str]:
         "torch": torch.__version__,
     }
     return {name: json.dumps(value) for name, value in content.items()}
-
-
-def _largest_difference(network: Network, images: np.ndarray, logits: np.ndarray) -> float:
-    """Return the largest difference from the original's logits, over all `BATCH_SIZES`."""
-    differences = []
-    for size in BATCH_SIZES:
-        parts = [network(images[start : start + size]) for start in range(0, len(images), size)]
-        differences.append(np.abs(np.concatenate(parts) - logits).max())
-    return float(np.max(differences))
 
 
 def _write_onnx(network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path) -> None:
@@ -262,7 +256,7 @@ FORMATS = {
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what exporters tell of themselves off the terminal; the comparison tells if it went."""
+    """Keep the exporters' messages off the terminal; the comparison shows whether it worked."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""predict: ask the trained networks of all seeds together what other images show."""
+"""predict: classify other images by the trained networks of all seeds together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.commands.checks import check_folder, check_trained
 from pipeline.commands.prediction_answers import Answer, Failure, Prediction
 from pipeline.commands.prediction_figure import draw_prediction, own_path, save
-from pipeline.commands.prediction_images import list_images, read_picture
+from pipeline.commands.prediction_images import list_images, read_image
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import normalise
@@ -95,28 +95,27 @@ def run(
     out: Path,
     top: int,
 ) -> list[Answer]:
-    """Classify images, and draw for each what its class is seen in.
+    """Classify images, and draw for each where the network sees its class.
 
     The probabilities are the mean over the networks of all seeds. The images are decoded as those
-    of the data set. What can't be classified is told in one line, and the rest goes on.
+    of the data set. A file that can't be classified is reported on one line and skipped.
 
     Args:
-        settings: all of params.yaml; `architectures`, `seeds`, `data`, `split`, and `compute` are
+        settings: all of params.yaml; `architectures`, `seeds`, `data`, `split` and `compute` are
             used.
         model: a key of `settings.architectures`.
         given: image files, and folders of them.
         splits: the folder that the split stage wrote.
         weights: the folder with ``<seed>/model.safetensors`` of the training runs.
         out: the folder for the figures, made if there is none.
-        top: how many classes to tell, the likeliest first.
+        top: how many classes to return, the likeliest first.
 
     Returns:
-        What came of each image, in the order of `given`.
+        One answer for each image, in the order of `given`.
 
     Raises:
-        InputError: if a network is not trained, or weights or splits are torn or don't fit the
-            settings, or a folder of images can't be read, or `out` can't be
-            a folder.
+        InputError: if a network is not trained, or weights or splits are corrupt or don't fit
+            the settings, or a folder of images can't be read, or `out` can't be a folder.
     """
     check_folder(out)
     dataset = arrays.read(splits, settings)
@@ -126,8 +125,8 @@ def run(
     paths = list_images(given, out)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         ensemble = _ensemble(settings, model, files, dataset, hardware)
-        # One by one: in a batch the last bits of an image's logits depend on its place there, since
-        # matrix products treat rows differently. Drawing takes far longer.
+        # One by one: matrix products treat the rows of a batch differently, so that the last bits
+        # of an image's logits depend on its row. Drawing takes far longer than a batch would save.
         return [_answer(ensemble, path, out, top) for path in track(paths, f"{model}: images")]
 
 
@@ -149,11 +148,11 @@ def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
     """Read, classify and draw an image."""
     dataset = ensemble.dataset
     try:
-        picture = read_picture(path, dataset.image_size, dataset.channels)
+        image = read_image(path, dataset.image_size, dataset.channels)
     except UndecodableError as reason:
         say(f"{printable(str(path))}: {reason}")
         return Failure(path, str(reason))
-    pixels = torch.from_numpy(picture.pixels)[None].to(ensemble.device)
+    pixels = torch.from_numpy(image.pixels)[None].to(ensemble.device)
     logits = ensemble.logits(pixels)  # (M, 1, K)
     probabilities = mean_probabilities(logits)[0]  # (K,)
     ranking = np.argsort(-probabilities, kind="stable")[:top]
@@ -166,5 +165,5 @@ def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
         figure=own_path(out, path),
     )
     class_map = ensemble.heatmaps(pixels, torch.from_numpy(ranking[:1]).to(ensemble.device))[0]
-    save(draw_prediction(ensemble.model, prediction, picture.shown, class_map), prediction)
+    save(draw_prediction(ensemble.model, prediction, image.shown, class_map), prediction)
     return prediction

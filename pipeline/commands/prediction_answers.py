@@ -1,4 +1,4 @@
-"""What came of images that were put to trained networks, for a person and for a program."""
+"""The answers of predict, as a table for a person and as JSON for a program."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WIDEST = 100_000  # columns; more than any names take
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the networks of all seeds say together of one image.
+    """What the networks of all seeds predict together for one image.
 
     Attributes:
         file: the image.
         classes: the names of the likeliest classes, the likeliest first.
         probabilities: of these, in [0, 1].
-        agreeing: how many networks find the first of `classes` the likeliest by themselves.
+        agreeing: how many networks find the first of `classes` the likeliest on their own.
         members: how many networks there are.
         figure: the file of the figure.
     """
@@ -42,7 +42,7 @@ class Prediction:
 
     @property
     def agreement(self) -> str:
-        """How many networks say the same, in words."""
+        """How many networks predict the same class, in words."""
         return f"{self.agreeing} of {self.members}"
 
 
@@ -65,16 +65,15 @@ def print_answers(answers: Sequence[Answer], model: str) -> None:
     table, console = answers_table(predictions, model), Console()
     width = Console(width=WIDEST).measure(table).maximum  # no name broken, so they can be copied
     Console(width=max(console.width, width)).print(table, crop=False)
-    console.print(
-        "Every image gets one of the classes, also one that shows none of them.", highlight=False
-    )
+    note = "Every image gets one of the classes, even if it shows none of them."
+    console.print(note, highlight=False)
     folder = printable(str(predictions[0].figure.parent))
     console.print(Text(f"figures: {folder}"), soft_wrap=True)
 
 
 def answers_table(predictions: Iterable[Prediction], model: str) -> Table:
     """Return a row for each image and class, the likeliest class of each image first."""
-    table = Table(title=f"What {model} says", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=f"Predictions of {model}", box=None, padding=(0, 1, 0, 0))
     table.add_column("file", overflow="fold")
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
@@ -92,7 +91,7 @@ def answers_table(predictions: Iterable[Prediction], model: str) -> Table:
 def answers_json(answers: Sequence[Answer]) -> str:
     """Return a list of objects: file, and predictions, agreement and heatmap, or error.
 
-    Names of files are as they are, except those that are no UTF-8, which JSON can't hold.
+    Names of files are as they are, except those that are not UTF-8, which JSON can't hold.
     """
     records: list[dict[str, Any]] = []
     for answer in answers:
@@ -111,7 +110,7 @@ def answers_json(answers: Sequence[Answer]) -> str:
 
 
 def _written(path: Path) -> str:
-    """Return the name that a program opens a file by; a printable one where it is no UTF-8."""
+    """Return the name that a program opens a file by; a printable one where it is not UTF-8."""
     name = str(path)
     return name if is_utf8(name) else printable(name)
 

@@ -1,4 +1,4 @@
-"""The figure of one classified image, and its file, which takes the place of no other's."""
+"""The figure of one classified image, and its file, which never replaces another image's."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ DIGEST_LENGTH = 16
 
 
 def draw_prediction(
-    model: str, prediction: Prediction, picture: np.ndarray, class_map: np.ndarray
+    model: str, prediction: Prediction, image: np.ndarray, class_map: np.ndarray
 ) -> Figure:
     """Draw an image, the same under the heatmap of its class, and the likeliest classes.
 
     Args:
         model: the name of the architecture.
-        prediction: what is said of the image.
-        picture: uint8 (H, W, 3).
+        prediction: for the image.
+        image: uint8 (H, W, 3).
         class_map: float (h, w), not negative: what speaks for the likeliest class. It is divided by
             its maximum, and drawn as coarse as it is.
     """
@@ -52,9 +52,9 @@ def draw_prediction(
         parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.2, 1.3], wspace=0.03)
         left, right = parts[0]
         original, overlaid, scale = left.subplots(1, 3, width_ratios=[1, 1, 0.04])
-        show_image(original, picture)
+        show_image(original, image)
         original.set_title("image")
-        show_heat(overlaid, picture, class_map / (class_map.max() or 1))
+        show_heat(overlaid, image, class_map / (class_map.max() or 1))
         height, width = class_map.shape
         overlaid.set_title(
             f"Grad-CAM of {_name(prediction.classes[0])},\nmean of the seeds, {height} x {width}"
@@ -88,7 +88,7 @@ def own_path(folder: Path, image: Path) -> Path:
 
 
 def save(figure: Figure, prediction: Prediction) -> None:
-    """Write the figure of a prediction as PNG, which tells by a digest what it is of."""
+    """Write the figure of a prediction as PNG, with a digest that says which image it is of."""
     with atomic_file(prediction.figure) as path:
         save_png(figure, path, {SOURCE: _digest(prediction.file)})
 

@@ -20,21 +20,19 @@ from pipeline.system.errors import InputError
 from pipeline.system.progress import say
 from pipeline.system.text import printable
 
-LONGEST_SIDE = 1000  # in pixels, of the picture that is shown
-KINDS_TOLD = 5
+LONGEST_SIDE = 1000  # in pixels, of the image in the figure
+MOST_ENDINGS = 5  # of files that are left out, named in the message
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """An image file, as a network sees it and as a person does.
 
     Attributes:
-        path: the file.
         pixels: uint8 (image_size, image_size, C), what the network gets.
         shown: uint8 (h, w, 3), upright, at its own proportions, no side over `LONGEST_SIDE`.
     """
 
-    path: Path
     pixels: np.ndarray
     shown: np.ndarray
 
@@ -42,13 +40,13 @@ class Picture:
 def list_images(given: Sequence[Path], out: Path) -> list[Path]:
     """Return the files that were given and those in the folders that were given, each by path.
 
-    In a folder they are what the source image_folder would list. Left out, and told once, are files
-    of a kind that Pillow doesn't read, by the ending of their names; without an ending they are
+    In a folder they are what the source image_folder would list. Files of a kind that Pillow can't
+    read, by the ending of their names, are left out and reported once; one without an ending is
     tried.
 
     Args:
         given: files and folders; a file is returned whatever it is, and so is a folder that holds
-            nothing, for `read_picture` to refuse.
+            nothing, for `read_image` to refuse.
         out: the folder that results are written to; nothing in it is an image to classify.
 
     Raises:
@@ -77,12 +75,12 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
         paths += kept or [place]
         if left_out:
             kinds = [f"{count} {ending}" for ending, count in left_out.most_common()]
-            listed = ", ".join(kinds[:KINDS_TOLD] + ["..."] * (len(kinds) > KINDS_TOLD))
+            listed = ", ".join(kinds[:MOST_ENDINGS] + ["..."] * (len(kinds) > MOST_ENDINGS))
             say(f"{printable(str(place))}: left out what can't be read as an image: {listed}")
     return paths
 
 
-def read_picture(path: Path, image_size: int, channels: int) -> Picture:
+def read_image(path: Path, image_size: int, channels: int) -> InputImage:
     """Decode an image file just as the images of a data set are decoded.
 
     Args:
@@ -91,7 +89,7 @@ def read_picture(path: Path, image_size: int, channels: int) -> Picture:
         channels: theirs; 3 for RGB, 1 for grey: Pillow's mode L, luminance by ITU-R 601-2.
 
     Raises:
-        UndecodableError: if it can't be read or isn't a whole image.
+        UndecodableError: if it can't be read or isn't a complete image.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -110,7 +108,7 @@ def read_picture(path: Path, image_size: int, channels: int) -> Picture:
     shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     if channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., np.newaxis]
-    return Picture(path, pixels, np.asarray(shown))
+    return InputImage(pixels, np.asarray(shown))
 
 
 def _real(path: Path) -> Path:

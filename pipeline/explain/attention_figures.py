@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
     ModuleWeights,
-    share_by_chance,
+    expected_share,
     variation,
 )
 from pipeline.explain.choice import spread
@@ -193,11 +193,11 @@ def draw_attention_variation(model: str, weights: Mapping[str, ModuleWeights]) -
         over_images.set_title("Does it vary with the image?")
         over_images.set_xlabel("sd over images [% of mean weight]\nshaded: a scale factor")
 
-        by_chance = 100 * share_by_chance(next(iter(weights.values())).images)
-        by_class.axvline(by_chance, color=CONSTANT, linewidth=1, linestyle="--")
+        expected = 100 * expected_share(next(iter(weights.values())).images)
+        by_class.axvline(expected, color=CONSTANT, linewidth=1, linestyle="--")
         by_class.set_xlim(0, 100)
         by_class.set_title("Does the class explain it?")
-        by_class.set_xlabel("share of that variance [%]\ndashed: by chance")
+        by_class.set_xlabel("share of that variance [%]\ndashed: expected of random labels")
     return figure
 
 

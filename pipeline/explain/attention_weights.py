@@ -23,7 +23,7 @@ from pipeline.models.attention import Attention, Kind
 LARGEST_MAP = 16  # pixels a side; larger maps of weights are averaged down to it
 
 # Of the mean weight. The networks are trained in bfloat16, which rounds by up to 0.4 % (2**-8):
-# what moves less than about two such steps is not told from rounding.
+# what varies by less than about two such steps can't be distinguished from rounding.
 CONSTANT_BELOW = 0.01
 
 
@@ -171,8 +171,8 @@ def variation(weights: ModuleWeights) -> Variation:
     )
 
 
-def share_by_chance(images: np.ndarray) -> float:
-    """Return the share that classes without any influence explain in the mean.
+def expected_share(images: np.ndarray) -> float:
+    """Return the share that random labels explain on average, the expectation of eta squared.
 
     Args:
         images: int64 (K,), of each class.
@@ -206,8 +206,7 @@ def variation_table(weights: Mapping[str, ModuleWeights]) -> pd.DataFrame:
     """Return one row for each module: the numbers of its `Variation`, and whether it is constant.
 
     The columns are module, kind, weights, mean, sd_between, sd_over_images, share_by_class (empty
-    where nothing varies), share_by_chance (what classes without any influence explain in the mean)
-    and constant.
+    where nothing varies), share_by_chance (what random labels explain on average) and constant.
     """
     rows = []
     for name, module in weights.items():
@@ -221,7 +220,7 @@ def variation_table(weights: Mapping[str, ModuleWeights]) -> pd.DataFrame:
                 "sd_between": varying.sd_between,
                 "sd_over_images": varying.sd_over_images,
                 "share_by_class": varying.share_by_class,
-                "share_by_chance": share_by_chance(module.images),
+                "share_by_chance": expected_share(module.images),
                 "constant": varying.constant,
             }
         )

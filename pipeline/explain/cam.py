@@ -6,10 +6,10 @@ LayerCAM: Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps 
 IEEE Transactions on Image Processing 30 (2021)
 
 Both weight a layer's maps by the gradient of the class's logit, sum them over the channels and keep
-what is positive: Grad-CAM by the gradient's mean over the positions, LayerCAM by its positive part
-at each position, which holds in finer, shallower layers too. They are taken of the maps that the
-next layers see, after activation and attention: a bare convolution's are neither rectified nor
-weighted yet, and a gradient times a large negative value counts for the class as well.
+the positive part. Grad-CAM takes the gradient's mean over the positions, LayerCAM its positive part
+at each position, which works in finer, shallower layers too. Both use the maps that the next layers
+see, after activation and attention. The output of a bare convolution is neither rectified nor
+weighted yet: there a gradient times a large negative value would count for the class as well.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ def predicted_classes(network: nn.Module, inputs: Tensor) -> Tensor:
 
 @contextmanager
 def _detach_below(layer: nn.Module) -> Iterator[None]:
-    """Let the gradient's graph begin at the layer's output: nothing below it is stored."""
+    """Begin the gradient's graph at the layer's output: nothing below it is stored."""
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        # A copy, since some libraries' networks go on with it in place: no leaf allows that.
+        # A copy, since some libraries' networks then change it in place: no leaf allows that.
         return output.detach().requires_grad_().clone()
 
     handle = layer.register_forward_hook(hook)

@@ -1,14 +1,13 @@
-"""Deletion and insertion: whether a heatmap's hot pixels are those that the network goes by.
+"""Deletion and insertion: whether a heatmap's hot pixels are those that the network uses.
 
 Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-https://arxiv.org/abs/1806.07421, section 4.2. Deletion takes the pixels of an image away, the
-hottest first, and insertion puts them into an empty one: of a faithful heatmap the probability of
-the predicted class falls soon, and rises soon.
+https://arxiv.org/abs/1806.07421, section 4.2. Deletion removes the pixels of an image, the hottest
+first; insertion puts them into an empty image. With a faithful heatmap the probability of the
+predicted class falls soon, and rises soon.
 
 The empty image is the mean that images are normalised by, for both. RISE inserts into a blurred
-image, for photographs; how far to blur is one choice more, and a blurred small image still shows
-what it is of. With one empty image both curves run between the same two probabilities, whatever the
-heatmap.
+photograph; how far to blur is one more choice, and a blurred small image still shows its subject.
+With one empty image both curves run between the same two probabilities, whatever the heatmap.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Curves:
 
     Attributes:
         share: float64 (S + 1,), of the pixels, from 0 to 1.
-        deletion: float64 (N, S + 1), with this share taken away.
+        deletion: float64 (N, S + 1), with this share removed.
         insertion: float64 (N, S + 1), with this share put in.
     """
 
@@ -82,7 +81,7 @@ def hottest_first(heatmaps: np.ndarray, ties: np.ndarray) -> np.ndarray:
 def deletion_and_insertion(
     network: nn.Module, inputs: Tensor, targets: Tensor, places: np.ndarray, steps: int
 ) -> Curves:
-    """Take the pixels of images away, and put them in, in a given order.
+    """Remove the pixels of images, and put them in, in a given order.
 
     Args:
         network: in evaluation mode.
@@ -131,7 +130,7 @@ def faithfulness(
         heatmaps = network_heatmaps(network, layers, inputs, targets)
         generators = [np.random.default_rng([seed, number]) for number in ids.tolist()]
         coarse = (heatmaps["grad_cam"].shape[1], heatmaps["grad_cam"].shape[2])
-        # A map that is 0 where it knows nothing must fare there as chance does, not better: see
+        # Where a map is 0 it must do as well as the random control, not better: see
         # `random_heatmaps`.
         ties = resized(random_heatmaps(coarse, generators), size)
         heatmaps["random"] = random_heatmaps(coarse, generators)
@@ -153,7 +152,7 @@ def faithfulness_table(curves: Mapping[str, Curves]) -> pd.DataFrame:
     """Return one row for each kind of heatmap and curve.
 
     Every kind is measured on the same images, so the differences from the controls are taken image
-    by image: their intervals are far narrower than what the intervals of two areas tell.
+    by image: their intervals are far narrower than the intervals of two areas suggest.
 
     Columns: heatmap, curve, area (mean over images, in [0, 1]), low, high (interval of 95 %),
     images; then for each of `CONTROLS`, such as random: random_difference (mean over images of the
@@ -207,7 +206,7 @@ def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
         handles, names = panels[0].get_legend_handles_labels()
         layout = {"ncols": len(names), "columnspacing": 1.2}
         figure.legend(handles, names, loc="outside lower center", **layout)
-        note = f"taken away: the mean colour\nbands: {CONFIDENCE:.0%} interval"
+        note = f"removed: replaced by the mean colour\nbands: {CONFIDENCE:.0%} interval"
         panels[1].annotate(note, (1, 0.02), xycoords="axes fraction", ha="right", fontsize=11)
     return figure
 

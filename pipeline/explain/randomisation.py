@@ -1,8 +1,8 @@
 """The randomisation check: whether a heatmap depends on what the network has learned.
 
 Adebayo et al., "Sanity Checks for Saliency Maps", https://arxiv.org/abs/1810.03292, section 3. The
-weights are replaced by random ones, from the output down. A heatmap that stays as it was shows the
-image, or the shape of the network, and not what the network has learned.
+weights are replaced by random ones, from the output down. A heatmap that does not change shows the
+image, or the architecture, and not what the network has learned.
 """
 
 from __future__ import annotations

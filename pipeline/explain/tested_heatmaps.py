@@ -1,6 +1,6 @@
 """The kinds of heatmap that are put to the test: those of the network, and two controls.
 
-A heatmap that says something of this network and this image beats both controls: one that points
+A heatmap that says something about this network and this image beats both controls: one that points
 anywhere, and one that always points at the middle, where most photographs have their subject.
 """
 
@@ -18,7 +18,7 @@ from pipeline.explain.feature_maps import feature_maps
 from pipeline.explain.strongest_channels import strongest_channel_maps
 from pipeline.models.layers import Classifier
 
-CENTRE_SPREAD = 0.25  # standard deviation of the centred Gaussian, as a share of the image's size
+CENTRE_SPREAD = 0.25  # std of the centred Gaussian, as a share of the image's size
 
 
 def network_heatmaps(
@@ -49,8 +49,8 @@ def network_heatmaps(
 def random_heatmaps(size: tuple[int, int], generators: Sequence[np.random.Generator]) -> np.ndarray:
     """Return a map of independent values for each generator, float32 (B, h, w) in [0, 1).
 
-    Of a class activation map's size, it is as smooth as that once it is resized. Single pixels
-    taken away at random would disturb the network far more than a spot of as many.
+    Drawn at a class activation map's size, it is as smooth as one once it is resized. Removing
+    single pixels at random would disturb the network far more than removing a spot of as many.
     """
     return np.stack([generator.random(size, dtype=np.float32) for generator in generators])
 

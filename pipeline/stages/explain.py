@@ -75,7 +75,7 @@ class _Subject:
             yield inputs, labels.cpu().numpy()
 
     def tested(self, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
-        """Yield the test images on which heatmaps are put to the test, and their ids."""
+        """Yield the test images that heatmaps are tested on, normalised, and their ids."""
         settings = self.settings
         count, seed = settings.explain.faithfulness_images, settings.explain.seed
         chosen = any_images(len(self.test), count, seed)
@@ -108,7 +108,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         out: the folder to write.
 
     Raises:
-        InputError: if the weights or the splits are missing, torn, or don't fit the settings.
+        InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.
     """
     dataset = arrays.read(splits, settings).for_run(settings.seeds[0])
     with (
@@ -130,7 +130,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         curves = faithfulness(network, layers, tested, steps, seed)
         images, points = curves["grad_cam"].deletion.shape
         write_table(faithfulness_table(curves), folder / "faithfulness.csv", records.FAITHFULNESS)
-        title = f"Pixels taken away and put in, hottest first: {model}, {images} test images"
+        title = f"Pixels removed and put in, hottest first: {model}, {images} test images"
         save(draw_faithfulness(title, curves), folder / "faithfulness.png")
         record["faithfulness"] = {
             "images": images,
@@ -159,7 +159,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
 
 
 def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
-    """Draw feature maps, heatmaps and class activation maps of a few images; return what of."""
+    """Draw maps of a few images; return the part of explain.json about them."""
     model, network, classes = subject.model, subject.network, subject.dataset.classes
     settings = subject.settings.explain
     labels = subject.dataset.labels[subject.dataset.rows("test")]
@@ -233,7 +233,7 @@ def explain_attention(
     ``attention_variation.png`` and ``attention_variation.csv``, how much they vary and with what.
 
     Args:
-        network: with attention that tells its weights, in evaluation mode.
+        network: with attention layers, in evaluation mode.
         batches: inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
         classes: the names of the K classes.
         model: the network's name in titles.

@@ -24,8 +24,8 @@ from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
     ModuleWeights,
     attention_table,
+    expected_share,
     record_weights,
-    share_by_chance,
     variation,
     variation_table,
     weights_by_class,
@@ -55,7 +55,7 @@ def library(family: str, name: str) -> Classifier:
     return models.build(settings, 3, 32, 3).eval()
 
 
-class Told(Attention):
+class GivenWeights(Attention):
     """Attention whose weights are the image's first row of pixels."""
 
     kind = "channel"
@@ -69,13 +69,13 @@ class Told(Attention):
 
 def measured(weights: np.ndarray, labels: np.ndarray, batch_size: int = 4) -> ModuleWeights:
     """Measure an attention that gives `weights` (N, W) to N images."""
-    module = Told()
+    module = GivenWeights()
     pixels = torch.from_numpy(weights).float()[:, None, None]  # (N, 1, 1, W)
     batches = batched(pixels, labels, batch_size)
-    return weights_by_class(module, {"told": module}, batches, int(labels.max()) + 1)["told"]
+    return weights_by_class(module, {"given": module}, batches, int(labels.max()) + 1)["given"]
 
 
-class ToldMaps(Told):
+class GivenMaps(GivenWeights):
     """Attention whose weights are the image."""
 
     kind = "spatial"
@@ -152,8 +152,8 @@ def test_attention_that_gives_every_image_the_same_is_a_scale_factor() -> None:
             assert isinstance(module, ChannelAttention)
             module.excite.weight.zero_()
     found = weights_by_class(model, model.attention_layers(), batched(inputs, LABELS), 3)
-    for of_module in found.values():
-        varying = variation(of_module)
+    for measured_weights in found.values():
+        varying = variation(measured_weights)
         assert varying.constant
         assert varying.means.tolist() == [0.5] * len(varying.means)  # sigmoid(0)
         assert (varying.sd_between, varying.sd_over_images) == (0, 0)
@@ -185,13 +185,13 @@ def test_attention_is_constant_up_to_one_percent_of_its_mean_weight(
 def test_attention_to_positions_varies_by_as_much_however_large_its_maps_are(size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weights = 0.5 * (1 + 0.085 * torch.randn(10, 1, size, size, generator=generator))
-    module = ToldMaps()
-    told = weights_by_class(module, {"told": module}, batched(weights, LABELS), 3)["told"]
-    varying = variation(told)
+    module = GivenMaps()
+    found = weights_by_class(module, {"given": module}, batched(weights, LABELS), 3)["given"]
+    varying = variation(found)
     expected = weights.double().numpy().std(axis=0).mean()  # 8.5 % of 0.5, less what 10 images miss
     assert varying.sd_over_images == pytest.approx(expected, rel=1e-6)
     assert not varying.constant
-    assert told.shape == (16, 16) if size > 16 else (size, size)
+    assert found.shape == (16, 16) if size > 16 else (size, size)
     averaged = F.adaptive_avg_pool2d(weights, 16).flatten(1).double().numpy()
     np.testing.assert_allclose(varying.means, averaged.mean(axis=0), rtol=1e-6)
     by_class = [averaged[k == LABELS].mean(axis=0) for k in range(3)]
@@ -206,8 +206,8 @@ def test_attention_that_gives_nothing_at_all_is_a_scale_factor() -> None:
 
 def test_class_explains_all_of_what_depends_on_it_alone() -> None:
     model = network()
-    pictures = torch.randn(3, 1, 8, 8)  # one for each class
-    found = weights_by_class(model, model.attention_layers(), batched(pictures[LABELS], LABELS), 3)
+    images = torch.randn(3, 1, 8, 8)  # one for each class
+    found = weights_by_class(model, model.attention_layers(), batched(images[LABELS], LABELS), 3)
     varying = variation(found["attention1"])
     assert varying.sd_over_images > 0
     assert varying.share_by_class == pytest.approx(1, abs=1e-6)
@@ -237,21 +237,21 @@ def test_share_of_the_class_is_eta_squared_of_scipys_analysis_of_variance() -> N
     assert together.sd_between == pytest.approx(weights.mean(axis=0).std(), rel=1e-5)
 
 
-def test_share_by_chance_is_the_mean_over_all_ways_to_label_the_images() -> None:
+def test_expected_share_is_the_mean_over_all_ways_to_label_the_images() -> None:
     weights = np.array([0.1, 0.7, 0.2, 0.4, 0.9, 0.3])[:, None]
     ways = sorted(set(itertools.permutations([0, 0, 1, 1, 2, 2])))
     shares = [variation(measured(weights, np.array(way))).share_by_class for way in ways]
     assert len(shares) == 90
-    assert np.mean(shares) == pytest.approx(share_by_chance(np.array([2, 2, 2])), rel=1e-5)
+    assert np.mean(shares) == pytest.approx(expected_share(np.array([2, 2, 2])), rel=1e-5)
 
 
 def test_neither_the_size_of_batches_nor_an_empty_class_matters() -> None:
     weights = np.random.default_rng(0).random((10, 3))
-    whole = variation(measured(weights, LABELS, batch_size=10))
+    full = variation(measured(weights, LABELS, batch_size=10))
     renamed = variation(measured(weights, np.array([0, 2, 5])[LABELS], batch_size=3))
-    np.testing.assert_allclose(renamed.means, whole.means)
-    assert renamed.share_by_class == pytest.approx(whole.share_by_class)
-    assert renamed.sd_over_images == pytest.approx(whole.sd_over_images)
+    np.testing.assert_allclose(renamed.means, full.means)
+    assert renamed.share_by_class == pytest.approx(full.share_by_class)
+    assert renamed.sd_over_images == pytest.approx(full.sd_over_images)
 
 
 # the libraries' gates
@@ -273,7 +273,7 @@ def squeezed(x: Tensor) -> Tensor:
         ("timm", "eca_resnet33ts", 10, "stages.0.0.attn"),
     ],
 )
-def test_library_networks_tell_the_weights_of_their_gates(
+def test_library_networks_give_the_weights_of_their_gates(
     family: str, name: str, count: int, first: str
 ) -> None:
     model = library(family, name)
@@ -282,13 +282,13 @@ def test_library_networks_tell_the_weights_of_their_gates(
     assert next(iter(layers)) == first
     scaled: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def catch(name: str) -> Any:
+    def record(name: str) -> Any:
         # cloned: timm adds a block's input to the output in place
         return lambda module, inputs, output: scaled.update({name: (inputs[0], output.clone())})
 
     network = model.get_submodule("network")
     for layer in layers:
-        network.get_submodule(layer).register_forward_hook(catch(layer))
+        network.get_submodule(layer).register_forward_hook(record(layer))
     with torch.no_grad(), record_weights(layers) as recorded:
         model(torch.randn(2, 3, 32, 32))
     assert list(recorded) == list(layers)
@@ -321,11 +321,11 @@ def test_library_gates_are_squeeze_and_excitation_by_hand(
         excited = F.linear(
             activation(hidden), weights["fc2.weight"][:, :, 0, 0], weights["fc2.bias"]
         )
-    (told,) = recorded.values()
-    torch.testing.assert_close(told, gate(excited))
+    (weighted,) = recorded.values()
+    torch.testing.assert_close(weighted, gate(excited))
 
 
-def test_timms_cbam_tells_channels_and_positions() -> None:
+def test_timms_cbam_gives_weights_of_channels_and_positions() -> None:
     torch.manual_seed(0)
     cbam = create_attn("cbam", 16)
     assert cbam is not None
@@ -365,7 +365,7 @@ def test_wrapped_gates_change_neither_the_names_of_weights_nor_the_output(name: 
 @pytest.mark.parametrize(
     ("family", "name"), [("torchvision", "resnet18"), ("timm", "vit_tiny_patch16_224")]
 )
-def test_library_networks_that_tell_nothing_have_no_attention_layers(
+def test_library_networks_without_weights_to_give_have_no_attention_layers(
     family: str, name: str
 ) -> None:
     settings = {"family": family, "name": name, "small_inputs": False}
@@ -384,17 +384,17 @@ def test_attention_table_has_a_row_for_each_weight_and_class() -> None:
     assert (row["mean_weight"], row["sd_over_images"]) == (0.6, pytest.approx(0.06))
 
 
-def test_variation_table_tells_scale_factors_from_attention() -> None:
+def test_variation_table_separates_scale_factors_from_attention() -> None:
     generator = np.random.default_rng(0)
-    told = {
+    weights = {
         "dead": measured(np.full((10, 4), 0.5), LABELS),
         "alive": measured(generator.random((10, 6)), LABELS),
     }
-    table = variation_table(told).set_index("module")
+    table = variation_table(weights).set_index("module")
     assert table["constant"].to_dict() == {"dead": True, "alive": False}
     assert table["weights"].to_dict() == {"dead": 4, "alive": 6}
     assert table["share_by_chance"].to_dict() == pytest.approx({"dead": 2 / 9, "alive": 2 / 9})
-    figure = draw_attention_variation("model", told)
+    figure = draw_attention_variation("model", weights)
     assert figure.get_suptitle().startswith("Attention in model: 1 of 2 modules are scale factors")
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert rows == ["dead", "alive"]
@@ -411,10 +411,8 @@ def test_figure_has_one_scale_of_colours_for_each_kind(attention: str, kinds: in
     figure = draw_attention("title", weights, CLASSES)
     scales = {(image.norm.vmin, image.norm.vmax) for axes in figure.axes for image in axes.images}
     assert len(scales) == kinds
-    for of_module in weights.values():
-        assert any(
-            low <= of_module.mean.min() and of_module.mean.max() <= high for low, high in scales
-        )
+    for module in weights.values():
+        assert any(low <= module.mean.min() and module.mean.max() <= high for low, high in scales)
 
 
 @pytest.mark.parametrize("attention", ["channel", "spatial", "cbam", "self_attention"])

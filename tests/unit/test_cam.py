@@ -60,7 +60,7 @@ def images(count: int = 3, channels: int = 1, size: int = 16) -> Tensor:
     return drawn.contiguous(memory_format=torch.channels_last)
 
 
-def maps_of(network: Classifier, kind: Kind, inputs: Tensor, targets: Tensor) -> np.ndarray:
+def target_maps(network: Classifier, kind: Kind, inputs: Tensor, targets: Tensor) -> np.ndarray:
     layer = network.activation_layers()[cam_layers(network, inputs)[kind]]
     return class_activation_maps(network, kind, layer, inputs, targets)
 
@@ -92,14 +92,14 @@ def test_grad_cam_under_an_average_and_a_linear_head_is_the_class_activation_map
     # Grad-CAM's paper, section 3: for such a head it is Zhou et al.'s CAM, sum_k w_ck A_k
     network = densenet(16, channels, **settings)
     inputs, targets = images(5, channels), torch.tensor([0, 2, 1, 2, 0])
-    caught: list[Tensor] = []
-    handle = network.activation.register_forward_hook(lambda *call: caught.append(call[2]))
+    recorded: list[Tensor] = []
+    handle = network.activation.register_forward_hook(lambda *call: recorded.append(call[2]))
     with torch.no_grad():
         network(inputs)
         weights = network.classifier.weight[targets]  # (B, C)
-        expected = F.relu(torch.einsum("bc,bchw->bhw", weights, caught[0]))
+        expected = F.relu(torch.einsum("bc,bchw->bhw", weights, recorded[0]))
     handle.remove()
-    found = maps_of(network, "grad_cam", inputs, targets)
+    found = target_maps(network, "grad_cam", inputs, targets)
     assert found.shape == (5, 4, 4)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, over_maximum(expected), atol=1e-5)
@@ -110,17 +110,17 @@ def test_maps_are_what_autograd_gives_for_the_papers_equations(attention: str):
     network = cnn(attention=attention, heads=2)
     inputs, targets = images(), torch.tensor([2, 0, 1])
     for kind, name in cam_layers(network, inputs).items():
-        caught: list[Tensor] = []
+        recorded: list[Tensor] = []
         layer = network.get_submodule(name)
-        handle = layer.register_forward_hook(lambda *call: caught.append(call[2]))  # noqa: B023
+        handle = layer.register_forward_hook(lambda *call: recorded.append(call[2]))  # noqa: B023
         logits = network(inputs)
         handle.remove()
-        (gradient,) = torch.autograd.grad(logits[range(3), targets].sum(), caught)
+        (gradient,) = torch.autograd.grad(logits[range(3), targets].sum(), recorded)
         if kind == "grad_cam":
             weights = gradient.mean((2, 3), keepdim=True)
         else:
             weights = gradient.clamp_min(0)
-        expected = (weights * caught[0].detach()).sum(1).clamp_min(0)
+        expected = (weights * recorded[0].detach()).sum(1).clamp_min(0)
         found = class_activation_maps(network, kind, layer, inputs, targets)
         np.testing.assert_allclose(found, over_maximum(expected), atol=1e-5)
 
@@ -134,7 +134,7 @@ def test_maps_of_a_librarys_network_are_torchcams(name: str, kind: Kind):
     method = {"grad_cam": GradCAM, "layer_cam": LayerCAM}[kind]
     with method(network, f"network.{layer}") as theirs:
         expected = theirs(targets, network(inputs), normalized=False)[0]
-    found = maps_of(network, kind, inputs, torch.tensor(targets))
+    found = target_maps(network, kind, inputs, torch.tensor(targets))
     np.testing.assert_allclose(found, over_maximum(expected), atol=1e-4)
 
 
@@ -142,8 +142,8 @@ def test_maps_of_a_librarys_network_are_torchcams(name: str, kind: Kind):
 def test_an_image_has_the_same_map_alone_and_in_a_batch(kind: Kind):
     network, inputs = densenet(attention="channel"), images(4)
     targets = torch.tensor([0, 1, 2, 1])
-    together = maps_of(network, kind, inputs, targets)
-    alone = [maps_of(network, kind, inputs[n : n + 1], targets[n : n + 1])[0] for n in range(4)]
+    together = target_maps(network, kind, inputs, targets)
+    alone = [target_maps(network, kind, inputs[n : n + 1], targets[n : n + 1])[0] for n in range(4)]
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
 
 
@@ -183,24 +183,24 @@ def test_maps_that_are_rectified_in_place_are_taken_as_rectified():
 # what is left behind
 
 
-def hooks_of(network: nn.Module) -> list[Any]:
+def hooks(network: nn.Module) -> list[Any]:
     return [
         hook
         for module in network.modules()
-        for hooks in (
+        for registered in (
             module._forward_hooks,
             module._forward_pre_hooks,
             module._backward_hooks,
             module._backward_pre_hooks,
         )
-        for hook in hooks.values()
+        for hook in registered.values()
     ]
 
 
-def state_of(network: nn.Module) -> dict[str, Any]:
+def state(network: nn.Module) -> dict[str, Any]:
     return {
         "modes": [module.training for module in network.modules()],
-        "wanted": [parameter.requires_grad for parameter in network.parameters()],
+        "trainable": [parameter.requires_grad for parameter in network.parameters()],
         "gradients": [parameter.grad for parameter in network.parameters()],
         "values": [tensor.tolist() for tensor in network.state_dict().values()],
     }
@@ -218,22 +218,22 @@ def mixed() -> Classifier:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_is_left_as_it_was_found(mixed: Classifier, kind: Kind):
-    before = state_of(mixed)
+    before = state(mixed)
     layers = cam_layers(mixed, images())
     layer = mixed.activation_layers()[layers[kind]]
     class_activation_maps(mixed, kind, layer, images(), torch.tensor([0, 1, 2]))
-    assert state_of(mixed) == before
-    assert hooks_of(mixed) == []
+    assert state(mixed) == before
+    assert hooks(mixed) == []
     assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_is_left_as_it_was_found_after_an_error(mixed: Classifier, kind: Kind):
-    before = state_of(mixed)
+    before = state(mixed)
     with pytest.raises((IndexError, RuntimeError)):
         class_activation_maps(mixed, kind, mixed.activation, images(1), torch.tensor([7]))
-    assert state_of(mixed) == before
-    assert hooks_of(mixed) == []
+    assert state(mixed) == before
+    assert hooks(mixed) == []
 
 
 def test_no_graph_is_left_in_memory():
@@ -244,15 +244,15 @@ def test_no_graph_is_left_in_memory():
     network, inputs = cnn(attention="self_attention", heads=2), images()
     before = in_graphs()
     for kind in KINDS:
-        maps_of(network, kind, inputs, torch.tensor([0, 1, 2]))
+        target_maps(network, kind, inputs, torch.tensor([0, 1, 2]))
     assert in_graphs() <= before
 
 
 def test_maps_are_the_same_without_gradients_around_them():
     network, inputs, targets = cnn(), images(), torch.tensor([0, 1, 2])
-    expected = maps_of(network, "layer_cam", inputs, targets)
+    expected = target_maps(network, "layer_cam", inputs, targets)
     with torch.no_grad():
-        np.testing.assert_array_equal(maps_of(network, "layer_cam", inputs, targets), expected)
+        np.testing.assert_array_equal(target_maps(network, "layer_cam", inputs, targets), expected)
 
 
 # the layers
@@ -338,10 +338,10 @@ def test_maps_of_all_images_are_of_the_predicted_classes_in_their_order():
 
 
 def test_figure_shows_every_kind_for_every_image_and_says_where_it_was_taken():
-    pictures = np.zeros((2, 8, 8, 1), np.uint8)
+    pixels = np.zeros((2, 8, 8, 1), np.uint8)
     maps: dict[Kind, np.ndarray] = {"grad_cam": np.ones((2, 2, 2)), "layer_cam": np.ones((2, 4, 4))}
     layers: dict[Kind, str] = {"grad_cam": "block3", "layer_cam": "block2"}
-    figure = draw_cams("of", pictures, ["$1", "2"], ["2", "2"], maps, layers)
+    figure = draw_cams("title", pixels, ["$1", "2"], ["2", "2"], maps, layers)
     *panels, _ = figure.axes
     assert [axes.get_title() for axes in panels[:3]] == [
         "true: \\$1\npredicted: 2",

@@ -65,14 +65,14 @@ def test_any_images_are_drawn_without_regard_to_their_class():
     assert chosen.tolist() != any_images(1000, 100, seed=1).tolist()
     assert any_images(5, 100, seed=0).tolist() == [0, 1, 2, 3, 4]
     drawn = np.concatenate([any_images(10, 3, seed) for seed in range(2000)])
-    # 2000 draws of 3 of 10: each comes 600 times, give or take 4 standard deviations of 20.5
+    # 2000 draws of 3 of 10: each comes 600 times, give or take 4 times their std of 20.5
     np.testing.assert_allclose(np.bincount(drawn, minlength=10), 600, atol=82)
 
 
 # feature maps
 
 
-def test_maps_are_what_the_layers_put_out_and_the_hooks_come_off():
+def test_maps_are_the_outputs_of_the_layers_and_the_hooks_come_off():
     model = network()
     layers = model.feature_layers()
     inputs = torch.randn(2, 1, 8, 8)
@@ -255,7 +255,9 @@ def test_stage_writes_grad_cam_of_all_test_images_in_their_order(splits: Path, t
     np.testing.assert_allclose(maps, expected, atol=1e-3)
 
 
-def test_stage_tests_the_heatmaps_on_as_many_images_as_it_is_told(splits: Path, tmp_path: Path):
+def test_stage_tests_the_heatmaps_on_as_many_images_as_the_settings_say(
+    splits: Path, tmp_path: Path
+):
     record = json.loads(explained("dense", splits, tmp_path / "out")["explain.json"])
     assert (record["faithfulness"]["images"], record["faithfulness"]["steps"]) == (12, 4)
     table = pd.read_csv(tmp_path / "out" / "faithfulness.csv")

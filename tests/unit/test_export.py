@@ -90,10 +90,10 @@ def exported(model: str, file_format: str) -> Path:
     return path
 
 
-def images_of_the_test_split() -> np.ndarray:
+def read_test_images() -> np.ndarray:
     """The test images as the exported networks take them, float32 (N, C, H, W) in [0, 1]."""
     with Path("data/splits/index.csv").open(encoding="utf-8", newline="") as file:
-        test = [row for row, of in enumerate(csv.DictReader(file)) if of["split"] == "test"]
+        test = [row for row, entry in enumerate(csv.DictReader(file)) if entry["split"] == "test"]
     pixels = np.load("data/splits/images.npy")[test]
     return (pixels.transpose(0, 3, 1, 2) / 255).astype(np.float32)
 
@@ -118,7 +118,7 @@ FILES: dict[str, tuple[str, Callable[[Path], Network]]] = {
 @pytest.mark.parametrize("model", MODELS)
 def test_file_gives_the_logits_of_evaluate(model: str, file_format: str, workplace: Path) -> None:
     network = FILES[file_format][1](exported(model, file_format))
-    images, evaluated = images_of_the_test_split(), np.load(f"data/evaluated/{model}/0/logits.npy")
+    images, evaluated = read_test_images(), np.load(f"data/evaluated/{model}/0/logits.npy")
     np.testing.assert_allclose(network(images), evaluated, atol=LARGEST_DIFFERENCE)
     for number in range(3):
         alone = network(images[number : number + 1])
@@ -133,7 +133,7 @@ def test_seed_and_file_can_be_chosen(file_format: str, workplace: Path, tmp_path
     arguments = ("--model", "cnn", "--seed", "1", "--format", file_format, "--out", out)
     assert command("export", *arguments) == 0
     evaluated = np.load("data/evaluated/cnn/1/logits.npy")
-    logits = load(out)(images_of_the_test_split())
+    logits = load(out)(read_test_images())
     np.testing.assert_allclose(logits, evaluated, atol=LARGEST_DIFFERENCE)
     assert list(out.parent.iterdir()) == [out]
 
@@ -143,34 +143,35 @@ def test_the_candidate_is_exported_where_no_model_is_named(workplace: Path, tmp_
     train(candidate)
     out = tmp_path / "candidate.pt"
     assert command("export", "--format", "torchscript", "--out", out) == 0
-    assert told_by_torchscript(out)["model"] == candidate
+    assert torchscript_metadata(out)["model"] == candidate
 
 
-def told_by_onnx(path: Path) -> dict[str, Any]:
+def onnx_metadata(path: Path) -> dict[str, Any]:
     properties = onnx.load(path).metadata_props
-    return {of_file.key: json.loads(of_file.value) for of_file in properties}
+    return {entry.key: json.loads(entry.value) for entry in properties}
 
 
-def told_by_torchscript(path: Path) -> dict[str, Any]:
+def torchscript_metadata(path: Path) -> dict[str, Any]:
     held = {"metadata.json": ""}
     torch.jit.load(path, _extra_files=held)
     return json.loads(held["metadata.json"])
 
 
 @pytest.mark.parametrize(
-    ("file_format", "told_by"), [("onnx", told_by_onnx), ("torchscript", told_by_torchscript)]
+    ("file_format", "read_metadata"),
+    [("onnx", onnx_metadata), ("torchscript", torchscript_metadata)],
 )
-def test_file_tells_what_it_is(
-    file_format: str, told_by: Callable[[Path], dict[str, Any]], workplace: Path
+def test_file_says_what_it_is(
+    file_format: str, read_metadata: Callable[[Path], dict[str, Any]], workplace: Path
 ) -> None:
-    told = told_by(exported("cnn", file_format))
+    metadata = read_metadata(exported("cnn", file_format))
     described = json.loads(Path("data/splits/dataset.json").read_text(encoding="utf-8"))
     for key in ("classes", "image_size", "channels"):
-        assert told[key] == described[key]
-    np.testing.assert_allclose(told["mean"], described["mean"], atol=1e-7)
-    np.testing.assert_allclose(told["std"], described["std"], atol=1e-7)
-    assert (told["model"], told["seed"], told["torch"]) == ("cnn", 0, torch.__version__)
-    assert "version" in told
+        assert metadata[key] == described[key]
+    np.testing.assert_allclose(metadata["mean"], described["mean"], atol=1e-7)
+    np.testing.assert_allclose(metadata["std"], described["std"], atol=1e-7)
+    assert (metadata["model"], metadata["seed"], metadata["torch"]) == ("cnn", 0, torch.__version__)
+    assert "version" in metadata
 
 
 @pytest.mark.parametrize("file_format", FILES)
@@ -220,7 +221,7 @@ def test_missing_packages_are_named_with_what_installs_them(
 
 
 @pytest.mark.parametrize("file_format", FILES)
-def test_one_line_tells_of_the_file_and_nothing_else(
+def test_one_line_about_the_file_is_all_that_is_printed(
     file_format: str, workplace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     train("densenet")
@@ -241,7 +242,7 @@ def test_one_line_tells_of_the_file_and_nothing_else(
         (("--out", "params.yaml/network.pt"), "--out: 'params.yaml' is not a folder"),
     ],
 )
-def test_wrong_input_is_told(
+def test_wrong_input_is_refused(
     arguments: tuple[str, ...],
     message: str,
     workplace: Path,

@@ -57,7 +57,7 @@ class MeanIsProbability(nn.Module):
         return torch.stack([mean.log(), (1 - mean).log()], 1)
 
 
-def curves_of(module: nn.Module, inputs: Tensor, heat: np.ndarray, steps: int) -> Curves:
+def measured_curves(module: nn.Module, inputs: Tensor, heat: np.ndarray, steps: int) -> Curves:
     ties = np.random.default_rng(0).random(heat.shape)
     targets = torch.zeros(len(inputs), dtype=torch.int64)
     return deletion_and_insertion(module, inputs, targets, hottest_first(heat, ties), steps)
@@ -97,7 +97,7 @@ def test_curves_of_a_network_that_gives_the_mean_are_straight_lines():
     inputs = torch.zeros(1, 1, 4, 4)
     inputs[:, :, :2] = 1  # half of the image
     top = inputs[:, 0].numpy()
-    good = curves_of(MeanIsProbability(), inputs, top, steps=8)
+    good = measured_curves(MeanIsProbability(), inputs, top, steps=8)
     assert good.share.tolist() == pytest.approx(np.arange(9) / 8)
     falling = [0.5, 0.375, 0.25, 0.125, 0, 0, 0, 0, 0]
     assert good.deletion[0].tolist() == pytest.approx(falling, abs=1e-9)
@@ -105,15 +105,15 @@ def test_curves_of_a_network_that_gives_the_mean_are_straight_lines():
     # triangles by hand: 0.5 * 0.5 / 2, and that plus 0.5 * 0.5
     assert areas(good.deletion, good.share) == pytest.approx([0.125])
     assert areas(good.insertion, good.share) == pytest.approx([0.375])
-    inverted = curves_of(MeanIsProbability(), inputs, 1 - top, steps=8)
+    inverted = measured_curves(MeanIsProbability(), inputs, 1 - top, steps=8)
     assert areas(inverted.deletion, inverted.share) == pytest.approx([0.375])
     assert areas(inverted.insertion, inverted.share) == pytest.approx([0.125])
 
 
-def test_steps_are_as_equal_as_whole_pixels_allow():
+def test_steps_are_as_equal_as_complete_pixels_allow():
     inputs = torch.ones(1, 1, 3, 3)
     shares = {
-        steps: curves_of(MeanIsProbability(), inputs, np.ones((1, 3, 3)), steps).share * 9
+        steps: measured_curves(MeanIsProbability(), inputs, np.ones((1, 3, 3)), steps).share * 9
         for steps in (2, 4, 100)
     }
     assert shares[2].tolist() == pytest.approx([0, 4, 9])
@@ -178,7 +178,7 @@ def test_resizing_keeps_what_is_equal_equal():
 
 
 class PairIsProbability(nn.Module):
-    """Gives class 0 the share of the pairs of neighbours of which neither is taken away."""
+    """Gives class 0 the share of the pairs of neighbours of which neither is removed."""
 
     def forward(self, x: Tensor) -> Tensor:
         down, across = x[:, :, 1:] * x[:, :, :-1], x[:, :, :, 1:] * x[:, :, :, :-1]
@@ -186,7 +186,7 @@ class PairIsProbability(nn.Module):
 
 
 def inserted(heat: np.ndarray, ties: np.ndarray) -> np.ndarray:
-    """Return the areas (N,) under the insertion curves of whole images."""
+    """Return the areas (N,) under the insertion curves of images of ones."""
     images = torch.ones(len(heat), 1, *heat.shape[1:])
     targets = torch.zeros(len(heat), dtype=torch.int64)
     places = hottest_first(heat, ties)
@@ -200,20 +200,20 @@ def test_a_map_that_knows_nothing_fares_as_the_control_of_its_size_does(
 ):
     count, size, coarse = 400, (32, 32), (4, 4)
     maps = np.full((count, *coarse), heat, np.float32)
-    told = {"grad_cam": maps, "layer_cam": maps, "strongest_channel": maps}
-    monkeypatch.setattr(faithfulness_module, "network_heatmaps", lambda *arguments: told.copy())
+    given = {"grad_cam": maps, "layer_cam": maps, "strongest_channel": maps}
+    monkeypatch.setattr(faithfulness_module, "network_heatmaps", lambda *arguments: given.copy())
     batches = [(torch.ones(count, 1, *size), np.arange(count))]
     found = faithfulness(PairIsProbability(), {}, batches, steps=64, seed=0)  # type: ignore[arg-type]
-    of_kind = {kind: areas(curves.insertion, curves.share) for kind, curves in found.items()}
+    area = {kind: areas(curves.insertion, curves.share) for kind, curves in found.items()}
 
     spots = random_heatmaps(coarse, [np.random.default_rng([9, n]) for n in range(count)])
     expected = inserted(resized(spots, size), np.zeros((count, *size)))
     for kind in ("grad_cam", "layer_cam", "strongest_channel", "random"):
-        more = mean_over_images(of_kind[kind] - expected, -1, 1)
+        more = mean_over_images(area[kind] - expected, -1, 1)
         assert more.low < 0 < more.high
         assert more.high - more.low < 0.005
-    # the control is drawn apart from the order of what is equally hot
-    assert abs(np.corrcoef(of_kind["grad_cam"], of_kind["random"])[0, 1]) < 0.2
+    # the control is drawn independently of the order of equally hot pixels
+    assert abs(np.corrcoef(area["grad_cam"], area["random"])[0, 1]) < 0.2
 
     # both of a pair of single pixels are there in share p with probability p**2: an area of 1/3
     pixels = np.random.default_rng(0).random((count, *size))
@@ -233,11 +233,11 @@ def test_every_kind_has_curves_that_begin_and_end_alike():
     found = faithfulness(module, layers, batches, steps=4, seed=0)
     assert list(found) == list(HEATMAPS) == KINDS
     with torch.no_grad():
-        whole = module(inputs).double().softmax(1).amax(1).numpy()
+        full_image = module(inputs).double().softmax(1).amax(1).numpy()
     for curves in found.values():
         assert curves.deletion.shape == curves.insertion.shape == (5, 5)
-        np.testing.assert_allclose(curves.deletion[:, 0], whole, atol=1e-6)
-        np.testing.assert_allclose(curves.insertion[:, -1], whole, atol=1e-6)
+        np.testing.assert_allclose(curves.deletion[:, 0], full_image, atol=1e-6)
+        np.testing.assert_allclose(curves.insertion[:, -1], full_image, atol=1e-6)
         np.testing.assert_allclose(curves.deletion[:, -1], curves.insertion[:, 0], atol=1e-6)
 
     part = [(inputs[2:], ids[2:])]
@@ -278,7 +278,7 @@ def test_table_compares_each_kind_with_the_controls_image_by_image():
             "centre": curves_through(middles[::-1]),
         }
     ).set_index(["heatmap", "curve"])
-    areas_of = table["area"]
+    mean_area = table["area"]
     for curve in ("deletion", "insertion"):
         row = table.loc["grad_cam", curve]
         assert row["high"] > table.loc["random", curve]["low"]
@@ -286,7 +286,7 @@ def test_table_compares_each_kind_with_the_controls_image_by_image():
             paired = ttest_rel(middles / 2, middle / 2).confidence_interval(0.95)
             assert row[f"{control}_low"] == pytest.approx(paired.low)
             assert row[f"{control}_high"] == pytest.approx(paired.high)
-            difference = areas_of["grad_cam", curve] - areas_of[control, curve]
+            difference = mean_area["grad_cam", curve] - mean_area[control, curve]
             assert row[f"{control}_difference"] == pytest.approx(difference)
         assert row["random_high"] < 0
     compared = [f"{control}_{n}" for control in CONTROLS for n in ("difference", "low", "high")]
@@ -310,10 +310,10 @@ def test_intervals_are_students_and_stay_where_values_can_be():
     assert np.isnan(mean_over_images(np.array([np.nan]), 0, 1).mean)
 
 
-def test_figure_tells_the_controls_apart():
+def test_figure_draws_the_controls_with_lines_of_their_own():
     share = np.array([0.0, 0.5, 1.0])
     curves = {kind: Curves(share, np.full((3, 3), 0.5), np.full((3, 3), 0.6)) for kind in KINDS}
-    figure = draw_faithfulness("of", curves)
+    figure = draw_faithfulness("title", curves)
     deletion, insertion = figure.axes
     assert deletion.get_title() == "deletion: lower is better"
     assert insertion.get_title() == "insertion: higher is better"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.commands.prediction_images import read_picture
+from pipeline.commands.prediction_images import read_image
 from pipeline.data import arrays, sources
 from pipeline.data.sources import decoding, image_folder
 from pipeline.data.sources.listing import Found, examine
@@ -342,7 +342,7 @@ def test_a_large_turned_photograph_is_the_same_to_split_and_to_predict(pets: Fol
     path.write_bytes(encoded(photograph(400, 300), "JPEG", exif=exif))
     pets.fetch()
     pets.split()
-    picture = read_picture(path, SIZE, 3)
+    picture = read_image(path, SIZE, 3)
     assert np.array_equal(picture.pixels, pets.images()["cat/large.jpg"])
     assert picture.shown.shape == (400, 300, 3)
 

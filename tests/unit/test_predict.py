@@ -31,7 +31,7 @@ from pipeline.commands.prediction_answers import (
     print_answers,
 )
 from pipeline.commands.prediction_figure import draw_prediction, safe_name, save
-from pipeline.commands.prediction_images import LONGEST_SIDE, read_picture
+from pipeline.commands.prediction_images import LONGEST_SIDE, read_image
 from pipeline.settings import presets
 from pipeline.settings.yaml_file import read
 
@@ -62,7 +62,9 @@ class Project:
         """Some test images, the classes, and evaluate's logits of each seed, (M, N, K)."""
         splits = self.folder / "data" / "splits"
         with (splits / "index.csv").open(encoding="utf-8", newline="") as file:
-            test = [row for row, of in enumerate(csv.DictReader(file)) if of["split"] == "test"]
+            test = [
+                row for row, entry in enumerate(csv.DictReader(file)) if entry["split"] == "test"
+            ]
         evaluated = self.folder / "data" / "evaluated" / self.model
         logits = [np.load(evaluated / str(seed) / "logits.npy")[:IMAGES] for seed in self.seeds]
         classes = json.loads((splits / "dataset.json").read_text(encoding="utf-8"))["classes"]
@@ -150,7 +152,7 @@ def ask(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def probabilities(answer: dict[str, Any], classes: list[str]) -> list[float]:
     """The probability of each class, in the order of the classes."""
-    by_name = {told["class"]: told["probability"] for told in answer["predictions"]}
+    by_name = {entry["class"]: entry["probability"] for entry in answer["predictions"]}
     return [by_name[name] for name in classes]
 
 
@@ -182,15 +184,15 @@ def test_test_images_get_the_mean_probabilities_of_the_evaluated_logits(
     expected = softmax(logits.astype(float), axis=2).mean(axis=0)
     found = [probabilities(answer, classes) for answer in answers]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    for answer, of_image, of_members in zip(answers, expected, logits.swapaxes(0, 1), strict=True):
-        told = [prediction["probability"] for prediction in answer["predictions"]]
-        assert told == sorted(told, reverse=True)
-        says = int((of_members.argmax(axis=1) == of_image.argmax()).sum())
-        assert answer["agreement"] == {"agreeing": says, "seeds": len(project.seeds)}
+    for answer, mean, members in zip(answers, expected, logits.swapaxes(0, 1), strict=True):
+        ranked = [prediction["probability"] for prediction in answer["predictions"]]
+        assert ranked == sorted(ranked, reverse=True)
+        agreeing = int((members.argmax(axis=1) == mean.argmax()).sum())
+        assert answer["agreement"] == {"agreeing": agreeing, "seeds": len(project.seeds)}
         assert Path(answer["heatmap"]).is_file()
 
 
-def test_each_fold_normalises_by_its_own_mean_and_deviation(
+def test_each_fold_normalises_by_its_own_mean_and_std(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -199,7 +201,7 @@ def test_each_fold_normalises_by_its_own_mean_and_deviation(
     described = json.loads((splits / "dataset.json").read_text(encoding="utf-8"))
     assert described["mean"][0] != described["mean"][1]
     with (splits / "index.csv").open(encoding="utf-8", newline="") as file:
-        fold = np.array([int(of_image["fold"]) for of_image in csv.DictReader(file)])
+        fold = np.array([int(entry["fold"]) for entry in csv.DictReader(file)])
     images = np.load(splits / "images.npy")
     architecture = read(Path("params.yaml"))["architectures"]["cnn"]
     logits = []
@@ -236,7 +238,7 @@ def test_image_gets_the_same_answer_whatever_else_is_asked_with_it(
 
 
 def photo() -> Image.Image:
-    """A picture without symmetry, not square."""
+    """An image without symmetry, not square."""
     row, column = np.mgrid[:40, :60]
     values = [row * 6, column * 4, (row - 10) ** 2 + (column - 20) ** 2 < 90]
     return Image.fromarray(np.stack([values[0], values[1], values[2] * 255], -1).astype(np.uint8))
@@ -261,7 +263,7 @@ def over_white() -> Image.Image:
     return Image.fromarray(np.where(values > 99, values, 255).astype(np.uint8)).convert("RGB")
 
 
-# The file of a kind, what to save it with, and the plain RGB picture that it shows.
+# The file of a kind, what to save it with, and the plain RGB image that it shows.
 KINDS: dict[str, tuple[Callable[[], Image.Image], str, Callable[[], Image.Image]]] = {
     "mode L": (grey, "png", lambda: grey().convert("RGB")),
     "mode LA": (half_transparent, "png", over_white),
@@ -289,22 +291,22 @@ KINDS: dict[str, tuple[Callable[[], Image.Image], str, Callable[[], Image.Image]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_file_of_any_kind_is_classified_as_the_picture_that_it_shows(
+def test_file_of_any_kind_is_classified_as_the_image_that_it_shows(
     kind: str, ask: Ask, tmp_path: Path
 ) -> None:
     make, ending, shown = KINDS[kind]
     make().save(tmp_path / f"kind.{ending}")
     shown().save(tmp_path / "shown.png")
-    of_kind, of_shown = ask(tmp_path / f"kind.{ending}", tmp_path / "shown.png")
-    assert of_kind["predictions"] == of_shown["predictions"]
+    kind_answer, shown_answer = ask(tmp_path / f"kind.{ending}", tmp_path / "shown.png")
+    assert kind_answer["predictions"] == shown_answer["predictions"]
 
 
 def test_jpeg_is_classified_as_its_pixels(ask: Ask, tmp_path: Path) -> None:
     photo().save(tmp_path / "photo.jpg")
     with Image.open(tmp_path / "photo.jpg") as decoded:
         decoded.save(tmp_path / "decoded.png")
-    of_photo, of_pixels = ask(tmp_path / "photo.jpg", tmp_path / "decoded.png")
-    assert of_photo["predictions"] == of_pixels["predictions"]
+    photo_answer, pixels_answer = ask(tmp_path / "photo.jpg", tmp_path / "decoded.png")
+    assert photo_answer["predictions"] == pixels_answer["predictions"]
 
 
 def test_turned_photo_is_classified_and_shown_upright(ask: Ask, tmp_path: Path) -> None:
@@ -314,15 +316,15 @@ def test_turned_photo_is_classified_and_shown_upright(ask: Ask, tmp_path: Path) 
     with Image.open(tmp_path / "turned.png") as turned:
         upright = ImageOps.exif_transpose(turned)
     upright.save(tmp_path / "upright.png", exif=Image.Exif())
-    of_turned, of_upright = ask(tmp_path / "turned.png", tmp_path / "upright.png")
-    assert of_turned["predictions"] == of_upright["predictions"]
-    shown = read_picture(tmp_path / "turned.png", SIZE, 3).shown
+    turned_answer, upright_answer = ask(tmp_path / "turned.png", tmp_path / "upright.png")
+    assert turned_answer["predictions"] == upright_answer["predictions"]
+    shown = read_image(tmp_path / "turned.png", SIZE, 3).shown
     np.testing.assert_array_equal(shown, np.asarray(upright.convert("RGB")))
 
 
 def test_large_photo_is_shown_smaller_at_its_own_proportions(tmp_path: Path) -> None:
     photo().resize((3000, 2000)).save(tmp_path / "large.png")
-    shown = read_picture(tmp_path / "large.png", SIZE, 3).shown
+    shown = read_image(tmp_path / "large.png", SIZE, 3).shown
     assert max(shown.shape) == LONGEST_SIDE
     assert shown.shape[1] / shown.shape[0] == pytest.approx(3000 / 2000, rel=0.01)
 
@@ -330,7 +332,7 @@ def test_large_photo_is_shown_smaller_at_its_own_proportions(tmp_path: Path) -> 
 def test_colour_photo_becomes_the_luminance_that_pillow_computes(tmp_path: Path) -> None:
     pixels = np.asarray(photo().resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     photo().save(tmp_path / "photo.png")
-    found = read_picture(tmp_path / "photo.png", SIZE, 1).pixels
+    found = read_image(tmp_path / "photo.png", SIZE, 1).pixels
     assert found.shape == (SIZE, SIZE, 1)
     luminance = pixels @ np.array([0.299, 0.587, 0.114])  # ITU-R 601-2
     np.testing.assert_allclose(found[..., 0], luminance, atol=0.51)
@@ -339,7 +341,7 @@ def test_colour_photo_becomes_the_luminance_that_pillow_computes(tmp_path: Path)
 # --- what is no image -----------------------------------------------------------------------------
 
 
-def test_what_is_no_image_is_told_and_the_rest_goes_on(
+def test_what_is_no_image_is_reported_and_the_rest_is_classified(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "images"
@@ -361,12 +363,12 @@ def test_what_is_no_image_is_told_and_the_rest_goes_on(
     assert "truncated" in answers["d.png"]["error"]
     assert "No such file" in answers["missing.png"]["error"]
     assert "without images" in answers["empty"]["error"]
-    told = printed.err.splitlines()
-    assert len(told) == 4  # a line for each
-    assert f"{folder / 'b.png'}: not an image that can be read" in told
+    lines = printed.err.splitlines()
+    assert len(lines) == 4  # a line for each
+    assert f"{folder / 'b.png'}: not an image that can be read" in lines
 
 
-def test_image_too_large_to_be_safe_is_told(
+def test_image_too_large_to_be_safe_is_refused(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo().save(tmp_path / "photo.png")
@@ -375,7 +377,7 @@ def test_image_too_large_to_be_safe_is_told(
     assert "exceeds limit" in answer["error"]
 
 
-def test_files_of_other_kinds_in_a_folder_are_told_once(
+def test_files_of_other_kinds_in_a_folder_are_reported_once(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "images"
@@ -390,8 +392,8 @@ def test_files_of_other_kinds_in_a_folder_are_told_once(
     printed = capsys.readouterr()
     answers = json.loads(printed.out)
     assert [Path(answer["file"]).name for answer in answers] == ["photo.PNG", "without_ending"]
-    (told,) = printed.err.splitlines()
-    assert told == f"{folder}: left out what can't be read as an image: 2 .txt, 1 .mkv"
+    (line,) = printed.err.splitlines()
+    assert line == f"{folder}: left out what can't be read as an image: 2 .txt, 1 .mkv"
 
 
 def test_figures_are_no_images_to_classify(ask: Ask, tmp_path: Path) -> None:
@@ -401,7 +403,7 @@ def test_figures_are_no_images_to_classify(ask: Ask, tmp_path: Path) -> None:
     assert command("predict", tmp_path, "--model", "ca_cnn", "--out", tmp_path) == 2
 
 
-def test_links_in_a_circle_and_names_too_long_are_told_and_the_rest_goes_on(
+def test_links_in_a_circle_and_names_too_long_are_reported_and_the_rest_is_classified(
     ask: Ask, tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
@@ -449,10 +451,10 @@ def test_images_of_one_name_have_figures_of_their_own(ask: Ask, tmp_path: Path) 
 def test_file_that_is_no_figure_of_the_image_is_left_alone(ask: Ask, tmp_path: Path) -> None:
     photo().save(tmp_path / "photo.png")
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "photo.png").write_bytes(b"somebody's")
+    (tmp_path / "figures" / "photo.png").write_bytes(b"another program's")
     (answer,) = ask(tmp_path / "photo.png")
     assert Path(answer["heatmap"]).name != "photo.png"
-    assert (tmp_path / "figures" / "photo.png").read_bytes() == b"somebody's"
+    assert (tmp_path / "figures" / "photo.png").read_bytes() == b"another program's"
 
 
 @pytest.mark.parametrize(
@@ -475,7 +477,7 @@ def test_long_name_leaves_room_for_what_is_added() -> None:
 
 
 def a_prediction(**changes: Any) -> Prediction:
-    told = {
+    fields = {
         "file": Path("a[bold]b.png"),
         "classes": CLASSES[1::-1],
         "probabilities": (0.75, 0.125),
@@ -483,16 +485,16 @@ def a_prediction(**changes: Any) -> Prediction:
         "members": 3,
         "figure": Path("predictions/a.png"),
     }
-    return Prediction(**(told | changes))
+    return Prediction(**(fields | changes))
 
 
 def test_figure_shows_the_image_the_map_over_all_of_it_and_the_probabilities() -> None:
-    picture = np.asarray(photo())
+    image = np.asarray(photo())
     top_left = np.zeros((4, 4))
     top_left[0, 0] = 0.5
-    figure = draw_prediction("ca_cnn", a_prediction(), picture, top_left)
+    figure = draw_prediction("ca_cnn", a_prediction(), image, top_left)
     original, overlaid, scale, bars = figure.axes
-    np.testing.assert_array_equal(original.images[0].get_array(), picture)
+    np.testing.assert_array_equal(original.images[0].get_array(), image)
     laid_over = overlaid.images[1]
     np.testing.assert_array_equal(laid_over.get_array(), 2 * top_left)
     assert laid_over.get_interpolation() == "nearest"
@@ -503,8 +505,8 @@ def test_figure_shows_the_image_the_map_over_all_of_it_and_the_probabilities() -
 
 
 def test_label_of_the_scale_stands_clear_of_the_class_names() -> None:
-    told = a_prediction(classes=("a class with a long name", "another"))
-    figure = draw_prediction("ca_cnn", told, np.asarray(photo()), np.ones((4, 4)))
+    prediction = a_prediction(classes=("a class with a long name", "another"))
+    figure = draw_prediction("ca_cnn", prediction, np.asarray(photo()), np.ones((4, 4)))
     figure.draw_without_rendering()
     _, _, scale, bars = figure.axes
     label = scale.yaxis.label.get_window_extent()
@@ -521,22 +523,24 @@ def test_map_without_anything_for_the_class_is_drawn_as_zeros() -> None:
 
 
 def test_names_that_the_font_lacks_are_drawn_without_a_warning(tmp_path: Path) -> None:
-    told = a_prediction(file=Path("猫.png"), classes=("犬", "鳥"), figure=tmp_path / "cat.png")
-    figure = draw_prediction("ca_cnn", told, np.asarray(photo()), np.ones((4, 4)))
+    prediction = a_prediction(
+        file=Path("猫.png"), classes=("犬", "鳥"), figure=tmp_path / "cat.png"
+    )
+    figure = draw_prediction("ca_cnn", prediction, np.asarray(photo()), np.ones((4, 4)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save(figure, told)
-    assert told.figure.is_file()
+        save(figure, prediction)
+    assert prediction.figure.is_file()
 
 
 # --- on the terminal ------------------------------------------------------------------------------
 
 
-def test_table_tells_names_as_they_are() -> None:
-    told = io.StringIO()
-    Console(file=told, width=80).print(answers_table([a_prediction()], "ca_cnn"))
+def test_table_shows_names_as_they_are() -> None:
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(answers_table([a_prediction()], "ca_cnn"))
     for part in ("a[bold]b.png", "[bold]square", "$disc$", "75.00%", "12.50%", "2 of 3"):
-        assert part in told.getvalue()
+        assert part in printed.getvalue()
 
 
 def test_names_in_the_table_are_never_broken(
@@ -556,19 +560,19 @@ def test_names_in_the_table_are_never_broken(
 )
 def test_json_holds_names_with_which_the_files_can_be_opened(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("here")
-    told = a_prediction(file=tmp_path / name, figure=tmp_path / name)
-    (answer,) = json.loads(answers_json([told]))
+    prediction = a_prediction(file=tmp_path / name, figure=tmp_path / name)
+    (answer,) = json.loads(answers_json([prediction]))
     assert Path(answer["file"]).read_text() == Path(answer["heatmap"]).read_text() == "here"
     (failed,) = json.loads(answers_json([Failure(tmp_path / name, "reason")]))
     assert failed["file"] == str(tmp_path / name)
 
 
 def test_json_escapes_a_name_that_is_no_text() -> None:
-    told = answers_json([Failure(Path(os.fsdecode(b"\xff.png")), "reason")])
-    assert json.loads(told)[0]["file"] == "\\xff.png"
+    printed = answers_json([Failure(Path(os.fsdecode(b"\xff.png")), "reason")])
+    assert json.loads(printed)[0]["file"] == "\\xff.png"
 
 
-def test_json_tells_what_could_not_be_read() -> None:
+def test_json_says_what_could_not_be_read() -> None:
     failure = Failure(Path("b\n.png"), "not an image that can be read")
     assert json.loads(answers_json([failure, a_prediction()])) == [
         {"file": "b\n.png", "error": "not an image that can be read"},
@@ -584,16 +588,16 @@ def test_json_tells_what_could_not_be_read() -> None:
     ]
 
 
-def test_top_limits_the_classes_told(
+def test_top_limits_the_classes_printed(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo().save(tmp_path / "photo.png")
     arguments = ("--model", "ca_cnn", "--out", tmp_path / "out", "--top", "1")
     capsys.readouterr()
     assert command("predict", tmp_path / "photo.png", *arguments) == 0
-    told = capsys.readouterr().out
-    assert sum(name in told for name in CLASSES) == 1
-    assert "also one that shows none of them" in told
+    printed = capsys.readouterr().out
+    assert sum(name in printed for name in CLASSES) == 1
+    assert "even if it shows none of them" in printed
 
 
 def test_the_candidate_is_asked_where_no_model_is_named(
@@ -607,7 +611,7 @@ def test_the_candidate_is_asked_where_no_model_is_named(
     assert json.loads(capsys.readouterr().out) == by_name
 
 
-def test_untrained_seed_is_told_with_what_to_run(
+def test_untrained_seed_is_refused_with_what_to_run(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo().save(tmp_path / "photo.png")

@@ -195,7 +195,7 @@ def test_table_counts_the_images_that_have_a_correlation():
 
 def test_figure_begins_at_the_trained_network_and_holds_low_correlations():
     correlations = {what: {"grad_cam": np.array([-0.7, -0.8, -0.9])} for what in LEVELS}
-    (axes,) = draw_randomisation("of", correlations).axes
+    (axes,) = draw_randomisation("title", correlations).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["nothing", *LEVELS]
     assert axes.lines[0].get_ydata().tolist() == pytest.approx([1, -0.8, -0.8, -0.8])
     assert axes.get_ylim()[0] < -0.9
