@@ -35,7 +35,7 @@ from pipeline.training.randomness import derive
 from pipeline.training.weights import save_weights
 
 if TYPE_CHECKING:
-    from pipeline.training.distributed.launch import Member
+    from pipeline.training.distributed.member import Member
 
 # The source files that decide what a training gives: a checkpoint made by others is not used.
 PACKAGE = Path(__file__).parents[1]

@@ -14,10 +14,10 @@ import io
 import os
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 
+from pipeline.storage.atomic import atomic_file
 from pipeline.system.progress import say
 from pipeline.training.finished_checkpoints import FINISHED
 
@@ -48,21 +48,21 @@ class Checkpoints:
             epoch: how many epochs are done.
             state: tensors and plain values, in dictionaries, lists and tuples.
         """
-        content = _packed({"key": self._key, "epoch": epoch, "state": state})
-        unfinished = self._folder / f".incomplete-{uuid4().hex[:12]}"
+        payload = packed({"key": self._key, "epoch": epoch, "state": state})
+        path = self._folder / f"epoch-{epoch:06d}.pt"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                file.write(content)
+            with atomic_file(path) as staging, staging.open("wb") as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
                 file.flush()
                 os.fsync(file.fileno())
-            whole = self._folder / f"epoch-{epoch:06d}.pt"
-            unfinished.replace(whole)
-            self._passed_over.discard(whole)
-            self._remove_old()
+            self._passed_over.discard(path)
+            # all but the newest generations go, and what couldn't be used counts for none
+            usable = [old for old in self._newest_first() if old not in self._passed_over]
+            for old in [*usable[GENERATIONS:], *self._passed_over]:
+                old.unlink(missing_ok=True)
+            self._passed_over.clear()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
             if not self._warned:
                 say(
                     f"warning: {self._folder}: no checkpoint can be written ({error.strerror}); "
@@ -80,7 +80,11 @@ class Checkpoints:
                 unfinished.unlink()
         for path in self._newest_first():
             try:
-                content = _unpacked(path.read_bytes(), device)
+                stored = path.read_bytes()
+                digest, payload = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+                if hashlib.sha256(payload).digest() != digest:
+                    raise ValueError("it is torn: its checksum is wrong")
+                content = unpacked(payload, device)
                 if content["key"] != self._key:
                     raise ValueError("it is of another run: other settings, data, code or machine")
                 return content["epoch"], content["state"]
@@ -94,13 +98,6 @@ class Checkpoints:
         """Mark them as finished: `finished_checkpoints.remove_finished` removes them."""
         with contextlib.suppress(OSError):
             (self._folder / FINISHED).touch()
-
-    def _remove_old(self) -> None:
-        """Remove all but the newest generations; what couldn't be used counts for none."""
-        usable = [path for path in self._newest_first() if path not in self._passed_over]
-        for path in [*usable[GENERATIONS:], *self._passed_over]:
-            path.unlink(missing_ok=True)
-        self._passed_over.clear()
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*.pt"), reverse=True)
@@ -122,15 +119,13 @@ def key_of(parts: dict[str, Any], code: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _packed(content: dict[str, Any]) -> bytes:
+def packed(content: object) -> bytes:
+    """Return plain values and tensors as bytes that `unpacked` reads without unpickling."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    payload = buffer.getvalue()
-    return hashlib.sha256(payload).digest() + payload
+    return buffer.getvalue()
 
 
-def _unpacked(content: bytes, device: torch.device) -> dict[str, Any]:
-    digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-    if hashlib.sha256(payload).digest() != digest:
-        raise ValueError("it is torn: its checksum is wrong")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+def unpacked(content: bytes, device: torch.device) -> Any:
+    """Return what `packed` was given, its tensors on `device`."""
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)

@@ -89,7 +89,7 @@ class Step:
         with self._rounded.used() if self._rounded else nullcontext():
             with self._hardware.autocast():
                 logits = self._network(images)  # (b, K), of this process's share
-            logits, targets = self._processes.whole_batch(logits.float(), targets)  # (B, K)
+            logits, targets = self._processes.full_batch(logits.float(), targets)  # (B, K)
             loss = self._loss_function(logits, targets)
             (loss if penalty is None else loss + penalty).backward()
         with self._rates_from_device():

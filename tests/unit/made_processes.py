@@ -21,7 +21,7 @@ from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
 from pipeline.training.distributed.batch_norm import synchronise
 from pipeline.training.distributed.group import Group
-from pipeline.training.distributed.launch import Member
+from pipeline.training.distributed.member import Member
 from pipeline.training.distributed.processes import Processes
 from pipeline.training.loop import Trained, train
 

@@ -30,7 +30,7 @@ from pipeline.training.batches import training_batches
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.distributed import launch
 from pipeline.training.distributed.group import share_of
-from pipeline.training.distributed.launch import Member
+from pipeline.training.distributed.member import Member
 from pipeline.training.distributed.processes import ALONE
 from pipeline.training.loop import Trained
 from tests.unit.made_processes import (
@@ -192,7 +192,11 @@ def test_shares_are_even_and_leave_nothing_out() -> None:
     ("error", "kind", "told"),
     [
         (InputError("params.yaml: it is wrong"), InputError, r"^params\.yaml: it is wrong$"),
-        (OSError(28, "No space left", "somewhere"), StageError, "^somewhere: No space left$"),
+        (
+            OSError(28, "No space left", "somewhere"),
+            StageError,
+            "^somewhere: No space left: the disk is full; ",
+        ),
         (ZeroDivisionError("a defect"), StageError, "^process 1 of 2 .*: ZeroDivisionError: a def"),
     ],
 )

@@ -8,9 +8,8 @@ same code runs on CPU and GPU, so that what is tested on one holds on the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,49 +17,44 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-if TYPE_CHECKING:
-    from pipeline.training.distributed.group import Group
+from pipeline.training.distributed.processes import Processes
 
 
-def synchronise(model: nn.Module, group: Group) -> None:
-    """Let every batch norm in `model` normalise by the moments of the whole batch in training.
+def synchronise(model: nn.Module, processes: Processes) -> None:
+    """Let every batch norm in `model` normalise by the moments of the full batch in training.
 
     Args:
         model: its batch norms are changed in place; their parameters and buffers are not.
-        group: the processes that hold the rest of the batch.
+        processes: those that hold the shares of the batch.
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            forward = _within(_Synchronised(group), module.forward)
-            module.forward = forward  # type: ignore[method-assign]  # before its class's method
 
+            @wraps(module.forward)
+            def synchronised(*inputs: Tensor, forward: Any = module.forward) -> Tensor:
+                with _Synchronised(processes):
+                    return forward(*inputs)
 
-def _within(mode: TorchFunctionMode, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    @wraps(forward)
-    def synchronised(*inputs: Tensor) -> Tensor:
-        with mode:
-            return forward(*inputs)
-
-    return synchronised
+            module.forward = synchronised  # type: ignore[method-assign]  # before its class's
 
 
 class _Synchronised(TorchFunctionMode):
     """Where this is on, `torch.nn.functional.batch_norm` is that of all processes."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, processes: Processes) -> None:
         super().__init__()
-        self._group = group
+        self._processes = processes
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function is F.batch_norm:
-            return _batch_norm(self._group, *args, **(kwargs or {}))
+            return _batch_norm(self._processes, *args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
 def _batch_norm(
-    group: Group,
+    processes: Processes,
     images: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -73,7 +67,7 @@ def _batch_norm(
     """Compute `torch.nn.functional.batch_norm` of the images (B, C, ...) of all processes."""
     if not training:
         return F.batch_norm(images, running_mean, running_var, weight, bias, eps=eps)
-    normalised, mean, var, count = _Normalised.apply(images, weight, bias, eps, group)
+    normalised, mean, var, count = _Normalised.apply(images, weight, bias, eps, processes)
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean), momentum)
@@ -92,10 +86,10 @@ class _Normalised(torch.autograd.Function):
         weight: Tensor | None,
         bias: Tensor | None,
         eps: float,
-        group: Group,
+        processes: Processes,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mean, var, count = _moments(_exact(images), group)  # (C,), (C,), scalar
-        context.group = group
+        mean, var, count = _moments(_exact(images), processes)  # (C,), (C,), scalar
+        context.processes = processes
         context.save_for_backward(images, weight, mean, (var + eps).rsqrt(), count)
         context.mark_non_differentiable(mean, var, count)
         return F.batch_norm(images, mean, var, weight, bias, eps=eps), mean, var, count
@@ -103,37 +97,35 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, mean, inverse_std, count = context.saved_tensors
-        group = context.group
         along = _all_but_channels(images)
         gradient = _exact(gradients[0])
         standard = (_exact(images) - _wide(mean, images)) * _wide(inverse_std, images)
-        of_bias = gradient.sum(along)  # (C,)
-        of_weight = (gradient * standard).sum(along)  # (C,)
+        bias_gradient = gradient.sum(along)  # (C,)
+        weight_gradient = (gradient * standard).sum(along)  # (C,)
         scale = inverse_std if weight is None else inverse_std * weight
-        of_images = gradient
-        sums = group.total(torch.stack([of_bias, of_weight])) / count  # (2, C)
-        if not group.is_idle:  # a stand-in has no part in the moments
-            of_images = gradient - _wide(sums[0], images) - standard * _wide(sums[1], images)
-        of_images = (of_images * _wide(scale, images)).to(images.dtype)
-        wanted = context.needs_input_grad
+        sums = context.processes.total(torch.stack([bias_gradient, weight_gradient])) / count
+        image_gradient = gradient
+        if not context.processes.is_idle:  # a stand-in has no part in the moments
+            image_gradient = gradient - _wide(sums[0], images) - standard * _wide(sums[1], images)
+        _, needs_weight, needs_bias, *_ = context.needs_input_grad
         return (
-            of_images,
-            of_weight if wanted[1] else None,
-            of_bias if wanted[2] else None,
+            (image_gradient * _wide(scale, images)).to(images.dtype),
+            weight_gradient if needs_weight else None,
+            bias_gradient if needs_bias else None,
             None,
             None,
         )
 
 
-def _moments(images: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(images: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean and biased variance of each channel (C,) over all processes, and of how many.
 
     Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances", 1979: it subtracts no large numbers from each other.
     """
     var, mean = torch.var_mean(images, _all_but_channels(images), correction=0)
-    count = 0 if group.is_idle else images.numel() // images.shape[1]
-    each = group.gathered(torch.cat([mean, var, mean.new_tensor([count])]))  # (N, 2 * C + 1)
+    count = 0 if processes.is_idle else images.numel() // images.shape[1]
+    each = processes.gathered(torch.cat([mean, var, mean.new_tensor([count])]))  # (N, 2 * C + 1)
     means, variances, counts = each.split([len(mean), len(var), 1], dim=1)
     total = counts.sum()
     mean = (counts * means).sum(0) / total

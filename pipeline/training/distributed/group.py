@@ -1,7 +1,7 @@
 """Several processes that train one network, each a share of every batch.
 
 They take the steps that one process would take, up to the rounding of floating-point sums. The
-images of a batch are divided among them, the moments of batch norm are those of the whole batch,
+images of a batch are divided among them, the moments of batch norm are those of the full batch,
 and so is the loss: every process computes it from the logits of all, so that a loss of any kind,
 and shares of any size, come out right. What is drawn for an image doesn't depend on who trains it;
 only dropout draws in each process for itself.
@@ -10,7 +10,6 @@ only dropout draws in each process for itself.
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,12 +20,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.training.batches import Images
+from pipeline.training.checkpoints import packed, unpacked
 from pipeline.training.distributed.batch_norm import synchronise
+from pipeline.training.distributed.processes import Processes
 
 Found = TypeVar("Found")
 
 
-class Group:
+class Group(Processes):
     """The processes of `torch.distributed`'s default group, seen from one of them.
 
     Args:
@@ -42,11 +43,11 @@ class Group:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the batch at hand is too small for this process to have a share of it."""
+        """Whether its share of the batch at hand is empty."""
         return self._own.start == self._own.stop
 
     def share(self, size: int) -> slice:
-        """Return which images of a batch of `size` this process takes; a batch begins with it.
+        """Return which images of a batch of `size` this process takes.
 
         A network can't do without any image: where there are too few, the batch's first one stands
         in, and nothing that comes of it counts.
@@ -54,43 +55,43 @@ class Group:
         self._size, self._own = size, share_of(size, self.rank, self.count)
         return slice(0, 1) if self.is_idle else self._own
 
-    def whole_batch(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, K) and targets of the batch, from those of each one's share."""
+    def full_batch(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) and targets of the batch; gradients flow to the own share."""
         return _Gathered.apply(logits, self), self.placed(targets)
 
     def placed(self, values: Tensor) -> Tensor:
         """Return the batch's values (B, ...) from those of each one's share (b, ...)."""
-        whole = values.new_zeros((self._size, *values.shape[1:]))
+        placed = values.new_zeros((self._size, *values.shape[1:]))
         if not self.is_idle:
-            whole[self._own] = values
-        return self.total(whole)  # each stands among zeros, so that the sum is exact
+            placed[self._own] = values
+        return self.total(placed)  # each stands among zeros, so that the sum is exact
 
     def own(self, values: Tensor) -> Tensor:
         """Return this process's share (b, ...) of a batch's values; zero where it has none."""
         return torch.zeros_like(values[:1]) if self.is_idle else values[self._own]
 
     def portion(self, images: Images) -> Images:
-        """Return the images of a split that this process measures."""
+        """Return the images of a split that this process measures: consecutive ones."""
         first, last = (len(images) * rank // self.count for rank in (self.rank, self.rank + 1))
         return images.subset(torch.arange(first, last))
 
     def total(self, values: Tensor) -> Tensor:
-        """Return the sum of all processes' `values`: the same bits in each of them."""
+        """Return the sum of all processes' `values`."""
         summed = values.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(summed)
         return summed
 
     def gathered(self, values: Tensor) -> Tensor:
-        """Return all processes' `values` (...), as (N, ...)."""
+        """Return all processes' `values` (...), as (N, ...), in the order of their ranks."""
         each = values.new_zeros((self.count, *values.shape))
         each[self.rank] = values
         return self.total(each)
 
     def forward_pass(self, model: nn.Module) -> nn.Module:
-        """Return what to train `model` through: the backward pass gives the batch's gradients.
+        """Return what to train `model` through.
 
         The weights of all processes become those of the first. `model` itself is trained, with
-        batch norm over the whole batch.
+        batch norm over the full batch.
         """
         synchronise(model, self)
         # the gradient of a weight with a single channel lies as it likes: a copy of it is no harm
@@ -106,21 +107,18 @@ class Group:
         return network
 
     def from_first(self, find: Callable[[], Found]) -> Found:
-        """Return what `find` finds in the first process: plain values and tensors, or None.
+        """Return what `find` finds in the first process.
 
         So they agree, and machines that share no folder get it as well. Nothing is unpickled.
         """
-        if self.rank == 0:
-            found = find()
-            content = _packed(found).to(self._device)
-            dist.broadcast(torch.tensor(len(content), device=self._device), src=0)
-            dist.broadcast(content, src=0)
-            return found
-        size = torch.zeros((), dtype=torch.int64, device=self._device)
+        found = find() if self.rank == 0 else None
+        content = torch.frombuffer(bytearray(packed(found)), dtype=torch.uint8).to(self._device)
+        size = torch.tensor(len(content), device=self._device)
         dist.broadcast(size, src=0)
-        content = torch.empty(int(size), dtype=torch.uint8, device=self._device)
+        if self.rank != 0:
+            content = torch.empty(int(size), dtype=torch.uint8, device=self._device)
         dist.broadcast(content, src=0)
-        return _unpacked(content, self._device)
+        return found if self.rank == 0 else unpacked(bytes(content.cpu().numpy()), self._device)
 
     def agrees(self, text: str) -> bool:
         """Tell whether this process has the same `text` as the first."""
@@ -156,14 +154,3 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return context.group.own(gradients[0]) * context.group.count, None
-
-
-def _packed(found: object) -> Tensor:
-    buffer = io.BytesIO()
-    torch.save(found, buffer)
-    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-
-
-def _unpacked(content: Tensor, device: torch.device) -> Any:
-    buffer = io.BytesIO(bytes(content.cpu().numpy()))
-    return torch.load(buffer, map_location=device, weights_only=True)
