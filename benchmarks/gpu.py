@@ -56,7 +56,7 @@ def gpu() -> Iterator[Line]:
                 lambda training=training: training.usual_images_per_second(WORKERS),  # type: ignore[misc]
                 TURNS,
             )
-            with patch.object(step, "does_the_same", return_value=False):
+            with patch.object(step, "is_capturable", return_value=False):
                 one_by_one = training.images_per_second()
             yield Line(
                 f"training `{model}` in {hardware.precision} on {hardware.name}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ from pipeline.models.cnn import Cnn
 from pipeline.models.densenet import DenseNet
 from pipeline.models.layers import Classifier
 from pipeline.models.library import timm_classifier, torchvision_classifier
-from pipeline.system.errors import choose
 
 FAMILIES: dict[str, Callable[..., Classifier]] = {
     "cnn": Cnn,
@@ -26,8 +24,8 @@ def build(
     """Return a new network with random weights (drawn from PyTorch's global generator).
 
     Args:
-        settings: an entry of `architectures:`; `family` picks the constructor, which gets all
-            other keys but `baseline`.
+        settings: an entry of `architectures:` that `settings.load` has checked; `family` picks the
+            constructor, which gets all other keys but `baseline`.
         num_classes: number of classes K.
         image_size: height and width of the images, in pixels.
         in_channels: channels of the images, 3 for RGB.
@@ -37,17 +35,8 @@ def build(
         (B, K).
 
     Raises:
-        InputError: if a key or a name in `settings` is unknown, or the network doesn't take images
-            of this size.
+        InputError: if a library has no network of that name or it doesn't take images of this size,
+            or a flattened head would have too many weights.
     """
-    family = choose(settings.get("family", ""), FAMILIES, "architectures: family")
-    constructor = FAMILIES[family]
     arguments = {key: value for key, value in settings.items() if key not in ("family", "baseline")}
-    known = [
-        name
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    for key in arguments:
-        choose(key, known, f"architectures: settings of {family}")
-    return constructor(num_classes, image_size, in_channels, **arguments)
+    return FAMILIES[settings["family"]](num_classes, image_size, in_channels, **arguments)

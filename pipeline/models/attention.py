@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.models.channelwise import channel_means, scale_channels
-from pipeline.system.errors import choose
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
 MOST_TRAINED_SCORES = 2**28  # of a batch, stored on a GPU: 1 GB
@@ -204,6 +203,8 @@ def _received(query: Tensor, key: Tensor) -> Tensor:
     return torch.stack([(part @ key.mT).softmax(2).sum(1) for part in parts]).sum(0)
 
 
+# of the channels of maps (B, channels, H, W), the reduction of channel attention, and the heads of
+# self-attention, which divide the channels
 ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "none": lambda channels, reduction, heads: nn.Identity(),
     "channel": lambda channels, reduction, heads: ChannelAttention(channels, reduction),
@@ -211,19 +212,3 @@ ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "cbam": lambda channels, reduction, heads: Cbam(channels, reduction),
     "self_attention": lambda channels, reduction, heads: SelfAttention(channels, heads),
 }
-
-
-def make_attention(name: str, channels: int, reduction: int, heads: int) -> nn.Module:
-    """Return a new attention module for feature maps (B, channels, H, W).
-
-    Args:
-        name: a key of `ATTENTIONS`.
-        channels: number of feature maps C.
-        reduction: of ``channel`` and ``cbam``: channels per hidden unit.
-        heads: of ``self_attention``; divides C.
-
-    Raises:
-        InputError: if there is no attention of this name.
-    """
-    constructor = ATTENTIONS[choose(name, ATTENTIONS, "architectures: attention")]
-    return constructor(channels, reduction, heads)

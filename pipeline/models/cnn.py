@@ -6,70 +6,24 @@ other kinds in `attention`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from pipeline.models.attention import Attention
 from pipeline.models.channelwise import channel_means
-from pipeline.models.layers import Classifier, Parts, make_activation
+from pipeline.models.layers import Classifier, Parts
 from pipeline.models.pooling import POOLINGS
-from pipeline.settings.image_sizes import Geometry, cnn_obstacle
-from pipeline.system.errors import InputError, choose
+from pipeline.settings.image_sizes import POOLED_SIZE, Geometry
+from pipeline.system.errors import InputError
 
 MOST_WEIGHTS = 100_000_000  # of one layer: 0.4 GB, and three times that with Adam's moments
 
-
-def _convolution(geometry: Geometry, in_channels: int, out_channels: int, groups: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        in_channels,
-        out_channels,
-        geometry.kernel_size,
-        stride=geometry.stride,
-        padding=geometry.padding,
-        dilation=geometry.dilation,
-        groups=groups,
-    )
-
-
-class CnnBlock(nn.Module):
-    """Convolution, norm, activation, attention, and a pool."""
-
-    def __init__(
-        self,
-        conv: nn.Module,
-        norm: nn.Module,
-        activation: nn.Module,
-        attention: nn.Module,
-        pool: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = norm
-        self.activation = activation
-        self.attention = attention
-        self.pool = pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, h, w)."""
-        x = self.activation(self.norm(self.conv(x)))  # (B, C, conv's size)
-        x = self.attention(x)  # (B, C, conv's size)
-        return self.pool(x)  # (B, C, h, w)
-
-    def last_layer(self) -> str:
-        """Return the name of the last layer that is no plain pool: one that convolves counts."""
-        if next(self.pool.parameters(), None) is not None:
-            return "pool"
-        return "activation" if isinstance(self.attention, nn.Identity) else "attention"
-
-
-def _flattened(x: Tensor) -> Tensor:
-    return x.flatten(1)  # (B, C * h * w)
-
-
+# what the fully connected layers get of the last maps (B, C, h, w)
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
-    "flatten": _flattened,
-    "global_average": channel_means,
+    "flatten": lambda x: x.flatten(1),  # (B, C * h * w)
+    "global_average": channel_means,  # (B, C)
 }
 
 
@@ -98,8 +52,7 @@ class Cnn(Classifier):
         heads: of self-attention; divides `channels`.
 
     Raises:
-        InputError: if the images are too small for the strides and norms or too large for a
-            flattened head, or a setting is not one of its choices.
+        InputError: if a flattened head would have too many weights.
     """
 
     foldable = True
@@ -129,38 +82,39 @@ class Cnn(Classifier):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        if not channels:
-            raise InputError("architectures: channels: [] is empty; name one width or more")
-        if kernel_size not in (3, 5):
-            raise InputError(f"architectures: kernel_size: {kernel_size} is not one of 3, 5")
         geometry = Geometry.of(kernel_size, stride, padding, dilation)
         parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
-        pool = POOLINGS[choose(pooling, POOLINGS, "architectures: pooling")]
-        self.flat = HEADS[choose(head, HEADS, "architectures: head")]
-        obstacle = cnn_obstacle(image_size, channels, geometry, parts.norm, pooling)
-        if obstacle:
-            raise InputError(f"architectures: {obstacle}")
-
+        self.flat = HEADS[head]
         self.blocks = [f"block{number}" for number in range(1, len(channels) + 1)]
-        block_groups = [1] + [groups] * (len(channels) - 1)
         before, size = in_channels, image_size
-        for name, after, conv_groups in zip(self.blocks, channels, block_groups, strict=True):
-            self.add_module(
-                name,
-                CnnBlock(
-                    _convolution(geometry, before, after, conv_groups),
-                    parts.make_norm(after),
-                    parts.make_activation(),
-                    parts.make_attention(after),
-                    pool.make(after, groups, activation),
-                ),
+        for name, after in zip(self.blocks, channels, strict=True):
+            conv = nn.Conv2d(
+                before,
+                after,
+                kernel_size,
+                stride,
+                geometry.padding,
+                dilation,
+                groups=1 if name == "block1" else groups,
             )
-            before, size = after, pool.size(geometry.size(size))
+            block = OrderedDict(
+                conv=conv,  # (B, in_channels, H, W) to (B, C, conv's size)
+                norm=parts.make_norm(after),
+                activation=parts.make_activation(),
+                attention=parts.make_attention(after),
+                pool=POOLINGS[pooling](after, groups, activation),  # (B, C, h, w)
+            )
+            self.add_module(name, nn.Sequential(block))
+            before, size = after, POOLED_SIZE[pooling](geometry.size(size))
         inputs = channels[-1] * (size**2 if head == "flatten" else 1)
-        if head == "flatten":
-            _check_weights(inputs, hidden, pooling, size)
+        if head == "flatten" and inputs * hidden > MOST_WEIGHTS:
+            raise InputError(
+                f"architectures: head: 'flatten' after pooling '{pooling}' leaves maps of "
+                f"{size}x{size} pixels, and a layer of {inputs} x {hidden} = {inputs * hidden:,} "
+                "weights; use head: global_average, another pooling, or fewer channels"
+            )
         self.hidden = nn.Linear(inputs, hidden)
-        self.activation = make_activation(activation)
+        self.activation = parts.make_activation()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_classes)
 
@@ -183,10 +137,17 @@ class Cnn(Classifier):
     def activation_layers(self) -> dict[str, nn.Module]:
         """Return the last layer of each block that is no plain pool: block1.activation, ...
 
-        Before a plain pool there are four positions for each one after it.
+        Before a plain pool there are four positions for each one after it. One that convolves is a
+        layer of its own.
         """
-        names = [f"{name}.{getattr(self, name).last_layer()}" for name in self.blocks]
-        return {name: self.get_submodule(name) for name in names}
+        layers: dict[str, nn.Module] = {}
+        for name in self.blocks:
+            last = "activation"
+            for part in ("attention", "pool"):
+                if next(self.get_submodule(f"{name}.{part}").parameters(), None) is not None:
+                    last = part
+            layers[f"{name}.{last}"] = self.get_submodule(f"{name}.{last}")
+        return layers
 
     def attention_layers(self) -> dict[str, Attention]:
         """Return attention1, attention2, ...; of CBAM attention1.channel and so on."""
@@ -195,13 +156,3 @@ class Cnn(Classifier):
             for name, module in self.named_modules()
             if isinstance(module, Attention)
         }
-
-
-def _check_weights(inputs: int, hidden: int, pooling: str, size: int) -> None:
-    """Check that the first fully connected layer has a size that can be trained."""
-    if inputs * hidden > MOST_WEIGHTS:
-        raise InputError(
-            f"architectures: head: 'flatten' after pooling '{pooling}' leaves maps of {size}x{size}"
-            f" pixels, and a layer of {inputs} x {hidden} = {inputs * hidden:,} weights; use head: "
-            "global_average, another pooling, or fewer channels"
-        )

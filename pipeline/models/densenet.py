@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.models.attention import Attention
 from pipeline.models.channelwise import channel_means
 from pipeline.models.layers import Classifier, Parts
-from pipeline.settings.image_sizes import densenet_obstacle
-from pipeline.system.errors import InputError
 
 
 @contextmanager
@@ -83,16 +81,12 @@ class DenseLayer(nn.Module):
     def recomputed_bottleneck(self, *features: Tensor) -> Tensor:
         """Compute the same, but store nothing for the backward pass: it computes it again."""
         training = self.norm1.training
-
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _repeating(self.norm1, training)
-
         return checkpoint(
             self.bottleneck,
             *features,
             use_reentrant=False,
             preserve_rng_state=False,  # nothing is drawn in there
-            context_fn=contexts,
+            context_fn=lambda: (nullcontext(), _repeating(self.norm1, training)),
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -151,24 +145,6 @@ class Transition(nn.Module):
         return self.pool(self.conv(self.activation(self.norm(x))))
 
 
-def _small_stem(in_channels: int, out_channels: int, parts: Parts) -> nn.Module:
-    """Return the stem for small images: it keeps height and width."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv))
-
-
-def _imagenet_stem(in_channels: int, out_channels: int, parts: Parts) -> nn.Module:
-    """Return the stem for large images: it divides height and width by four, rounding up."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3, bias=False),
-            norm=parts.make_norm(out_channels),
-            activation=parts.make_activation(),
-            pool=nn.MaxPool2d(3, stride=2, padding=1),
-        )
-    )
-
-
 class DenseNet(Classifier):
     """DenseNet-BC: a stem, dense blocks with transitions between them, and a linear head.
 
@@ -193,10 +169,6 @@ class DenseNet(Classifier):
         attention: a name in `attention.ATTENTIONS`, for what each dense layer adds.
         reduction: channels per hidden unit of channel attention.
         heads: of self-attention; divides `growth_rate`.
-
-    Raises:
-        InputError: if the images are too small for the strides and norms, or a setting is not one
-            of its choices.
     """
 
     foldable = True
@@ -223,23 +195,26 @@ class DenseNet(Classifier):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        if not block_config or min(block_config) < 1:
-            raise InputError(
-                f"architectures: block_config: {list(block_config)}: name one block or more, each "
-                "of one layer or more"
-            )
         # a recorded step keeps the memory of its backward pass, which `efficient` is to save
         self.replayable = not efficient
         parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
 
-        stem = _small_stem if small_inputs else _imagenet_stem
         channels = num_init_features
-        self.stem = stem(in_channels, channels, parts)
-        self.trunk: list[str] = []  # the names of blocks and transitions, in order
+        if small_inputs:
+            conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+            stem = OrderedDict[str, nn.Module](conv=conv)
+        else:
+            stem = OrderedDict(
+                conv=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+                norm=parts.make_norm(channels),
+                activation=parts.make_activation(),
+                pool=nn.MaxPool2d(3, stride=2, padding=1),
+            )
+        self.stem = nn.Sequential(stem)
         for number, layers in enumerate(block_config, start=1):
             if number > 1:
                 kept = max(1, int(channels * compression))
-                self._append(f"transition{number - 1}", Transition(channels, kept, parts))
+                self.add_module(f"transition{number - 1}", Transition(channels, kept, parts))
                 channels = kept
             block = DenseBlock(
                 [
@@ -254,22 +229,13 @@ class DenseNet(Classifier):
                     for index in range(layers)
                 ]
             )
-            self._append(f"block{number}", block)
-            narrowest = min(channels, bn_size * growth_rate)  # of what this block normalises
+            self.add_module(f"block{number}", block)
             channels += layers * growth_rate
-        obstacle = densenet_obstacle(image_size, block_config, small_inputs, narrowest, parts.norm)
-        if obstacle:
-            raise InputError(f"architectures: {obstacle}")
+        # the names of blocks and transitions, in order
+        self.trunk = [name for name, _ in self.named_children() if name != "stem"]
         self.norm = parts.make_norm(channels)
         self.activation = parts.make_activation()
         self.classifier = nn.Linear(channels, num_classes)
-        self._initialise()
-
-    def _append(self, name: str, module: nn.Module) -> None:
-        self.add_module(name, module)
-        self.trunk.append(name)
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)

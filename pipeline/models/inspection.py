@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+
+
+@contextmanager
+def forward_hooks(
+    layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], None]
+) -> Iterator[None]:
+    """Call `hook` after each forward pass of a layer while the context is open.
+
+    Args:
+        layers: modules by name.
+        hook: gets the name, the module, the tuple of its inputs, and its output. The hooks come off
+            when the context closes, also after an error.
+    """
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(partial(hook, name)).remove)
+        yield
 
 
 @contextmanager
@@ -14,20 +32,14 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
     """Record what `layers` put out while the context is open.
 
     Yields:
-        a dictionary that each forward pass fills with one (B, C, H, W) tensor per layer. The hooks
-        come off when the context closes, also after an error.
+        a dictionary that each forward pass fills with one (B, C, H, W) tensor per layer.
     """
     outputs: dict[str, Tensor] = {}
 
-    def record(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs[name] = output.detach()
+    def record(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs[name] = output.detach()
 
-        return hook
-
-    with ExitStack() as hooks:
-        for name, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(record(name)).remove)
+    with forward_hooks(layers, record):
         yield outputs
 
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.models.attention import Attention, make_attention
-from pipeline.settings.image_sizes import Norm
-from pipeline.system.errors import choose
+from pipeline.models.attention import ATTENTIONS, Attention
 
 # Never in place: an in-place activation overwrites the feature maps that a hook has caught.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -93,32 +91,17 @@ class Parts:
     reduction: int
     heads: int
 
-    @property
-    def norm(self) -> Norm:
-        """Return the normalisation as the arithmetic of sizes takes it."""
-        return Norm(self.normalisation, self.norm_groups)
-
     def make_activation(self) -> nn.Module:
-        """Return a new activation module; raise `InputError` for an unknown name."""
-        return make_activation(self.activation)
+        """Return a new activation module."""
+        return ACTIVATIONS[self.activation]()
 
     def make_norm(self, channels: int) -> nn.Module:
-        """Return a new norm for maps (B, channels, H, W); raise `InputError` for an unknown name.
+        """Return a new norm for maps (B, channels, H, W).
 
         ``layer`` normalises over the channels and positions of each image.
         """
-        name = choose(self.normalisation, NORMALISATIONS, "architectures: normalisation")
-        return NORMALISATIONS[name](channels, self.norm_groups)
+        return NORMALISATIONS[self.normalisation](channels, self.norm_groups)
 
     def make_attention(self, channels: int) -> nn.Module:
-        """Return new attention for (B, channels, H, W); raise `InputError` for an unknown name."""
-        return make_attention(self.attention, channels, self.reduction, self.heads)
-
-
-def make_activation(name: str) -> nn.Module:
-    """Return a new activation module.
-
-    Raises:
-        InputError: if there is no activation of this name.
-    """
-    return ACTIVATIONS[choose(name, ACTIVATIONS, "architectures: activation")]()
+        """Return new attention for maps (B, channels, H, W)."""
+        return ATTENTIONS[self.attention](channels, self.reduction, self.heads)

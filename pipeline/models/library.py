@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.attention import Attention, Kind
+from pipeline.models.inspection import forward_hooks, frozen_eval
 from pipeline.models.layers import Classifier
 from pipeline.system.errors import InputError, suggestion
 
@@ -134,10 +135,17 @@ def torchvision_classifier(
 
     names = models.list_models(module=models)
     if name not in names:
-        raise _unknown(name, names, "torchvision", "list_models(module=torchvision.models)")
+        listing = "torchvision.models.list_models(module=torchvision.models)"
+        raise _unknown(name, names, "torchvision", listing)
 
     def make(size: int) -> nn.Module:
-        arguments = _torchvision_arguments(name, size)
+        arguments: dict[str, Any] = {}
+        if name in ("googlenet", "inception_v3"):
+            arguments = {"aux_logits": False, "init_weights": True}
+        elif name.startswith("vit_"):
+            arguments = {"image_size": size}
+        elif name.startswith("maxvit_"):
+            arguments = {"input_size": (size, size)}
         network = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
         if in_channels != 3:
             _replace_stem(network, in_channels)
@@ -164,8 +172,7 @@ def timm_classifier(
         small_inputs: make the first convolution 3x3 with stride 1, without the pool after it.
 
     Raises:
-        InputError: if timm is not installed, there is no such network, it doesn't take images of
-            this size, or it has no stem to adapt.
+        InputError: for the reasons that torchvision's has, or if timm is not installed.
     """
     try:
         import timm
@@ -177,7 +184,7 @@ def timm_classifier(
 
     names = timm.list_models()
     if name not in names:
-        raise _unknown(name, names, "timm", "list_models()")
+        raise _unknown(name, names, "timm", "timm.list_models()")
     configuration = timm.get_pretrained_cfg(name)
     sized = configuration is not None and configuration.fixed_input_size
 
@@ -191,22 +198,10 @@ def timm_classifier(
 
 
 def _unknown(name: str, names: Sequence[str], library: str, listing: str) -> InputError:
-    module = "torchvision.models" if library == "torchvision" else library
     return InputError(
         f"architectures: name: '{name}' is not one of {library}'s {len(names)} classifiers"
-        f"{suggestion(name, names)}; {module}.{listing} lists them"
+        f"{suggestion(name, names)}; {listing} lists them"
     )
-
-
-def _torchvision_arguments(name: str, size: int) -> dict[str, Any]:
-    """Return what torchvision's constructor of this network takes besides the usual."""
-    if name in ("googlenet", "inception_v3"):
-        return {"aux_logits": False, "init_weights": True}
-    if name.startswith("vit_"):
-        return {"image_size": size}
-    if name.startswith("maxvit_"):
-        return {"input_size": (size, size)}
-    return {}
 
 
 def _classifier(
@@ -224,38 +219,33 @@ def _classifier(
         if small_inputs:
             _adapt_stem(network, in_channels)
         _make_exact(network)
-        _let_gates_tell(network)
+        _wrap_gates(network)
         return network
 
     try:
         network = adapted(image_size)
         layers, activations = _layers(network, num_classes, image_size, in_channels)
     except Exception as error:  # of any kind: it is the library's
+        size = f"{image_size}x{image_size}"
         larger = _larger_size(adapted, num_classes, image_size, in_channels)
-        raise InputError(_refusal(name, image_size, small_inputs, larger, error)) from None
+        if larger is not None:
+            reason = (
+                f"name: '{name}' with small_inputs {str(small_inputs).lower()} does not take "
+                f"images of {size} pixels; set data.image_size to {larger}, which it takes"
+            )
+        elif small_inputs:
+            reason = (
+                f"small_inputs: true, but name '{name}' has no convolutional stem that can be "
+                "adapted; set small_inputs to false"
+            )
+        else:
+            first_line = str(error).strip().partition("\n")[0]
+            reason = (
+                f"name: '{name}' does not take images of {size} pixels ({first_line}); take "
+                "another network or another data.image_size"
+            )
+        raise InputError(f"architectures: {reason}") from None
     return LibraryClassifier(network, layers, activations)
-
-
-def _refusal(
-    name: str, image_size: int, small_inputs: bool, larger: int | None, error: Exception
-) -> str:
-    """Say in one line why `name` can't be had for these images, and what to change."""
-    size = f"{image_size}x{image_size}"
-    if larger is not None:
-        return (
-            f"architectures: name: '{name}' with small_inputs {str(small_inputs).lower()} does not "
-            f"take images of {size} pixels; set data.image_size to {larger}, which it takes"
-        )
-    if small_inputs:
-        return (
-            f"architectures: small_inputs: true, but name '{name}' has no convolutional stem that "
-            "can be adapted; set small_inputs to false"
-        )
-    reason = str(error).strip().partition("\n")[0]
-    return (
-        f"architectures: name: '{name}' does not take images of {size} pixels ({reason}); "
-        "take another network or another data.image_size"
-    )
 
 
 def _larger_size(
@@ -281,11 +271,6 @@ def _stem(network: nn.Module) -> tuple[str, nn.Conv2d]:
     raise ValueError("it has no convolution")
 
 
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
-
-
 def _replace_stem(network: nn.Module, in_channels: int, **changes: Any) -> None:
     """Put a new first convolution in the place of the old one.
 
@@ -302,7 +287,7 @@ def _replace_stem(network: nn.Module, in_channels: int, **changes: Any) -> None:
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
-    _replace(network, name, conv)
+    network.set_submodule(name, conv)
 
 
 def _adapt_stem(network: nn.Module, in_channels: int) -> None:
@@ -316,7 +301,7 @@ def _adapt_stem(network: nn.Module, in_channels: int) -> None:
         if convolutions > MOST_STEM_CONVOLUTIONS:
             return
         if isinstance(module, nn.MaxPool2d):
-            _replace(network, name, nn.Identity())
+            network.set_submodule(name, nn.Identity())
             return
 
 
@@ -352,34 +337,28 @@ def _make_exact(network: nn.Module) -> None:
         size: Any = getattr(module, "output_size", None)  # a number or a pair
         if isinstance(module, nn.AdaptiveAvgPool2d) and size not in (1, (1, 1)):
             height, width = size if isinstance(size, tuple) else (size, size)
-            _replace(network, name, _AveragePool(height, width))
+            network.set_submodule(name, _AveragePool(height, width))
 
 
-def _let_gates_tell(network: nn.Module) -> None:
+def _wrap_gates(network: nn.Module) -> None:
     """Wrap the gates of `GATES`; no name in the state dict changes, as they have no parameters."""
     for name, module in list(network.named_modules()):
         child, kind = GATES.get(type(module).__name__, ("", "channel"))
         gate = dict(module.named_children()).get(child)
         if gate is not None and not gate.state_dict():
-            _replace(network, f"{name}.{child}", LibraryGate(gate, kind))
+            network.set_submodule(f"{name}.{child}", LibraryGate(gate, kind))
 
 
 def _layers(
     network: nn.Module, num_classes: int, image_size: int, in_channels: int
 ) -> tuple[list[str], list[str]]:
-    """Run the network and return the names of its feature layers and of their activations."""
+    """Run the network and return the names of its feature layers and of their activations.
+
+    The feature layers are the first convolution, and of the modules beside and after it the last of
+    each map size; of more than `MOST_FEATURE_LAYERS` the first and the deepest.
+    """
     images = torch.zeros(2, in_channels, image_size, image_size)
     sizes, keeping = _map_sizes(network, images, num_classes)
-    layers = _feature_layers(network, sizes)
-    return layers, [_activation(network, name, keeping) for name in layers]
-
-
-def _feature_layers(network: nn.Module, sizes: dict[str, int]) -> list[str]:
-    """Return the names of the layers that are worth looking at.
-
-    They are the first convolution, and of the modules beside and after it the last of each map
-    size; of more than `MOST_FEATURE_LAYERS` the first and the deepest.
-    """
     stem = _stem(network)[0]
     chosen: list[str] = []
     for name in sorted(_trunk(network, stem, sizes), key=list(sizes).index):
@@ -387,8 +366,8 @@ def _feature_layers(network: nn.Module, sizes: dict[str, int]) -> list[str]:
             chosen.append(name)
         elif _convolves(network, name) or not _convolves(network, chosen[-1]):
             chosen[-1] = name
-    deeper = [name for name in chosen if name != stem]
-    return [stem, *deeper[1 - MOST_FEATURE_LAYERS :]]
+    layers = [stem, *[name for name in chosen if name != stem][1 - MOST_FEATURE_LAYERS :]]
+    return layers, [_activation(network, name, keeping) for name in layers]
 
 
 def _activation(network: nn.Module, name: str, keeping: set[str]) -> str:
@@ -439,31 +418,19 @@ def _map_sizes(
     keeping: set[str] = set()
     perhaps_logits: dict[str, Tensor] = {}
 
-    def record(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            weighs = next(module.parameters(), None) is not None
-            if _is_map(output) and (weighs or not _is_map(inputs[0])):
-                sizes[name] = output.shape[2]
-                if output[0].numel() == num_classes:
-                    perhaps_logits[name] = output
-            mapped = bool(inputs) and _is_map(inputs[0]) and _is_map(output)
-            if mapped and output.shape == inputs[0].shape:
-                keeping.add(name)
+    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        weighs = next(module.parameters(), None) is not None
+        if _is_map(output) and (weighs or not _is_map(inputs[0])):
+            sizes[name] = output.shape[2]
+            if output[0].numel() == num_classes:
+                perhaps_logits[name] = output
+        mapped = bool(inputs) and _is_map(inputs[0]) and _is_map(output)
+        if mapped and output.shape == inputs[0].shape:
+            keeping.add(name)
 
-        return hook
-
-    hooks = [
-        module.register_forward_hook(record(name))
-        for name, module in network.named_modules()
-        if name
-    ]
-    try:
-        with torch.no_grad():
-            logits = network.eval()(images)
-    finally:
-        for handle in hooks:
-            handle.remove()
-        network.train()
+    modules = {name: module for name, module in network.named_modules() if name}
+    with frozen_eval(network), torch.no_grad(), forward_hooks(modules, record):
+        logits = network(images)
     if not isinstance(logits, Tensor) or logits.shape != (len(images), num_classes):
         raise ValueError("it does not give one logit for each class")
     for name, output in perhaps_logits.items():

@@ -1,6 +1,6 @@
 """The smallest images that the project's networks take: arithmetic on settings, no PyTorch.
 
-`python -m pipeline check` and the networks themselves refuse smaller ones in the same words.
+`settings.rules` refuses smaller ones, so that the networks needn't.
 """
 
 from __future__ import annotations

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,13 +20,13 @@ from pipeline.data.arrays import Dataset
 from pipeline.settings.schema import Settings
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
+from pipeline.storage.csv_files import write_rows
 from pipeline.system.errors import InputError
 from pipeline.system.progress import Steps, say
 from pipeline.training import compute
 from pipeline.training.batches import to_device
 from pipeline.training.checkpoints import Checkpoints, key_of
-from pipeline.training.compute import Hardware
-from pipeline.training.distributed.processes import ALONE, Processes
+from pipeline.training.distributed.processes import ALONE
 from pipeline.training.loop import Epoch, Trained, train
 from pipeline.training.losses import source_of
 from pipeline.training.networks import fresh
@@ -53,7 +52,7 @@ def run(
 ) -> None:
     """Train and write ``model.safetensors``, ``history.csv`` and ``train.json``.
 
-    After an interruption it goes on from the last epoch that was finished. It takes
+    After an interruption it resumes from the last epoch that was finished. It takes
     `train.processes` processes: this one alone, those that torchrun started, or new ones.
 
     Args:
@@ -69,89 +68,79 @@ def run(
             other processes or fewer GPUs than `train.processes`.
         StageError: if the loss becomes NaN, or one of several processes is killed.
     """
-    job = _Job(settings, model, seed, splits, out, checkpoints)
+    arguments = (settings, model, seed, splits, out, checkpoints)
     if settings.train.processes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
-        dataset = job.dataset()
-        with compute.prepare(settings.compute) as hardware:
-            job.do(dataset, hardware, ALONE)
+        _train(None, *arguments)
         return
     from pipeline.training.distributed import launch
 
-    launch.across(settings.train.processes, _do_together, job)
+    launch.across(settings.train.processes, _train, *arguments)
 
 
-def _do_together(member: Member, job: _Job) -> None:
-    """Do one process's part."""
-    dataset = job.dataset()
+def _train(
+    member: Member | None,
+    settings: Settings,
+    model: str,
+    seed: int,
+    splits: Path,
+    out: Path,
+    checkpoints: Path,
+) -> None:
+    """Do the part of one process, or all; the first shows how it goes and writes the outputs."""
+    dataset = arrays.read(splits, settings).for_run(seed)
+    gpu = member.gpu if member else compute.free_gpu
     with (
-        compute.prepare(job.settings.compute, gpu=member.gpu) as hardware,
-        member.group(hardware.device) as processes,
+        compute.prepare(settings.compute, gpu=gpu) as hardware,
+        member.group(hardware.device) if member else nullcontext(ALONE) as processes,
     ):
-        if not processes.agrees(job.key(dataset)):
+        if not processes.agrees(_key(settings, model, seed, dataset)):
             raise InputError(
-                f"process {member.rank} of {member.count} has other settings, splits, code or "
-                "versions than the first: give every machine the same"
+                f"process {processes.rank} of {processes.count} has other settings, splits, code "
+                "or versions than the first: give every machine the same"
             )
-        job.do(dataset, hardware, processes)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The arguments of `run`."""
-
-    settings: Settings
-    model: str
-    seed: int
-    splits: Path
-    out: Path
-    checkpoints: Path
-
-    def dataset(self) -> Dataset:
-        """Read the splits of this run's seed."""
-        return arrays.read(self.splits, self.settings).for_run(self.seed)
-
-    def do(self, dataset: Dataset, hardware: Hardware, processes: Processes) -> None:
-        """Train; in the first process show how it goes, and write what comes of it."""
-        torch.manual_seed(derive(self.seed, 0, "initial weights"))
-        network = fresh(self.settings, self.model, dataset, hardware)
+        torch.manual_seed(derive(seed, 0, "initial weights"))
+        network = fresh(settings, model, dataset, hardware)
         training = to_device(dataset, "train", hardware.device)
         validation = to_device(dataset, "validation", hardware.device)
-        kept = self._checkpoints(dataset, hardware)
-        parts = (network, training, validation, self.settings.train, self.seed, hardware)
+        key = _key(
+            settings,
+            model,
+            seed,
+            dataset,
+            device=(hardware.device.type, hardware.name),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            precision=hardware.precision,
+            threads=hardware.threads,
+        )
+        kept = Checkpoints(checkpoints / f"{model}-{seed}-{key[:16]}", key)
+        training_run = partial(
+            train, network, training, validation, settings.train, seed, hardware, kept, processes
+        )
         if processes.rank != 0:
-            train(*parts, kept, processes)
+            training_run()
             return
         together = f" in each of {processes.count} processes" if processes.count > 1 else ""
         say(
-            f"{self.model}, seed {self.seed}: {len(training):,} training and "
-            f"{len(validation):,} validation images, {hardware.precision} on {hardware.name}, "
+            f"{model}, seed {seed}: {len(training):,} training and {len(validation):,} validation "
+            f"images, {hardware.precision} on {hardware.name}, "
             f"{hardware.threads} thread(s){together}"
         )
-        with _shown(self.settings.train.epochs, len(training)) as shown:
-            trained = train(
-                *parts,
-                kept,
-                processes,
-                on_epoch=shown.epoch,
-                on_step=shown.step,
-                on_resume=shown.resumed,
-            )
+        trained = _show(training_run, settings.train.epochs, len(training))
         early = ", stopped early" if trained.stopped_early else ""
         say(
             f"best epoch {trained.best.epoch} of {len(trained.history)}{early}: "
             f"validation accuracy {trained.best.validation_accuracy:.2%}"
         )
-        self._write(trained, dataset, hardware, processes)
-        kept.finish()
-
-    def _write(
-        self, trained: Trained, dataset: Dataset, hardware: Hardware, processes: Processes
-    ) -> None:
-        with atomic_folder(self.out, "train.json") as folder:
-            _write_history(folder / "history.csv", trained)
+        with atomic_folder(out, "train.json") as folder:
+            rows = [
+                dataclasses.replace(epoch, seconds=round(epoch.seconds, 3))
+                for epoch in trained.history
+            ]
+            columns = list(records.HISTORY.columns)
+            write_rows(folder / "history.csv", columns, map(dataclasses.astuple, rows))
             record = records.Training(
-                model=self.model,
-                seed=self.seed,
+                model=model,
+                seed=seed,
                 epochs=len(trained.history),
                 stopped_early=trained.stopped_early,
                 best_epoch=trained.best.epoch,
@@ -166,34 +155,54 @@ class _Job:
             )
             records.write(folder / "train.json", record)
             save_weights(trained.weights, folder / "model.safetensors", dataset.fingerprint)
+        kept.finish()
 
-    def _checkpoints(self, dataset: Dataset, hardware: Hardware) -> Checkpoints:
-        """Return the checkpoints of this run, known by all that decides its result."""
-        key = self.key(
-            dataset,
-            device=(hardware.device.type, hardware.name),
-            instructions=torch.backends.cpu.get_cpu_capability(),
-            precision=hardware.precision,
-            threads=hardware.threads,
-        )
-        return Checkpoints(self.checkpoints / f"{self.model}-{self.seed}-{key[:16]}", key)
 
-    def key(self, dataset: Dataset, **machine: object) -> str:
-        """Return a hash of all that decides the result, and of what is told of the machine.
+def _show(training_run: Callable[..., Trained], epochs: int, images: int) -> Trained:
+    """Train and show how it goes: a bar within an epoch, a line after it.
 
-        How many processes there are decides nothing but rounding, so that fewer or more of them can
-        go on with a training.
-        """
-        architecture = self.settings.architectures[self.model]
-        decisive = {
-            "architecture": architecture.model_dump(exclude={"baseline"}),
-            "train": self.settings.train.model_dump(exclude={"processes"}),
-            "seed": self.seed,
-            "splits": dataset.fingerprint,
-            "versions": versions(),
-            **machine,
-        }
-        return key_of(decisive, [*CODE, *source_of(self.settings.train)])
+    Args:
+        training_run: `train` with all its arguments but those that are called.
+        epochs: of the training.
+        images: in each of them.
+    """
+    with Steps.over(epochs * images, "images") as steps:
+
+        def on_resume(done: int) -> None:
+            steps.skip(done * images)
+            steps.line(f"goes on after epoch {done}/{epochs}, from its checkpoint")
+
+        def on_epoch(epoch: Epoch) -> None:
+            steps.line(
+                f"epoch {epoch.epoch}/{epochs}: "
+                f"loss {epoch.train_loss:.4f} / {epoch.validation_loss:.4f} "
+                f"(training / validation), "
+                f"accuracy {epoch.train_accuracy:.2%} / {epoch.validation_accuracy:.2%}, "
+                f"learning rate {epoch.learning_rate:.2g}, "
+                f"{images / epoch.seconds:,.0f} images/s"
+            )
+
+        def on_step(epoch: int, count: int) -> None:
+            steps.advance(f"epoch {epoch}/{epochs}", count)
+
+        return training_run(on_epoch=on_epoch, on_step=on_step, on_resume=on_resume)
+
+
+def _key(settings: Settings, model: str, seed: int, dataset: Dataset, **machine: object) -> str:
+    """Return a hash of all that decides the result, with what is given of the machine.
+
+    How many processes there are decides nothing but rounding, so that fewer or more of them can
+    resume a training.
+    """
+    decisive = {
+        "architecture": settings.architectures[model].model_dump(exclude={"baseline"}),
+        "train": settings.train.model_dump(exclude={"processes"}),
+        "seed": seed,
+        "splits": dataset.fingerprint,
+        "versions": versions(),
+        **machine,
+    }
+    return key_of(decisive, [*CODE, *source_of(settings.train)])
 
 
 def versions() -> dict[str, str]:
@@ -204,44 +213,3 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         **{name: version(name) for name in libraries},
     }
-
-
-def _write_history(path: Path, trained: Trained) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, records.HISTORY.columns, lineterminator="\n")
-        writer.writeheader()
-        for epoch in trained.history:
-            row: dict[str, Any] = dataclasses.asdict(epoch)
-            row["seconds"] = round(epoch.seconds, 3)
-            writer.writerow(row)
-
-
-class _Shown:
-    """Shows a training as it goes: a bar within an epoch, a line after it."""
-
-    def __init__(self, steps: Steps, epochs: int, images: int) -> None:
-        self._steps = steps
-        self._epochs = epochs
-        self._images = images
-
-    def resumed(self, epochs: int) -> None:
-        self._steps.skip(epochs * self._images)
-        self._steps.line(f"goes on after epoch {epochs}/{self._epochs}, from its checkpoint")
-
-    def step(self, epoch: int, images: int) -> None:
-        self._steps.advance(f"epoch {epoch}/{self._epochs}", images)
-
-    def epoch(self, epoch: Epoch) -> None:
-        self._steps.line(
-            f"epoch {epoch.epoch}/{self._epochs}: "
-            f"loss {epoch.train_loss:.4f} / {epoch.validation_loss:.4f} (training / validation), "
-            f"accuracy {epoch.train_accuracy:.2%} / {epoch.validation_accuracy:.2%}, "
-            f"learning rate {epoch.learning_rate:.2g}, "
-            f"{self._images / epoch.seconds:,.0f} images/s"
-        )
-
-
-@contextmanager
-def _shown(epochs: int, images: int) -> Iterator[_Shown]:
-    with Steps.over(epochs * images, "images") as steps:
-        yield _Shown(steps, epochs, images)

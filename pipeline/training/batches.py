@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,22 +54,27 @@ class Images:
 
     def subset(self, positions: Tensor) -> Images:
         """Return the images at some positions as a split of their own."""
-        return Images(
-            images=self.images,
+        return replace(
+            self,
             rows=self.rows[positions.to(self.rows.device)],
             labels=self.labels[positions.to(self.labels.device)],
-            mean=self.mean,
-            std=self.std,
-            num_classes=self.num_classes,
         )
 
 
 def to_device(dataset: Dataset, split: str, device: torch.device) -> Images:
     """Make one split of `dataset` ready for `device`."""
     rows = dataset.rows(split)
-    images, positions = _mapped(dataset.images), torch.from_numpy(rows)
-    if _fits(dataset, len(rows), device):
-        images, positions = _copied(images, positions, device), torch.arange(len(rows)).to(device)
+    with warnings.catch_warnings():  # nothing ever writes to the tensor over the mapped file
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        images = torch.from_numpy(dataset.images)
+    positions = torch.from_numpy(rows)
+    size = len(rows) * dataset.images[:1].nbytes
+    if device.type == "cuda" and size <= LARGEST_SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
+        copied = images.new_empty((len(rows), *images.shape[1:]), device=device)
+        for start in range(0, len(rows), ROWS_AT_ONCE):  # not all through the host's memory at once
+            part = positions[start : start + ROWS_AT_ONCE]
+            copied[start : start + len(part)] = images[part].to(device)
+        images, positions = copied, torch.arange(len(rows)).to(device)
     return Images(
         images=images,
         rows=positions,
@@ -117,7 +122,7 @@ def training_batches(
     device = data.labels.device
     order = torch.randperm(count, generator=generator(seed, epoch, "order"))
     # moved once an epoch: a copy in each step would make the host wait for the device
-    of_images, of_labels = order.to(data.rows.device), order.to(device)
+    image_order, label_order = order.to(data.rows.device), order.to(device)
     size = data.images.shape[1]
     draws = draw(augmentation, count, size, generator(seed, epoch, "augmentation")).to(device)
     at_once = _images_at_once(data, batch_size, augmentation, share)
@@ -125,8 +130,8 @@ def training_batches(
         own = share(min(at_once, used - start))
         part = slice(start + own.start, start + own.stop)
         drawn = draws[part]
-        targets = data.labels[of_labels[part]]
-        images = augment(data.pictures(of_images[part]), drawn)
+        targets = data.labels[label_order[part]]
+        images = augment(data.pictures(image_order[part]), drawn)
         if augmentation.cutmix:
             images, targets = cutmix(images, targets, data.num_classes, drawn)
         images = normalise(images, data.mean, data.std)
@@ -162,26 +167,3 @@ def plain_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tenso
     for start in range(0, len(data), batch_size):
         part = slice(start, start + batch_size)
         yield standardise(data.pictures(part), data.mean, data.std), data.labels[part]
-
-
-def _mapped(images: np.ndarray) -> Tensor:
-    """Return a tensor over the mapped file; nothing ever writes to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(images)
-
-
-def _fits(dataset: Dataset, count: int, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return count * dataset.images[:1].nbytes <= LARGEST_SHARE_OF_GPU * free
-
-
-def _copied(images: Tensor, rows: Tensor, device: torch.device) -> Tensor:
-    """Copy some of the images to the device, not all of them at once through the host's memory."""
-    copied = images.new_empty((len(rows), *images.shape[1:]), device=device)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[start : start + ROWS_AT_ONCE]
-        copied[start : start + len(part)] = images[part].to(device)
-    return copied

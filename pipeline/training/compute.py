@@ -82,31 +82,26 @@ def prepare(
         StageError: if the block runs out of memory.
     """
     torch.set_num_threads(compute.threads)
-    _keep_freed_memory()
-    chosen = precision or compute.precision
-    with _device(compute.device, gpu) as device, _memory_shortage_told(device):
-        yield Hardware(
-            device=device,
-            precision=_best_precision(device) if chosen == "auto" else chosen,
-            threads=compute.threads,
-            name=_name(device),
-        )
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step instead of giving it back to the system.
-
-    The maps of a step are large, and the system hands out pages one by one, zeroed: to fault them
-    in anew for each took two thirds of the time of a DenseNet's evaluation.
-    """
+    # glibc keeps freed memory for the next step instead of giving it back to the system. The maps
+    # of a step are large, and the system hands out pages one by one, zeroed: to fault them in for
+    # each step took two thirds of the time of a DenseNet's evaluation.
     with contextlib.suppress(AttributeError, OSError):  # another C library hasn't got it
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+    with _device(compute.device, gpu) as device, _explained_shortage(device):
+        chosen = precision or compute.precision
+        on_gpu = device.type == "cuda"
+        yield Hardware(
+            device=device,
+            precision=_best_precision(device) if chosen == "auto" else chosen,
+            threads=compute.threads,
+            name=torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
+        )
 
 
 @contextlib.contextmanager
-def _memory_shortage_told(device: torch.device) -> Iterator[None]:
+def _explained_shortage(device: torch.device) -> Iterator[None]:
     """Say what to change where PyTorch only says what it couldn't allocate."""
     try:
         yield
@@ -138,18 +133,14 @@ def _device(
     else:
         with gpu() as index:
             torch.cuda.set_device(index)
-            _make_exact()
+            # deterministic kernels, and fp32 that is what it says
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)  # takes a second: not on a CPU
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
             yield torch.device("cuda", index)
-
-
-def _make_exact() -> None:
-    """Choose the GPU's deterministic kernels, and let fp32 be what it says."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)  # takes a second: not on the CPU
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextlib.contextmanager
@@ -158,28 +149,23 @@ def _waiting_for(choices: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
 
     None is held while it waits: two jobs that hold what the other needs would wait forever.
     """
-    is_told = False
+    from filelock import Timeout
+
+    has_said = False
     while True:
         for indices in choices:
             with contextlib.ExitStack() as held:
-                if all(_is_held(_gpu_lock(index), held) for index in indices):
-                    yield indices
-                    return
-        if not is_told:
+                try:
+                    for index in indices:
+                        held.enter_context(_gpu_lock(index))
+                except Timeout:
+                    continue
+                yield indices
+                return
+        if not has_said:
             say("waiting for a GPU: other jobs hold all of them")
-            is_told = True
+            has_said = True
         time.sleep(1)
-
-
-def _is_held(lock: BaseFileLock, by: contextlib.ExitStack) -> bool:
-    """Take a lock until `by` is left, and tell whether it was free."""
-    from filelock import Timeout
-
-    try:
-        by.enter_context(lock)
-    except Timeout:
-        return False
-    return True
 
 
 def _gpu_lock(index: int) -> BaseFileLock:
@@ -196,9 +182,3 @@ def _best_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if has_bf16 else "fp32"
-
-
-def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return cpu_name()

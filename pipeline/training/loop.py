@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from pipeline.training.losses import make_loss
 from pipeline.training.prediction import Batches, predict
 from pipeline.training.randomness import derive
 from pipeline.training.recipe import OPTIMIZERS, Schedule
-from pipeline.training.step import Step, Takes, make_step_function
+from pipeline.training.step import Step, make_step_function
 
 VALIDATED_IMAGES = 256
 VALIDATED_PIXELS = VALIDATED_IMAGES * 32 * 32
@@ -82,14 +82,30 @@ class _Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    history: list[Epoch]
-    weights: dict[str, Tensor]
+    history: list[Epoch] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)  # of the best epoch so far
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch that validates best, the first of equals; None if there is none yet."""
+        best: Epoch | None = None
+        for epoch in self.history:
+            if epoch.better_than(best):
+                best = epoch
+        return best
 
     def add(self, epoch: Epoch) -> None:
         """Note an epoch, and keep its weights if it is the best so far."""
-        if epoch.better_than(best_of(self.history)):
+        if epoch.better_than(self.best):
             self.weights = copy.deepcopy(self.model.state_dict())
         self.history.append(epoch)
+
+    def stops_early(self, patience: int | None) -> bool:
+        """Tell whether more than `patience` epochs have passed since the least validation loss."""
+        if patience is None or not self.history:
+            return False
+        losses = [epoch.validation_loss for epoch in self.history]
+        return len(losses) - 1 - losses.index(min(losses)) > patience
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
@@ -102,7 +118,7 @@ class _Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Resume from what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -125,8 +141,8 @@ def train(
 ) -> Trained:
     """Train `model` in place and return its history and best weights.
 
-    An interrupted run that goes on from a checkpoint ends with the same weights as one that was
-    never interrupted: every random draw is made anew from the seed and the epoch.
+    An interrupted run that resumes from a checkpoint ends with the weights of one that was never
+    interrupted: every random draw is made from the seed and the epoch.
 
     Args:
         model: freshly initialised, on `hardware.device`.
@@ -135,7 +151,7 @@ def train(
         settings: the recipe.
         seed: of the order, the augmentation and the dropout.
         hardware: what `compute.prepare` chose.
-        checkpoints: where to go on from, and where to keep each epoch; None keeps nothing. Of
+        checkpoints: where to resume from, and where to keep each epoch; None keeps nothing. Of
             several processes the first reads and writes them.
         processes: those that train `model` together; each is given the same arguments.
         on_epoch: called after each epoch.
@@ -154,35 +170,40 @@ def train(
     augmentation = Augmentation(**settings.augmentation.model_dump())
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
     schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))
-    run = _Run(model, optimizer, schedule, [], {})
+    run = _Run(model, optimizer, schedule)
     network = processes.forward_pass(model)
     step = Step(model, network, optimizer, loss_function, settings.l1, hardware, processes)
     take_step = make_step_function(step, model, optimizer, settings, hardware, processes)
-    found = (
+    latest = (
         processes.from_first(partial(checkpoints.latest, hardware.device)) if checkpoints else None
     )
-    if found:
-        done, state = found
+    if latest:
+        done, state = latest
         run.load_state_dict(state)
         on_resume(done)
     validated = processes.portion(validation)
+    # small images are validated in larger batches than a step's, of as many pixels as 256 of 32x32
+    _, height, width, _ = validation.images.shape
+    most = min(VALIDATED_IMAGES, VALIDATED_PIXELS // (height * width))
+    validated_at_once = max(settings.batch_size, most)
+    # the shares of a batch must not drop the same units
+    dropout = "dropout" if processes.rank == 0 else f"dropout of process {processes.rank}"
 
     for number in range(len(run.history) + 1, settings.epochs + 1):
-        if _stops_early(run.history, settings.early_stopping):
+        if run.stops_early(settings.early_stopping):
             break
         began = time.perf_counter()
-        torch.manual_seed(derive(seed, number, _dropout_of(processes.rank)))
+        torch.manual_seed(derive(seed, number, dropout))
         learning_rate = optimizer.param_groups[0]["lr"]
-        batches = training_batches(
+        model.train()
+        for images, targets in training_batches(
             training, settings.batch_size, augmentation, seed, number, processes.share
-        )
-        _learn(run, batches, take_step, partial(on_step, number))
+        ):
+            on_step(number, take_step(images, targets))
+            schedule.after_step()
         train_loss, train_accuracy = step.means()
         validation_loss, validation_accuracy = measure(
-            model,
-            plain_batches(validated, _many_at_once(validated, settings)),
-            hardware,
-            processes,
+            model, plain_batches(validated, validated_at_once), hardware, processes
         )
         schedule.after_epoch(number, validation_loss)
         epoch = Epoch(
@@ -194,52 +215,15 @@ def train(
             learning_rate=learning_rate,
             seconds=time.perf_counter() - began,
         )
-        _refuse_nonsense(epoch)
+        _check_finite(epoch)
         run.add(epoch)
         on_epoch(epoch)
         if checkpoints and processes.rank == 0:
             checkpoints.save(number, run.state_dict())
 
-    best = best_of(run.history)
-    assert best is not None
+    assert run.best is not None
     stopped_early = len(run.history) < settings.epochs
-    return Trained(tuple(run.history), best, run.weights, stopped_early)
-
-
-def _dropout_of(rank: int) -> str:
-    """Name the random stream of a process: the shares of a batch must not drop the same."""
-    return "dropout" if rank == 0 else f"dropout of process {rank}"
-
-
-def _many_at_once(data: Images, settings: Train) -> int:
-    """Return how many images to validate at once: more than in a step where they are small."""
-    _, height, width, _ = data.images.shape
-    return max(settings.batch_size, min(VALIDATED_IMAGES, VALIDATED_PIXELS // (height * width)))
-
-
-def best_of(history: list[Epoch]) -> Epoch | None:
-    """Return the epoch that validates best, the first of equals; None if there is none yet."""
-    best: Epoch | None = None
-    for epoch in history:
-        if epoch.better_than(best):
-            best = epoch
-    return best
-
-
-def _stops_early(history: list[Epoch], patience: int | None) -> bool:
-    """Tell whether more than `patience` epochs have passed since the least validation loss."""
-    if patience is None or not history:
-        return False
-    losses = [epoch.validation_loss for epoch in history]
-    return len(losses) - 1 - losses.index(min(losses)) > patience
-
-
-def _learn(run: _Run, batches: Batches, take_step: Takes, on_step: Callable[[int], None]) -> None:
-    """Take one step for each batch."""
-    run.model.train()
-    for images, targets in batches:
-        on_step(take_step(images, targets))
-        run.schedule.after_step()
+    return Trained(tuple(run.history), run.best, run.weights, stopped_early)
 
 
 def measure(
@@ -257,11 +241,11 @@ def measure(
         correct += (logits.argmax(1) == labels).sum()
         count += len(labels)
     sums = processes.total(torch.stack([loss, correct.double(), torch.full_like(loss, count)]))
-    whole_loss, all_correct, images = sums.tolist()
-    return whole_loss / images, all_correct / images
+    summed_loss, all_correct, images = sums.tolist()
+    return summed_loss / images, all_correct / images
 
 
-def _refuse_nonsense(epoch: Epoch) -> None:
+def _check_finite(epoch: Epoch) -> None:
     if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.validation_loss)):
         raise StageError(
             f"epoch {epoch.epoch}: the loss is no longer a number (training {epoch.train_loss}, "

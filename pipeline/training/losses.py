@@ -35,7 +35,7 @@ def make_loss(train: Train) -> Loss:
         case "mse":
             return mean_squared_error
         case dotted_path:
-            return _of_probabilities(_imported(dotted_path)[0], dotted_path)
+            return _checked(_imported(dotted_path)[0], dotted_path)
 
 
 def source_of(train: Train) -> list[Path]:
@@ -91,38 +91,32 @@ def as_probabilities(targets: Tensor, num_classes: int) -> Tensor:
     return F.one_hot(targets, num_classes).float()
 
 
-def _of_probabilities(loss: Callable[..., Any], name: str) -> Loss:
+def _checked(loss: Callable[..., Any], name: str) -> Loss:
     """Let a person's own loss always have targets (B, K), and refuse what is no loss."""
+    where = f"params.yaml: train.loss: '{name}'"
     is_checked = False  # once is enough: it takes a backward pass
 
     def checked(logits: Tensor, targets: Tensor) -> Tensor:
-        where = f"params.yaml: train.loss: '{name}'"
+        nonlocal is_checked
         try:
             value = loss(logits, as_probabilities(targets, logits.shape[1]))
         except Exception as error:  # it is a person's own code: whatever it raises
             raise InputError(f"{where}: calling it failed: {_in_one_line(error)}") from None
         if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
-            raise InputError(f"{where} returned {_kind(value)}; it has to return a single number")
-        nonlocal is_checked
-        if not is_checked and not _depends_on(value, logits):
-            raise InputError(f"{where} returned a number that doesn't depend on the logits")
-        is_checked = True
+            kind = f"a {type(value).__name__}"
+            if isinstance(value, Tensor):
+                kind = f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
+            raise InputError(f"{where} returned {kind}; it has to return a single number")
+        if not is_checked:
+            gradients: tuple[Tensor | None, ...] = (None,)
+            if value.grad_fn is not None:
+                gradients = torch.autograd.grad(value, logits, retain_graph=True, allow_unused=True)
+            if gradients[0] is None:
+                raise InputError(f"{where} returned a number that doesn't depend on the logits")
+            is_checked = True
         return value
 
     return checked
-
-
-def _depends_on(value: Tensor, logits: Tensor) -> bool:
-    if value.grad_fn is None:
-        return False
-    (gradient,) = torch.autograd.grad(value, logits, retain_graph=True, allow_unused=True)
-    return gradient is not None
-
-
-def _kind(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -17,8 +17,8 @@ from pipeline.training.losses import Loss
 from pipeline.training.recipe import l1_penalty
 
 # learns from images (b, C, H, W) and targets (b,) or (b, K) of this process's share, and returns
-# how many images the whole batch has
-Takes = Callable[[Tensor, Tensor], int]
+# how many images the batch of all processes has
+StepFunction = Callable[[Tensor, Tensor], int]
 
 
 class Step:
@@ -69,11 +69,11 @@ class Step:
         """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
 
         Returns:
-            B, the number of images in the whole batch.
+            B, the number of images in the batch of all processes.
         """
-        return self.take_by(lambda: self.on_device(images, targets))
+        return self.take_with(lambda: self.on_device(images, targets))
 
-    def take_by(self, on_device: Callable[[], int]) -> int:
+    def take_with(self, on_device: Callable[[], int]) -> int:
         """Do the host's part of a step, and by `on_device`, which returns B, the device's."""
         for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
             if rate is not None:
@@ -89,13 +89,20 @@ class Step:
         with self._rounded.used() if self._rounded else nullcontext():
             with self._hardware.autocast():
                 logits = self._network(images)  # (b, K), of this process's share
-            logits, targets = self._processes.full_batch(logits.float(), targets)  # (B, K)
+            logits, targets = self._processes.all_shares(logits.float(), targets)  # (B, K)
             loss = self._loss_function(logits, targets)
             (loss if penalty is None else loss + penalty).backward()
-        with self._rates_from_device():
-            self._optimizer.step()
+        groups = self._optimizer.param_groups
+        host_rates = [group["lr"] for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = group["lr"] if rate is None else rate
+        self._optimizer.step()
+        for group, host_rate in zip(groups, host_rates, strict=True):
+            group["lr"] = host_rate
         self._loss += loss.detach() * len(targets)
-        self._correct += (logits.argmax(1) == classes_of(targets)).sum()
+        # of mixed labels the class of largest weight
+        classes = targets.argmax(1) if targets.dim() == 2 else targets  # (B,)
+        self._correct += (logits.argmax(1) == classes).sum()
         return len(targets)
 
     def means(self) -> tuple[float, float]:
@@ -106,24 +113,12 @@ class Step:
         self._count = 0
         return loss, accuracy
 
-    @contextmanager
-    def _rates_from_device(self) -> Iterator[None]:
-        """Let the optimiser read the rates where the device finds them, and not from the host."""
-        groups = self._optimizer.param_groups
-        of_host = [group["lr"] for group in groups]
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = group["lr"] if rate is None else rate
-        try:
-            yield
-        finally:
-            for group, rate in zip(groups, of_host, strict=True):
-                group["lr"] = rate
-
 
 class RoundedWeights:
     """Copies in bf16 of the weights that autocast would round in each forward pass, one by one.
 
-    They are all rounded in one kernel, and so are their gradients brought back: the same numbers.
+    On a GPU they are all rounded in one kernel, and so are their gradients brought back: the same
+    numbers, and some hundred kernels of a few microseconds fewer in each step.
 
     Args:
         model: whose convolutions and linear layers have the weights.
@@ -133,7 +128,7 @@ class RoundedWeights:
         self._places = [
             (module, name)
             for module in model.modules()
-            if type(module) in (nn.Conv2d, nn.Linear)  # heirs may compute with their weights
+            if type(module) in (nn.Conv2d, nn.Linear)  # subclasses may compute with their weights
             for name, weight in module.named_parameters(recurse=False)
             if weight.requires_grad
         ]
@@ -152,13 +147,6 @@ class RoundedWeights:
             yield
         finally:
             self._put(self._weights)
-        self._bring_gradients_back()
-
-    def _put(self, weights: Sequence[Tensor]) -> None:
-        for (module, name), weight in zip(self._places, weights, strict=True):
-            setattr(module, name, weight)
-
-    def _bring_gradients_back(self) -> None:
         pairs = zip(self._weights, self._copies, strict=True)
         used = [(weight, copy.grad) for weight, copy in pairs if copy.grad is not None]
         exact = [torch.empty_like(weight) for weight, _ in used]
@@ -168,17 +156,21 @@ class RoundedWeights:
         for copy in self._copies:
             copy.grad = None
 
+    def _put(self, weights: Sequence[Tensor]) -> None:
+        for (module, name), weight in zip(self._places, weights, strict=True):
+            setattr(module, name, weight)
+
 
 class Replay:
-    """Records what a `Step` does to a whole batch as a CUDA graph, and replays it for the others.
+    """Records what a `Step` does to a full batch as a CUDA graph, and replays it for the others.
 
     A step of a small network is hundreds of kernels of a few microseconds: to start them one by one
     takes the host several times as long as they take the GPU. The kernels are the same.
 
     Args:
-        step: what is recorded, and what takes the batches that aren't whole.
+        step: what is recorded, and what takes the batches that aren't full.
         optimizer: that of `step`.
-        batch_size: images in a whole batch.
+        batch_size: images in a full batch.
     """
 
     def __init__(self, step: Step, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
@@ -201,7 +193,7 @@ class Replay:
             self._graph = self._recorded(self._images, self._targets)
         self._images.copy_(images)
         self._targets.copy_(targets)
-        return self._step.take_by(self._replayed)
+        return self._step.take_with(self._replayed)
 
     def _replayed(self) -> int:
         assert self._graph is not None
@@ -227,7 +219,7 @@ def make_step_function(
     settings: Train,
     hardware: Hardware,
     processes: Processes,
-) -> Takes:
+) -> StepFunction:
     """Return what takes the steps: `step`, or what replays it where that gives the same."""
     if (
         hardware.device.type == "cuda"
@@ -242,8 +234,3 @@ def make_step_function(
 def is_capturable(model: nn.Module) -> bool:
     """Tell whether a network does the same to every batch: a family of ours says so itself."""
     return isinstance(model, Classifier) and model.replayable
-
-
-def classes_of(targets: Tensor) -> Tensor:
-    """Return the class of each target, int64 (B,): of mixed labels the one of largest weight."""
-    return targets.argmax(1) if targets.dim() == 2 else targets

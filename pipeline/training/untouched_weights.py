@@ -13,31 +13,31 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.inspection import forward_hooks, frozen_eval
+
 
 def zero_untouched_gradients(model: nn.Module, image: Tensor) -> None:
     """Make the gradients of these weights zero, whatever the backward pass leaves there.
 
     Args:
-        model: the network; it is run once, in evaluation mode, and left in that.
+        model: the network; it is run once, in evaluation mode.
         image: one normalised image, float32 (1, C, H, W).
     """
     met: dict[nn.Conv2d, Tensor] = {}  # bool (1, 1, kernel, kernel)
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
         weights = _weights_that_meet_pixels(module, inputs[0].shape[-2:])
         met[module] = met.get(module, torch.zeros_like(weights)) | weights
 
     # a subclass may pad by itself, so what its weights meet is not known
-    strided = [m for m in model.modules() if type(m) is nn.Conv2d and max(m.stride) > 1]
-    hooks = [module.register_forward_pre_hook(note) for module in strided]
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    strided = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) is nn.Conv2d and max(module.stride) > 1
+    }
+    with frozen_eval(model), torch.no_grad(), forward_hooks(strided, note):
+        model(image)
     for module, weights in met.items():
         if not weights.all():
             module.weight.register_hook(partial(_zero_outside, weights))

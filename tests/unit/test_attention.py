@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,10 +19,8 @@ from pipeline.models.attention import (
     ChannelAttention,
     SelfAttention,
     SpatialAttention,
-    make_attention,
 )
 from pipeline.models.channelwise import channel_means, scale_channels
-from pipeline.system.errors import InputError
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -128,7 +127,7 @@ def test_attention_keeps_shape_and_layout_and_leaves_its_input_alone(
     name: str, precision: torch.dtype
 ) -> None:
     torch.manual_seed(4)
-    attention = make_attention(name, 16, 4, 2)
+    attention = ATTENTIONS[name](16, 4, 2)
     x = torch.randn(2, 16, 6, 6).contiguous(memory_format=torch.channels_last)
     before = x.clone()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
@@ -143,7 +142,7 @@ def test_attention_keeps_shape_and_layout_and_leaves_its_input_alone(
 @pytest.mark.parametrize("name", list(ATTENTIONS))
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     torch.manual_seed(5)
-    attention = make_attention(name, 4, 2, 2).double()
+    attention = ATTENTIONS[name](4, 2, 2).double()
     x = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(attention, (x,))
 
@@ -194,7 +193,7 @@ def test_attention_layers_are_all_that_tell_their_weights(
     [("channel", (3, 8)), ("spatial", (3, 1, 5, 6)), ("self_attention", (3, 1, 5, 6))],
 )
 def test_telling_the_weights_leaves_the_output_alone(name: str, shape: tuple[int, ...]) -> None:
-    attention = make_attention(name, 8, 2, 2)
+    attention = ATTENTIONS[name](8, 2, 2)
     x = torch.randn(3, 8, 5, 6)
     before = attention(x)
     assert attention.weights(x).shape == shape
@@ -249,9 +248,18 @@ def test_mean_and_maximum_go_through_the_same_weights() -> None:
     assert parameter_count(both) == parameter_count(squeezed)
 
 
-def test_unknown_attention_is_named_with_the_closest() -> None:
-    with pytest.raises(InputError, match=r"attention: 'self_atention'.*mean 'self_attention'"):
-        make_attention("self_atention", 8, 2, 2)
+def test_cbam_is_timms() -> None:
+    torch.manual_seed(8)
+    ours, theirs = Cbam(32, reduction=8), CbamModule(32, rd_channels=4).eval()
+    norm = theirs.spatial.conv.bn  # the paper's figures have none
+    nn.init.constant_(norm.weight, (1 + norm.eps) ** 0.5)
+    own = [*ours.channel.parameters(), *ours.spatial.parameters()]
+    other = [theirs.channel.fc1.weight, theirs.channel.fc2.weight, theirs.spatial.conv.conv.weight]
+    with torch.no_grad():
+        for tensor, weight in zip(other, own, strict=True):
+            tensor.copy_(weight.view_as(tensor))
+    x = torch.randn(2, 32, 6, 7)
+    torch.testing.assert_close(ours(x), theirs(x))
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

@@ -32,7 +32,7 @@ from pipeline.explain.attention_weights import (
 )
 from pipeline.models.attention import Attention, ChannelAttention
 from pipeline.models.layers import Classifier
-from pipeline.models.library import _let_gates_tell
+from pipeline.models.library import _wrap_gates
 from pipeline.stages.explain import explain_attention
 
 CLASSES = ["cat", "$dog", "a|b"]
@@ -330,7 +330,7 @@ def test_timms_cbam_gives_weights_of_channels_and_positions() -> None:
     cbam = create_attn("cbam", 16)
     assert cbam is not None
     holder = nn.Sequential(cbam).eval()
-    _let_gates_tell(holder)
+    _wrap_gates(holder)
     gates = {
         name: module for name, module in holder.named_modules() if isinstance(module, Attention)
     }

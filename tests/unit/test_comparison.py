@@ -17,7 +17,7 @@ from pipeline.comparison.compare import READ_BY, Comparison, Judgement, Pair, co
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
-from pipeline.models.attention import ATTENTIONS, make_attention
+from pipeline.models.attention import ATTENTIONS
 from pipeline.settings.schema import Attention
 from tests.unit.made_records import made_evaluation, made_training
 
@@ -208,7 +208,7 @@ def test_an_attention_reads_the_settings_that_are_said_to_distinguish_it(attenti
     images = torch.rand((2, 16, 6, 6), generator=torch.Generator().manual_seed(0))
 
     def outputs(reduction: int, heads: int) -> torch.Tensor:
-        module = make_attention(attention, 16, reduction, heads).eval()
+        module = ATTENTIONS[attention](16, reduction, heads).eval()
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in module.parameters():

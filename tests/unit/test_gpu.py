@@ -105,7 +105,7 @@ def test_replayed_steps_are_those_that_are_taken_one_by_one(
         # 60 images: of each epoch three whole batches of four
         expected = 0 if ARCHITECTURES[name].get("efficient") else 3 * 3 - 1
         assert len(replays) == expected
-        monkeypatch.setattr(step, "does_the_same", lambda _: False)
+        monkeypatch.setattr(step, "is_capturable", lambda _: False)
         assert equal(replayed, trained_on(hardware, dataset, name, **RECIPES[recipe_name]))
         assert len(replays) == expected
 

@@ -15,6 +15,7 @@ from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS, ChannelAttention
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Classifier
 from pipeline.system.errors import InputError
+from tests.unit.made_settings import conflicts
 
 CNN = {"family": "cnn", "channels": [32, 64, 128], "kernel_size": 3, "hidden": 512, "dropout": 0.5}
 DENSENET = {"family": "densenet", "growth_rate": 12, "num_init_features": 24, "compression": 0.5}
@@ -272,30 +273,30 @@ def test_smallest_image_size_works_and_one_pixel_less_is_an_error(
 ) -> None:
     model = build(settings, 10, smallest)
     assert model(torch.randn(2, 3, smallest, smallest)).shape == (2, 10)
-    with pytest.raises(InputError, match=f"^architectures: .*at least {smallest}x{smallest}") as e:
-        build(settings, 10, smallest - 1)
-    assert f"raise data.image_size to {smallest}" in str(e.value)
+    assert conflicts(settings, smallest) == []
+    (conflict,) = conflicts(settings, smallest - 1)
+    assert f"at least {smallest}x{smallest}" in conflict
+    assert f"raise data.image_size to {smallest}" in conflict
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"family": "densnet"}, r"architectures: family: 'densnet'.*did you mean 'densenet'"),
-        ({}, r"architectures: family: '' is not one of cnn, densenet"),
-        ({**TINY_CNN, "attention": "chanel"}, r"architectures: attention.*'channel'\?"),
-        ({**TINY_DENSENET, "attention": "se"}, r"architectures: attention: 'se' .*none, channel"),
-        ({**TINY_CNN, "activation": "rellu"}, r"architectures: activation.*did you mean 'relu'"),
-        ({**TINY_CNN, "chanels": [8]}, r"architectures: settings of cnn.*did you mean 'channels'"),
-        ({**TINY_DENSENET, "growth": 1}, r"architectures: settings of densenet: 'growth'"),
-        ({**TINY_CNN, "num_classes": 3}, r"architectures: settings of cnn: 'num_classes'"),
-        ({**TINY_CNN, "kernel_size": 4}, r"architectures: kernel_size: 4 is not one of 3, 5"),
-        ({**TINY_CNN, "channels": []}, r"architectures: channels"),
-        ({**TINY_DENSENET, "block_config": []}, r"architectures: block_config"),
+        ({"family": "densnet"}, r"\.family: 'densnet'.*did you mean 'densenet'"),
+        ({**TINY_CNN, "attention": "chanel"}, r"\.attention.*'channel'\?"),
+        ({**TINY_DENSENET, "attention": "se"}, r"\.attention: 'se' .*none, channel"),
+        ({**TINY_CNN, "activation": "rellu"}, r"\.activation.*did you mean 'relu'"),
+        ({**TINY_CNN, "chanels": [8]}, r"\.chanels: no such setting.*did you mean 'channels'"),
+        ({**TINY_DENSENET, "growth": 1}, r"\.growth: no such setting.*'growth_rate'"),
+        ({**TINY_CNN, "num_classes": 3}, r"\.num_classes: no such setting"),
+        ({**TINY_CNN, "kernel_size": 4}, r"\.kernel_size: 4 is not one of 3, 5"),
+        ({**TINY_CNN, "channels": []}, r"\.channels"),
+        ({**TINY_DENSENET, "block_config": []}, r"\.block_config"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build(settings, 10, 32)
+    with pytest.raises(InputError, match=rf"architectures\.candidate{message}"):
+        conflicts(settings, 32)
 
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))

@@ -8,6 +8,7 @@ same code runs on CPU and GPU, so that what is tested on one holds on the other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -29,13 +30,17 @@ def synchronise(model: nn.Module, processes: Processes) -> None:
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
+            forward = _within(_Synchronised(processes), module.forward)
+            module.forward = forward  # type: ignore[method-assign]  # before its class's method
 
-            @wraps(module.forward)
-            def synchronised(*inputs: Tensor, forward: Any = module.forward) -> Tensor:
-                with _Synchronised(processes):
-                    return forward(*inputs)
 
-            module.forward = synchronised  # type: ignore[method-assign]  # before its class's
+def _within(mode: TorchFunctionMode, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(forward)
+    def synchronised(*inputs: Tensor) -> Tensor:
+        with mode:
+            return forward(*inputs)
+
+    return synchronised
 
 
 class _Synchronised(TorchFunctionMode):

@@ -55,7 +55,7 @@ class Group(Processes):
         self._size, self._own = size, share_of(size, self.rank, self.count)
         return slice(0, 1) if self.is_idle else self._own
 
-    def full_batch(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def all_shares(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) and targets of the batch; gradients flow to the own share."""
         return _Gathered.apply(logits, self), self.placed(targets)
 
@@ -111,14 +111,17 @@ class Group(Processes):
 
         So they agree, and machines that share no folder get it as well. Nothing is unpickled.
         """
-        found = find() if self.rank == 0 else None
-        content = torch.frombuffer(bytearray(packed(found)), dtype=torch.uint8).to(self._device)
-        size = torch.tensor(len(content), device=self._device)
+        if self.rank == 0:
+            found = find()
+            content = torch.frombuffer(bytearray(packed(found)), dtype=torch.uint8).to(self._device)
+            dist.broadcast(torch.tensor(len(content), device=self._device), src=0)
+            dist.broadcast(content, src=0)
+            return found
+        size = torch.zeros((), dtype=torch.int64, device=self._device)
         dist.broadcast(size, src=0)
-        if self.rank != 0:
-            content = torch.empty(int(size), dtype=torch.uint8, device=self._device)
+        content = torch.empty(int(size), dtype=torch.uint8, device=self._device)
         dist.broadcast(content, src=0)
-        return found if self.rank == 0 else unpacked(bytes(content.cpu().numpy()), self._device)
+        return unpacked(bytes(content.cpu().numpy()), self._device)
 
     def agrees(self, text: str) -> bool:
         """Tell whether this process has the same `text` as the first."""

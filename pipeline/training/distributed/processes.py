@@ -34,7 +34,7 @@ class Processes:
         """Return which images of a batch of `size` this process takes; a batch begins with it."""
         return slice(0, size)
 
-    def full_batch(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def all_shares(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) and targets of the batch, from those of each one's share."""
         return logits, targets
 
@@ -57,6 +57,10 @@ class Processes:
     def from_first(self, find: Callable[[], Found]) -> Found:
         """Return what `find` finds in the first process: plain values and tensors, or None."""
         return find()
+
+    def agrees(self, text: str) -> bool:
+        """Tell whether this process has the same `text` as the first."""
+        return True
 
 
 ALONE = Processes()
