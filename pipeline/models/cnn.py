@@ -34,22 +34,8 @@ class Cnn(Classifier):
         num_classes: number of classes K.
         image_size: height and width of the images in pixels.
         in_channels: channels of the images.
-        channels: feature maps of each block; its length is the number of blocks.
-        kernel_size: height and width of the blocks' convolutions, 3 or 5.
-        stride: of these convolutions.
-        padding: of these convolutions, in pixels on each side; None keeps the size at stride 1.
-        dilation: of these convolutions: distance in pixels between the values of the kernel.
-        groups: of all convolutions but the first, whose input is the image; divides `channels`.
-        activation: a name in `layers.ACTIVATIONS`.
-        normalisation: a name in `layers.NORMALISATIONS`.
-        norm_groups: of group normalisation; divides `channels`.
-        pooling: a name in `pooling.POOLINGS`, for every block.
-        head: a name in `HEADS`: what the fully connected layers get of the last maps.
-        hidden: units of the first fully connected layer.
-        dropout: probability of dropping one of these units in training.
-        attention: a name in `attention.ATTENTIONS`, for every block.
-        reduction: channels per hidden unit of channel attention.
-        heads: of self-attention; divides `channels`.
+
+    The other arguments are the settings of an architecture, see `settings.schema.Cnn`.
 
     Raises:
         InputError: if a flattened head would have too many weights.

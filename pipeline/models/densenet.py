@@ -154,21 +154,9 @@ class DenseNet(Classifier):
         num_classes: number of classes K.
         image_size: height and width of the images in pixels.
         in_channels: channels of the images.
-        growth_rate: feature maps that each dense layer adds (k in the paper).
-        block_config: number of dense layers in each block.
-        compression: share of the channels that a transition keeps (theta in the paper).
-        num_init_features: channels of the stem.
-        bn_size: the 1x1 convolution of a dense layer has bn_size * growth_rate channels.
-        drop_rate: probability of dropping a value that a dense layer adds, in training.
-        small_inputs: a 3x3 stem that keeps the size, instead of ImageNet's that quarters it.
-        efficient: trade time for memory: compute the bottlenecks again in the backward pass
-            instead of storing them; the results are the same.
-        activation: a name in `layers.ACTIVATIONS`.
-        normalisation: a name in `layers.NORMALISATIONS`.
-        norm_groups: of group normalisation; divides the channels of every norm.
-        attention: a name in `attention.ATTENTIONS`, for what each dense layer adds.
-        reduction: channels per hidden unit of channel attention.
-        heads: of self-attention; divides `growth_rate`.
+
+    The other arguments are the settings of an architecture, see `settings.schema.DenseNet`; in the
+    paper `growth_rate` is k, `compression` is theta.
     """
 
     foldable = True

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.models.attention import ATTENTIONS, Attention
 
-# Never in place: an in-place activation overwrites the feature maps that a hook has caught.
+# Never in place: an in-place activation overwrites the feature maps that a hook has recorded.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,  # slope 0.01
@@ -75,13 +75,7 @@ class Classifier(nn.Module):
 class Parts:
     """The choices of what stands between a network's convolutions, the same in all its blocks.
 
-    Attributes:
-        activation: a name in `ACTIVATIONS`.
-        normalisation: a name in `NORMALISATIONS`.
-        norm_groups: groups of channels of group normalisation; divides the channels.
-        attention: a name in `attention.ATTENTIONS`.
-        reduction: channels per hidden unit of channel attention.
-        heads: of self-attention; divides the channels.
+    The attributes are settings of an architecture, see `settings.schema`.
     """
 
     activation: str

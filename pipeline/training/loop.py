@@ -173,7 +173,7 @@ def train(
     run = _Run(model, optimizer, schedule)
     network = processes.forward_pass(model)
     step = Step(model, network, optimizer, loss_function, settings.l1, hardware, processes)
-    take_step = make_step_function(step, model, optimizer, settings, hardware, processes)
+    take_step = make_step_function(step, settings)
     latest = (
         processes.from_first(partial(checkpoints.latest, hardware.device)) if checkpoints else None
     )

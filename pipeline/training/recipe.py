@@ -42,41 +42,6 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
 }
 
 
-def _fixed(optimizer: optim.Optimizer, train: Train, steps: int) -> LRScheduler:
-    return ConstantLR(optimizer, factor=1.0)
-
-
-def _cosine(optimizer: optim.Optimizer, train: Train, steps: int) -> LRScheduler:
-    return CosineAnnealingLR(optimizer, T_max=steps)
-
-
-def _one_cycle(optimizer: optim.Optimizer, train: Train, steps: int) -> LRScheduler:
-    pct_start = train.one_cycle.pct_start
-    if pct_start * steps <= 1:
-        raise InputError(
-            f"params.yaml: train.one_cycle.pct_start: {pct_start:g} of {steps} steps leaves none "
-            "in which the learning rate rises; raise it, or train.epochs"
-        )
-    return OneCycleLR(
-        optimizer,
-        max_lr=train.learning_rate,
-        total_steps=steps,
-        pct_start=pct_start,
-        div_factor=train.one_cycle.div_factor,
-        final_div_factor=train.one_cycle.final_div_factor,
-        cycle_momentum=False,
-    )
-
-
-# What happens step by step, given how many steps there are. The plateau looks at epochs instead.
-SCHEDULES: dict[str, Callable[[optim.Optimizer, Train, int], LRScheduler]] = {
-    "fixed": _fixed,
-    "plateau": _fixed,
-    "cosine": _cosine,
-    "one_cycle": _one_cycle,
-}
-
-
 class Schedule:
     """The learning rate: a linear warm-up, then what `train.schedule` names.
 
@@ -90,7 +55,14 @@ class Schedule:
         self._warmup_epochs = train.warmup_epochs
         warmup_steps = train.warmup_epochs * steps_per_epoch
         steps = (train.epochs - train.warmup_epochs) * steps_per_epoch
-        self._by_step = SCHEDULES[train.schedule](optimizer, train, steps)
+        self._by_step: LRScheduler
+        match train.schedule:
+            case "cosine":
+                self._by_step = CosineAnnealingLR(optimizer, T_max=steps)
+            case "one_cycle":
+                self._by_step = _one_cycle(optimizer, train, steps)
+            case "fixed" | "plateau":  # the plateau looks at epochs, below
+                self._by_step = ConstantLR(optimizer, factor=1.0)
         if warmup_steps:
             rise = LinearLR(optimizer, WARMUP_START, total_iters=warmup_steps)
             self._by_step = SequentialLR(optimizer, [rise, self._by_step], [warmup_steps])
@@ -121,6 +93,24 @@ class Schedule:
         self._by_step.load_state_dict(state["by_step"])
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
+
+
+def _one_cycle(optimizer: optim.Optimizer, train: Train, steps: int) -> OneCycleLR:
+    pct_start = train.one_cycle.pct_start
+    if pct_start * steps <= 1:
+        raise InputError(
+            f"params.yaml: train.one_cycle.pct_start: {pct_start:g} of {steps} steps leaves none "
+            "in which the learning rate rises; raise it, or train.epochs"
+        )
+    return OneCycleLR(
+        optimizer,
+        max_lr=train.learning_rate,
+        total_steps=steps,
+        pct_start=pct_start,
+        div_factor=train.one_cycle.div_factor,
+        final_div_factor=train.one_cycle.final_div_factor,
+        cycle_momentum=False,
+    )
 
 
 def l1_penalty(model: nn.Module) -> Tensor:

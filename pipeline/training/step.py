@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from pipeline.training.recipe import l1_penalty
 StepFunction = Callable[[Tensor, Tensor], int]
 
 
+@dataclass
 class Step:
     """Takes a step of the optimiser for each batch, and adds up the loss and the hits.
 
@@ -36,34 +38,28 @@ class Step:
         processes: those that train `model` together.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        loss_function: Loss,
-        l1: float,
-        hardware: Hardware,
-        processes: Processes,
-    ) -> None:
-        self._model = model
-        self._network = network
-        self._optimizer = optimizer
-        self._loss_function = loss_function
-        self._l1 = l1
-        self._hardware = hardware
-        self._processes = processes
-        self._loss = torch.zeros((), device=hardware.device, dtype=torch.float64)
-        self._correct = torch.zeros((), device=hardware.device, dtype=torch.int64)
+    model: nn.Module
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_function: Loss
+    l1: float
+    hardware: Hardware
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        device = self.hardware.device
+        self._loss = torch.zeros((), device=device, dtype=torch.float64)
+        self._correct = torch.zeros((), device=device, dtype=torch.int64)
         self._count = 0
-        on_gpu = hardware.device.type == "cuda"
+        on_gpu = device.type == "cuda"
         # a GPU reads the rates when it takes the step, so that what is recorded follows them
         self._rates = [
-            torch.zeros((), device=hardware.device) if on_gpu else None
-            for _ in optimizer.param_groups
+            torch.zeros((), device=device) if on_gpu else None for _ in self.optimizer.param_groups
         ]
-        is_rounded = on_gpu and hardware.precision == "bf16" and network is model
-        self._rounded = RoundedWeights(model) if is_rounded and is_capturable(model) else None
+        is_rounded = on_gpu and self.hardware.precision == "bf16" and self.network is self.model
+        self._rounded = (
+            RoundedWeights(self.model) if is_rounded and is_capturable(self.model) else None
+        )
 
     def take(self, images: Tensor, targets: Tensor) -> int:
         """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
@@ -75,7 +71,7 @@ class Step:
 
     def take_with(self, on_device: Callable[[], int]) -> int:
         """Do the host's part of a step, and by `on_device`, which returns B, the device's."""
-        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
+        for rate, group in zip(self._rates, self.optimizer.param_groups, strict=True):
             if rate is not None:
                 rate.fill_(group["lr"])
         size = on_device()
@@ -84,19 +80,19 @@ class Step:
 
     def on_device(self, images: Tensor, targets: Tensor) -> int:
         """Do the device's part of a step, and return B."""
-        penalty = self._l1 * l1_penalty(self._model) if self._l1 else None
-        self._optimizer.zero_grad(set_to_none=True)
+        penalty = self.l1 * l1_penalty(self.model) if self.l1 else None
+        self.optimizer.zero_grad(set_to_none=True)
         with self._rounded.used() if self._rounded else nullcontext():
-            with self._hardware.autocast():
-                logits = self._network(images)  # (b, K), of this process's share
-            logits, targets = self._processes.all_shares(logits.float(), targets)  # (B, K)
-            loss = self._loss_function(logits, targets)
+            with self.hardware.autocast():
+                logits = self.network(images)  # (b, K), of this process's share
+            logits, targets = self.processes.all_shares(logits.float(), targets)  # (B, K)
+            loss = self.loss_function(logits, targets)
             (loss if penalty is None else loss + penalty).backward()
-        groups = self._optimizer.param_groups
+        groups = self.optimizer.param_groups
         host_rates = [group["lr"] for group in groups]
         for group, rate in zip(groups, self._rates, strict=True):
             group["lr"] = group["lr"] if rate is None else rate
-        self._optimizer.step()
+        self.optimizer.step()
         for group, host_rate in zip(groups, host_rates, strict=True):
             group["lr"] = host_rate
         self._loss += loss.detach() * len(targets)
@@ -169,13 +165,11 @@ class Replay:
 
     Args:
         step: what is recorded, and what takes the batches that aren't full.
-        optimizer: that of `step`.
         batch_size: images in a full batch.
     """
 
-    def __init__(self, step: Step, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
+    def __init__(self, step: Step, batch_size: int) -> None:
         self._step = step
-        self._optimizer = optimizer
         self._batch_size = batch_size
         self._is_warm = False
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -190,44 +184,33 @@ class Replay:
             return self._step.take(images, targets)
         if self._graph is None or self._images is None or self._targets is None:
             self._images, self._targets = images.clone(), targets.clone()
-            self._graph = self._recorded(self._images, self._targets)
+            self._graph = torch.cuda.CUDAGraph()
+            groups: list[dict[str, Any]] = self._step.optimizer.param_groups
+            for group in groups:
+                group["capturable"] = True  # fused, its state is on the device
+            with torch.cuda.graph(self._graph):
+                self._step.on_device(self._images, self._targets)
+            for group in groups:
+                group["capturable"] = False
         self._images.copy_(images)
         self._targets.copy_(targets)
-        return self._step.take_with(self._replayed)
+        return self._step.take_with(self._replay)
 
-    def _replayed(self) -> int:
+    def _replay(self) -> int:
         assert self._graph is not None
         self._graph.replay()
         return self._batch_size
 
-    def _recorded(self, images: Tensor, targets: Tensor) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        groups: list[dict[str, Any]] = self._optimizer.param_groups
-        for group in groups:
-            group["capturable"] = True  # a promise that the state is on the device: fused, it is
-        with torch.cuda.graph(graph):
-            self._step.on_device(images, targets)
-        for group in groups:
-            group["capturable"] = False
-        return graph
 
-
-def make_step_function(
-    step: Step,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    settings: Train,
-    hardware: Hardware,
-    processes: Processes,
-) -> StepFunction:
+def make_step_function(step: Step, settings: Train) -> StepFunction:
     """Return what takes the steps: `step`, or what replays it where that gives the same."""
     if (
-        hardware.device.type == "cuda"
-        and processes.count == 1
-        and is_capturable(model)
+        step.hardware.device.type == "cuda"
+        and step.processes.count == 1
+        and is_capturable(step.model)
         and settings.loss in LOSSES  # what a person's own does on the host would happen only once
     ):
-        return Replay(step, optimizer, settings.batch_size).take
+        return Replay(step, settings.batch_size).take
     return step.take
 
 

@@ -40,7 +40,7 @@ def zero_untouched_gradients(model: nn.Module, image: Tensor) -> None:
         model(image)
     for module, weights in met.items():
         if not weights.all():
-            module.weight.register_hook(partial(_zero_outside, weights))
+            module.weight.register_hook(partial(torch.where, weights, other=0.0))
 
 
 def _weights_that_meet_pixels(conv: nn.Conv2d, size: torch.Size) -> Tensor:
@@ -59,7 +59,3 @@ def _met_along(size: int, kernel_size: int, stride: int, padding: int, dilation:
     places = (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
     positions = reach[:, None] + stride * torch.arange(max(places, 0))[None, :]
     return ((positions >= 0) & (positions < size)).any(1)
-
-
-def _zero_outside(weights: Tensor, gradient: Tensor) -> Tensor:
-    return torch.where(weights, gradient, 0.0)

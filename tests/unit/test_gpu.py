@@ -180,7 +180,7 @@ def test_host_never_waits_for_the_gpu_within_an_epoch(
         model, settings = built("ca_cnn", hardware), recipe(batch_size=16)
         optimizer = OPTIMIZERS["adam"](model.parameters(), settings)
         one = step.Step(model, model, optimizer, make_loss(settings), 0.0, hardware, ALONE)
-        take = step.make_step_function(one, model, optimizer, settings, hardware, ALONE)
+        take = step.make_step_function(one, settings)
         made = training_batches(images, 16, EVERYTHING, 0, 1)
         for _ in range(2):
             take(*next(made))  # what is drawn goes to the device, and the step is recorded

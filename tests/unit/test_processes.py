@@ -238,7 +238,7 @@ def test_another_number_of_processes_than_torchruns_is_refused(
 
 def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    member = Member(torch.distributed.HashStore(), 0, 4, 0, 4, 0)
+    member = Member(torch.distributed.HashStore(), 0, 4, 0, 4)
     with pytest.raises(InputError, match=r"4 needs 4 GPUs .* finds 2 here"), member.gpu():
         pass
 

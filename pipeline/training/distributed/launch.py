@@ -104,7 +104,7 @@ def _begin(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
-    member = Member(dist.FileStore(path), rank, count, rank, count, machine=0)
+    member = Member(dist.FileStore(path), rank, count, rank, count)
     try:
         _do(member, work, arguments)
         return

@@ -31,7 +31,6 @@ class Member:
         count: of all.
         local_rank: its number on its machine, from 0; that of its GPU.
         local_count: of those on its machine.
-        machine: the number of its machine.
     """
 
     store: dist.Store
@@ -39,7 +38,6 @@ class Member:
     count: int
     local_rank: int
     local_count: int
-    machine: int
 
     @classmethod
     def from_torchrun(cls, count: int) -> Member:
@@ -63,8 +61,7 @@ class Member:
                 "(WORLD_SIZE); make them the same"
             )
         store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
-        machine = int(os.environ.get("GROUP_RANK", rank // local_count))
-        return cls(store, rank, count, local_rank, local_count, machine)
+        return cls(store, rank, count, local_rank, local_count)
 
     @contextmanager
     def gpu(self) -> Iterator[int]:
@@ -80,7 +77,7 @@ class Member:
                 f"machine, but PyTorch finds {available} here; make it {available}, or set "
                 "compute.device to cpu"
             )
-        held = f"GPUs of machine {self.machine} are held"
+        held = f"GPUs from rank {self.rank - self.local_rank} on are held"
         if self.local_rank == 0:
             with compute.first_gpus(self.local_count):
                 self.store.set(held, "")
