@@ -159,7 +159,7 @@ def run(
         network.to(memory_format=torch.contiguous_format)
         test = to_device(dataset, "test", hardware.device)
         test = test.subset(torch.arange(min(IMAGES, len(test))))
-        images = test.pictures(slice(None)).permute(0, 3, 1, 2).float().div(255).contiguous()
+        images = test.pixels(slice(None)).permute(0, 3, 1, 2).float().div(255).contiguous()
         ((logits, _),) = predict(network, plain_batches(test, len(test)), hardware)
 
         exportable = Normalising(network, dataset.mean, dataset.std).eval().requires_grad_(False)

@@ -24,7 +24,7 @@ from pipeline.models.channelwise import channel_means, scale_channels
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
 MOST_TRAINED_SCORES = 2**28  # of a batch, stored on a GPU: 1 GB
-MOST_SCORES = 2**20  # of self-attention, stored at once to tell its weights: 4 MB
+MOST_SCORES = 2**20  # of self-attention, stored at once to compute its weights: 4 MB
 
 Kind = Literal["channel", "spatial", "self"]
 Descriptor = Callable[[Tensor], Tensor]  # maps (B, C, H, W) to one number a channel, (B, C)
@@ -36,7 +36,7 @@ def channel_maxima(x: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """What an attention module tells about itself besides `forward`.
+    """What an attention module says of itself besides `forward`.
 
     Attributes:
         kind: what it weights: channels, positions, or positions by self-attention.
@@ -133,7 +133,7 @@ class SelfAttention(Attention):
     """Adds to each position what it finds at all others: multi-head attention over positions.
 
     The H * W positions are the tokens. They are normalised first, and there is no encoding of
-    where they are: zero padding lets the convolutions around it tell
+    where they are: the zero padding of the convolutions around it says so
     (Islam, Jia and Bruce, https://arxiv.org/abs/2001.08248).
 
     Args:

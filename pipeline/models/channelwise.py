@@ -1,8 +1,8 @@
 """The mean of each channel, and each channel times a number: what channel attention is made of.
 
 Maps that are channels last have the few channels of a pixel beside each other. On a CPU PyTorch's
-kernels would take them a pixel at a time, in several times the time, so there a whole row of pixels
-is the unit: (B, H, W * C).
+kernels would take them a pixel at a time, in several times the time, so there a row of pixels is
+the unit: (B, H, W * C).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def channel_means(x: Tensor) -> Tensor:
     """Return the mean of each channel of `x` (B, C, H, W), as (B, C).
 
     It is a sum and a division, since PyTorch's own `mean` writes a copy in fp32 of bf16 maps on a
-    CPU, and in its backward pass a whole map of gradients that are all the same.
+    CPU, and in its backward pass a map of gradients that are all the same.
     """
     return _sums(x) / (x.shape[2] * x.shape[3])
 
@@ -34,8 +34,8 @@ def _sums(x: Tensor) -> Tensor:
     if not _goes_by_rows(x):
         return x.sum((2, 3))
     width = x.shape[3]
-    of_columns = x.permute(0, 2, 3, 1).flatten(2).sum(1)  # (B, W * C)
-    return of_columns.unflatten(1, (width, -1)).sum(1)  # (B, C)
+    column_sums = x.permute(0, 2, 3, 1).flatten(2).sum(1)  # (B, W * C)
+    return column_sums.unflatten(1, (width, -1)).sum(1)  # (B, C)
 
 
 def _scaled(x: Tensor, weights: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def _fold_into_next(network: fx.GraphModule) -> None:
     for node in network.graph.nodes:
         names = _chain(node)
         found = [modules[name] for name in names]
-        # of just these types, as `fuse` wants them: heirs may do something else
+        # of just these types, as `fuse` has it: subclasses may do something else
         if [type(module) for module in found] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]:
             replaced = _without_norm(*found[::2])
             for name, module in zip(names, replaced or found, strict=True):

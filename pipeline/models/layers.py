@@ -58,13 +58,13 @@ class Classifier(nn.Module):
     def activation_layers(self) -> dict[str, nn.Module]:
         """Return the layers whose maps what comes after them sees, by name, shallow to deep.
 
-        Class activation maps are taken there. Each gives (B, C, H, W): as far as the network tells,
+        Class activation maps are taken there. Each gives (B, C, H, W): where the network says so,
         maps that are activated, and weighted by attention.
         """
         return self.feature_layers()
 
     def attention_layers(self) -> dict[str, Attention]:
-        """Return the attention modules that tell their weights, by name; empty without any.
+        """Return the attention modules that give their weights, by name; empty without any.
 
         They come shallow to deep.
         """

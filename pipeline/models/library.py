@@ -101,7 +101,7 @@ class LibraryClassifier(Classifier):
     def attention_layers(self) -> dict[str, Attention]:
         """Return the modules of `GATES`, by the library's names, such as layer1.0.se.
 
-        Of other attention, such as a transformer's, the library tells no weights.
+        Of other attention, such as a transformer's, the library gives no weights.
         """
         return {
             name.rpartition(".")[0]: module
@@ -330,7 +330,7 @@ def _averaging(outputs: int, inputs: int) -> Tensor:
 
 
 def _make_exact(network: nn.Module) -> None:
-    """Let nothing be computed in place, which hooks would see, nor in an order left to chance."""
+    """Let nothing be computed in place, which hooks would see, nor sums be added in any order."""
     for name, module in list(network.named_modules()):
         if getattr(module, "inplace", False):
             module.inplace = False

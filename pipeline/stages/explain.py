@@ -169,7 +169,7 @@ def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
     layers, modules = network.feature_layers(), network.activation_layers()
     maps, logits = feature_maps(network, layers, inputs)
 
-    pixels = part.pictures(slice(None)).cpu().numpy()
+    pixels = part.pixels(slice(None)).cpu().numpy()
     true = [classes[label] for label in part.labels.tolist()]
     predicted = [classes[label] for label in logits.argmax(axis=1)]
 

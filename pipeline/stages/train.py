@@ -170,7 +170,7 @@ def _show(training_run: Callable[..., Trained], epochs: int, images: int) -> Tra
 
         def on_resume(done: int) -> None:
             steps.skip(done * images)
-            steps.line(f"goes on after epoch {done}/{epochs}, from its checkpoint")
+            steps.line(f"resumes after epoch {done}/{epochs}, from its checkpoint")
 
         def on_epoch(epoch: Epoch) -> None:
             steps.line(

@@ -25,7 +25,7 @@ class Images:
 
     Attributes:
         images: uint8 (M, H, W, C). On a GPU the split's own images, if they fit there; otherwise
-            the whole file, mapped into memory, so that sets larger than the memory work and jobs on
+            the file, mapped into memory, so that sets larger than the memory work and jobs on
             one machine share what is read.
         rows: int64 (N,), where the split's images stand in `images`; on the same device.
         labels: int64 (N,), on the training device.
@@ -44,7 +44,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def pictures(self, positions: Tensor | slice) -> Tensor:
+    def pixels(self, positions: Tensor | slice) -> Tensor:
         """Return uint8 (B, H, W, C) on the training device, for positions in the split."""
         if isinstance(positions, Tensor):
             positions = positions.to(self.rows.device)
@@ -131,7 +131,7 @@ def training_batches(
         part = slice(start + own.start, start + own.stop)
         drawn = draws[part]
         targets = data.labels[label_order[part]]
-        images = augment(data.pictures(image_order[part]), drawn)
+        images = augment(data.pixels(image_order[part]), drawn)
         if augmentation.cutmix:
             images, targets = cutmix(images, targets, data.num_classes, drawn)
         images = normalise(images, data.mean, data.std)
@@ -166,4 +166,4 @@ def plain_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tenso
     """
     for start in range(0, len(data), batch_size):
         part = slice(start, start + batch_size)
-        yield standardise(data.pictures(part), data.mean, data.std), data.labels[part]
+        yield standardise(data.pixels(part), data.mean, data.std), data.labels[part]

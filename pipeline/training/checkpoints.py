@@ -1,9 +1,9 @@
-"""Checkpoints of an unfinished training, from which it goes on after an interruption.
+"""Checkpoints of an unfinished training, from which it resumes after an interruption.
 
 They lie outside the stage's outputs, since DVC deletes these before it runs a stage. Each is
 written to a temporary file in the same folder, synced to the disk and renamed, so that a killed run
-leaves a whole checkpoint or none; two generations are kept, should the disk tear the newest. A
-checksum tells a torn file, a key one of another run: both are passed over with a warning.
+leaves a complete checkpoint or none; two generations are kept, should the newest become corrupt. A
+checksum shows a corrupt file, a key one of another run: both are passed over with a warning.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Checkpoints:
         self._warned = False
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Keep what is needed to go on after `epoch`.
+        """Keep what is needed to resume after `epoch`.
 
-        Where it can't be written, the training goes on without, and a warning says so once.
+        Where it can't be written, the training continues without, and a warning says so once.
 
         Args:
             epoch: how many epochs are done.
@@ -66,7 +66,7 @@ class Checkpoints:
             if not self._warned:
                 say(
                     f"warning: {self._folder}: no checkpoint can be written ({error.strerror}); "
-                    "the training goes on, but what is interrupted now is lost"
+                    "the training continues, but an interruption loses what it does from here on"
                 )
                 self._warned = True
 
@@ -83,12 +83,12 @@ class Checkpoints:
                 stored = path.read_bytes()
                 digest, payload = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
                 if hashlib.sha256(payload).digest() != digest:
-                    raise ValueError("it is torn: its checksum is wrong")
+                    raise ValueError("it is corrupt: its checksum is wrong")
                 content = unpacked(payload, device)
                 if content["key"] != self._key:
                     raise ValueError("it is of another run: other settings, data, code or machine")
                 return content["epoch"], content["state"]
-            except Exception as error:  # whatever a torn file makes its reader stumble over
+            except Exception as error:  # a corrupt file may raise anything
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 say(f"warning: checkpoint {path} is not used: {reason}")
                 self._passed_over.add(path)

@@ -121,14 +121,14 @@ def _explained_shortage(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _device(
-    wanted: str, gpu: Callable[[], contextlib.AbstractContextManager[int]]
+    name: str, gpu: Callable[[], contextlib.AbstractContextManager[int]]
 ) -> Iterator[torch.device]:
-    if wanted == "cuda" and not torch.cuda.is_available():
+    if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "params.yaml: compute.device: 'cuda', but PyTorch finds no GPU here; "
             "use auto or cpu, or look at what nvidia-smi says"
         )
-    if wanted == "cpu" or not torch.cuda.is_available():
+    if name == "cpu" or not torch.cuda.is_available():
         yield torch.device("cpu")
     else:
         with gpu() as index:

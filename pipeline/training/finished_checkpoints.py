@@ -18,7 +18,7 @@ def list_checkpoints(checkpoints: Path) -> dict[Path, str]:
         folder: (
             "a finished training, not evaluated since"
             if (folder / FINISHED).exists()
-            else "a training that was not finished; it would begin anew"
+            else "a training that was not finished; it would begin again"
         )
         for folder in sorted(path for path in checkpoints.glob("[!.]*") if path.is_dir())
     }

@@ -49,7 +49,7 @@ class Epoch:
     seconds: float
 
     def better_than(self, other: Epoch | None) -> bool:
-        """Tell whether it validates better: by accuracy, and by loss where that is equal."""
+        """Return whether it validates better: by accuracy, and by loss where that is equal."""
         if other is None:
             return True
         return (self.validation_accuracy, -self.validation_loss) > (

@@ -37,7 +37,7 @@ def trained(
     """Return the network `model` with the weights of a training run, in evaluation mode.
 
     Raises:
-        InputError: if the weights are missing, torn, or another network's.
+        InputError: if the weights are missing, corrupt, or another network's.
     """
     network = fresh(settings, model, dataset, hardware)
     load_weights(network, weights, dataset.fingerprint)

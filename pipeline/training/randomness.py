@@ -1,6 +1,6 @@
-"""Random streams that need no saving: each is made from (seed, epoch, purpose) when it is wanted.
+"""Random streams that need no saving: each is made from (seed, epoch, purpose) when it is used.
 
-A run that goes on at epoch e therefore draws what an uninterrupted run would have drawn there.
+A run that resumes at epoch e therefore draws what an uninterrupted run would have drawn there.
 """
 
 from __future__ import annotations

@@ -215,5 +215,5 @@ def make_step_function(step: Step, settings: Train) -> StepFunction:
 
 
 def is_capturable(model: nn.Module) -> bool:
-    """Tell whether a network does the same to every batch: a family of ours says so itself."""
+    """Return whether a network does the same to every batch: a family of ours says so itself."""
     return isinstance(model, Classifier) and model.replayable

@@ -29,7 +29,7 @@ def load_weights(model: nn.Module, path: Path, splits: str) -> None:
     """Read the weights that `save_weights` wrote into `model`.
 
     Raises:
-        InputError: if the file is missing or torn, is of another architecture, or was trained on
+        InputError: if the file is missing or corrupt, is of another architecture, or was trained on
             other splits: their test images may be among those that it has learnt.
     """
     again = "run the training again"

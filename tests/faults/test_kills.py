@@ -137,7 +137,7 @@ def test_training_finished_but_not_noted_by_dvc_is_not_trained_again(
     done = run([*ENGINES[engine], target], begun.root)
     assert done.returncode == 0
     logs = "".join(path.read_text() for path in begun.root.glob("logs/train*"))
-    assert f"goes on after epoch {EPOCHS}/{EPOCHS}" in done.stderr + logs
+    assert f"resumes after epoch {EPOCHS}/{EPOCHS}" in done.stderr + logs
     assert results(begun.root).items() <= right.items()
     assert f"{STAGES['train'].out}/model.safetensors" in results(begun.root)
     see("SIGKILL", f"after a training, before DVC noted it, then `{engine}`", STOPPED, STOPPED)

@@ -116,7 +116,7 @@ def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
         engine, line = ENGINES[number // 2 % 2], SAID[number % 2]
         said = killed(project, engine, line, moments.uniform(0, LONGEST_SECONDS))
         assert "warning" not in said  # a kill tears no checkpoint
-        went_on_after += [int(epoch) for epoch in re.findall(r"goes on after epoch (\d+)/", said)]
+        went_on_after += [int(epoch) for epoch in re.findall(r"resumes after epoch (\d+)/", said)]
         project.run("snakemake", "--unlock")
     assert went_on_after == sorted(went_on_after)
     assert len(set(went_on_after)) >= KILLS // 2 - 1
@@ -138,5 +138,5 @@ def test_cancelled_training_leaves_no_claim_of_dvc_behind(undisturbed: str, tmp_
         killed(project, ENGINES[0], ": loss ", 0.1, signal.SIGTERM)
         assert json.loads((project.root / ".dvc/tmp/rwlock").read_text()) == {}
     project.run(*ENGINES[0])
-    assert "goes on after epoch" in (project.root / "logs/train_cnn_0.log").read_text()
+    assert "resumes after epoch" in (project.root / "logs/train_cnn_0.log").read_text()
     assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed

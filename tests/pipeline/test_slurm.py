@@ -157,10 +157,10 @@ def test_cancelled_training_is_started_once_more_and_goes_on_from_its_checkpoint
     assert [job["JobState"] for job in jobs[CANCELLED]] == ["CANCELLED", "COMPLETED"]
     others = [job["JobState"] for rule, tries in jobs.items() if rule != CANCELLED for job in tries]
     assert others == ["COMPLETED"] * (len(SUBMITTED) - 1)
-    went_on = re.search(r"goes on after epoch (\d+)/", log_of(on_slurm, CANCELLED))
+    went_on = re.search(r"resumes after epoch (\d+)/", log_of(on_slurm, CANCELLED))
     assert went_on is not None
     assert int(went_on.group(1)) >= 2
-    assert "goes on" not in log_of(on_slurm, "train_ca_cnn_0")
+    assert "resumes" not in log_of(on_slurm, "train_ca_cnn_0")
 
 
 def test_after_a_run_on_the_cluster_dvc_is_clean_and_nothing_is_planned(on_slurm: Project) -> None:

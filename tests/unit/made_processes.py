@@ -136,13 +136,13 @@ def normalised(size: int, group: Group | None) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     norm = nn.BatchNorm2d(3).double()
     nn.init.normal_(norm.weight)
-    whole = torch.randn(size, 3, 5, 5, dtype=torch.float64) * 3 + 100
+    batch = torch.randn(size, 3, 5, 5, dtype=torch.float64) * 3 + 100
     weights = torch.randn(size, 3, 5, 5, dtype=torch.float64)  # of the sum that is derived
     own = slice(0, size)
     if group is not None:
         synchronise(norm, group)
         own = group.share(size)
-    images = whole[own].clone().requires_grad_()
+    images = batch[own].clone().requires_grad_()
     output = norm(images)
     counted = 0 if group is not None and group.is_idle else 1
     (output * weights[own] * counted).sum().backward()

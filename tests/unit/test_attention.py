@@ -11,7 +11,7 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models import attention as module_of_attention
+from pipeline.models import attention as attention_module
 from pipeline.models import build
 from pipeline.models.attention import (
     ATTENTIONS,
@@ -179,7 +179,7 @@ def test_gradient_of_tied_maxima_is_shared_evenly() -> None:
     ],
     ids=["cnn", "densenet"],
 )
-def test_attention_layers_are_all_that_tell_their_weights(
+def test_attention_layers_are_all_that_give_their_weights(
     settings: dict[str, Any], places: list[str], name: str, parts: list[str], kinds: list[str]
 ) -> None:
     model = build({**settings, "attention": name, "heads": 2}, 10, 16)
@@ -192,7 +192,7 @@ def test_attention_layers_are_all_that_tell_their_weights(
     ("name", "shape"),
     [("channel", (3, 8)), ("spatial", (3, 1, 5, 6)), ("self_attention", (3, 1, 5, 6))],
 )
-def test_telling_the_weights_leaves_the_output_alone(name: str, shape: tuple[int, ...]) -> None:
+def test_asking_for_the_weights_leaves_the_output_alone(name: str, shape: tuple[int, ...]) -> None:
     attention = ATTENTIONS[name](8, 2, 2)
     x = torch.randn(3, 8, 5, 6)
     before = attention(x)
@@ -204,7 +204,7 @@ def test_telling_the_weights_leaves_the_output_alone(name: str, shape: tuple[int
 def test_self_attentions_weights_are_what_positions_receive_by_pytorchs_attention(
     monkeypatch: pytest.MonkeyPatch, most_scores: int
 ) -> None:
-    monkeypatch.setattr(module_of_attention, "MOST_SCORES", most_scores)
+    monkeypatch.setattr(attention_module, "MOST_SCORES", most_scores)
     torch.manual_seed(7)
     ours = SelfAttention(16, 4).double()
     theirs = nn.MultiheadAttention(16, 4, batch_first=True, dtype=torch.float64)
@@ -215,9 +215,9 @@ def test_self_attentions_weights_are_what_positions_receive_by_pytorchs_attentio
     tokens = ours.norm(x.flatten(2).transpose(1, 2))
     scores = theirs(tokens, tokens, tokens)[1]  # (B, queries, keys), mean over the heads
     assert scores is not None
-    told = ours.weights(x)
-    torch.testing.assert_close(told.flatten(1), scores.sum(1))
-    torch.testing.assert_close(told.mean((1, 2, 3)), torch.ones(2, dtype=torch.float64))
+    weights = ours.weights(x)
+    torch.testing.assert_close(weights.flatten(1), scores.sum(1))
+    torch.testing.assert_close(weights.mean((1, 2, 3)), torch.ones(2, dtype=torch.float64))
 
 
 def test_self_attentions_weights_are_the_softmax_by_hand() -> None:
@@ -228,9 +228,9 @@ def test_self_attentions_weights_are_the_softmax_by_hand() -> None:
     # layer normalisation maps two channels to (1, -1) or (-1, 1)
     x = torch.tensor([[5.0, 1, 1], [1, 5, 5]]).view(1, 2, 1, 3)
     alike, opposite = math.exp(2 / math.sqrt(2)), math.exp(-2 / math.sqrt(2))
-    of_first = alike / (alike + 2 * opposite)  # of its attention, by the first position
-    of_others = opposite / (2 * alike + opposite)  # and by each of the other two
-    first = of_first + 2 * of_others
+    first_share = alike / (alike + 2 * opposite)  # of its attention, by the first position
+    other_share = opposite / (2 * alike + opposite)  # and by each of the other two
+    first = first_share + 2 * other_share
     expected = torch.tensor([first, (3 - first) / 2, (3 - first) / 2]).view(1, 1, 1, 3)
     torch.testing.assert_close(attention.weights(x), expected, rtol=1e-4, atol=1e-4)
 

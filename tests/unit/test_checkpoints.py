@@ -143,7 +143,7 @@ def test_two_generations_are_kept_and_all_removed_when_the_result_is_safe(
     names = sorted(path.name for path in (tmp_path / "cnn-0-key").iterdir())
     assert names == ["epoch-000005.pt", "epoch-000006.pt"]
     remove_finished(tmp_path, "cnn-0")
-    assert (tmp_path / "cnn-0-key").exists()  # nobody said that it is finished
+    assert (tmp_path / "cnn-0-key").exists()  # not yet marked as finished
     checkpoints.finish()
     remove_finished(tmp_path, "cnn-1")
     remove_finished(tmp_path, "ca_cnn-0")
@@ -159,7 +159,7 @@ class Evil:
         return (Path("executed").touch, ())
 
 
-TORN = {
+CORRUPT = {
     "cut off": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
     "one bit flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
@@ -168,8 +168,8 @@ TORN = {
 }
 
 
-@pytest.mark.parametrize("how", TORN)
-def test_torn_checkpoint_is_passed_over_with_a_warning(
+@pytest.mark.parametrize("how", CORRUPT)
+def test_corrupt_checkpoint_is_passed_over_with_a_warning(
     how: str,
     dataset: Dataset,
     tmp_path: Path,
@@ -181,18 +181,18 @@ def test_torn_checkpoint_is_passed_over_with_a_warning(
     with pytest.raises(KilledError):
         run(dataset, checkpoints, killed_after=10)
     newest = tmp_path / "run" / "epoch-000003.pt"
-    newest.write_bytes(TORN[how](newest.read_bytes()))
+    newest.write_bytes(CORRUPT[how](newest.read_bytes()))
     found = checkpoints.latest(DEVICE)
     assert found is not None
     assert found[0] == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"warning: checkpoint {newest} is not used: ")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"warning: checkpoint {newest} is not used: ")
+    assert message.count("\n") == 1
     assert not Path("executed").exists()
     assert same_bits(run(dataset, checkpoints), run(dataset))
 
 
-def test_both_generations_torn_begin_anew(
+def test_both_generations_corrupt_begin_again(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoints = Checkpoints(tmp_path / "run", "key")
@@ -201,8 +201,8 @@ def test_both_generations_torn_begin_anew(
     for path in (tmp_path / "run").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     assert checkpoints.latest(DEVICE) is None
-    assert capsys.readouterr().err.count("it is torn") == 2
-    # what the run that began anew saves is not taken for older than what is torn
+    assert capsys.readouterr().err.count("it is corrupt") == 2
+    # what the run that began again saves is not taken for older than what is corrupt
     with pytest.raises(KilledError):
         run(dataset, checkpoints, killed_after=5)
     found = checkpoints.latest(DEVICE)
@@ -232,18 +232,18 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path: Path) -> No
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_checkpoint_that_can_not_be_written_is_told_once_and_stops_nothing(
+def test_checkpoint_that_can_not_be_written_is_reported_once_and_stops_nothing(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in the way").touch()
     checkpoints = Checkpoints(tmp_path / "in the way" / "run", "key")
     assert same_bits(run(dataset, checkpoints), run(dataset))
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"warning: {tmp_path / 'in the way' / 'run'}: no checkpoint can be written" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"warning: {tmp_path / 'in the way' / 'run'}: no checkpoint can be written" in message
 
 
-def test_error_without_words_is_told_by_its_name(
+def test_error_without_words_is_reported_by_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "epoch-000001.pt").write_bytes(hashlib.sha256(b"").digest())

@@ -102,7 +102,7 @@ def test_replayed_steps_are_those_that_are_taken_one_by_one(
     )
     with compute.prepare(CUDA) as hardware:
         replayed = trained_on(hardware, dataset, name, **RECIPES[recipe_name])
-        # 60 images: of each epoch three whole batches of four
+        # 60 images: of each epoch three full batches of four
         expected = 0 if ARCHITECTURES[name].get("efficient") else 3 * 3 - 1
         assert len(replays) == expected
         monkeypatch.setattr(step, "is_capturable", lambda _: False)
@@ -162,11 +162,11 @@ def test_gpu_and_cpu_give_the_same_logits_in_fp32(dataset: Dataset) -> None:
 
 
 def test_batches_are_the_same_on_gpu_and_cpu(dataset: Dataset) -> None:
-    of_each = []
+    batches_by_device = []
     for device in ("cpu", "cuda"):
         images = to_device(dataset, "train", torch.device(device))
-        of_each.append(list(training_batches(images, 16, EVERYTHING, 0, 1)))
-    for (ours, targets), (theirs, expected) in zip(*of_each, strict=True):
+        batches_by_device.append(list(training_batches(images, 16, EVERYTHING, 0, 1)))
+    for (ours, targets), (theirs, expected) in zip(*batches_by_device, strict=True):
         torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(expected.cpu(), targets)
 

@@ -88,11 +88,11 @@ def test_feature_layers_are_the_stem_and_the_last_of_each_map_size(name: str) ->
     model = torchvision_model(name).eval()
     put_out: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def catch(name: str) -> Any:
+    def record(name: str) -> Any:
         return lambda module, inputs, output: put_out.update({name: (output, output.clone())})
 
     for layer, module in model.feature_layers().items():
-        module.register_forward_hook(catch(layer))
+        module.register_forward_hook(record(layer))
     with torch.no_grad():
         model(torch.randn(2, 3, 32, 32))
     assert list(put_out) == list(model.feature_layers()) == SMALL[name]
@@ -100,9 +100,9 @@ def test_feature_layers_are_the_stem_and_the_last_of_each_map_size(name: str) ->
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == 32
     assert len(set(sizes[1:])) == len(sizes) - 1
-    for output, when_caught in put_out.values():
+    for output, at_the_time in put_out.values():
         assert output.shape[2] == output.shape[3]
-        assert torch.equal(output, when_caught)  # nothing was computed in place
+        assert torch.equal(output, at_the_time)  # nothing was computed in place
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ def test_one_hot_targets_are_the_same_as_classes(name: str) -> None:
 def test_focal_loss_without_focus_is_cross_entropy_and_with_it_the_papers_formula() -> None:
     expected = log_loss(CLASSES, PROBABILITIES, labels=range(4))
     assert focal(LOGITS, ONE_HOT, gamma=0.0).item() == pytest.approx(expected)
-    of_true_class = PROBABILITIES[np.arange(7), CLASSES]
-    formula = -((1 - of_true_class) ** 2 * np.log(of_true_class)).mean()
+    true_class = PROBABILITIES[np.arange(7), CLASSES]
+    formula = -((1 - true_class) ** 2 * np.log(true_class)).mean()
     assert focal(LOGITS, ONE_HOT).item() == pytest.approx(formula)
 
 
@@ -114,23 +114,23 @@ WRONG = {
 
 
 @pytest.mark.parametrize("path", WRONG)
-def test_path_to_no_function_is_told(own: Path, path: str) -> None:
+def test_path_to_no_function_is_reported(own: Path, path: str) -> None:
     own.write_text("NUMBER = 3\nmissing = print\n")
     with pytest.raises(InputError, match=rf"train\.loss: '{path}'.* {WRONG[path]}"):
         make_loss(recipe(path))
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "reason"),
     [
         ("raise RuntimeError('not\\ntoday')", "RuntimeError: not today"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("def broken(:", "SyntaxError"),
     ],
 )
-def test_module_that_fails_is_told_in_one_line(own: Path, written: str, told: str) -> None:
+def test_module_that_fails_is_reported_in_one_line(own: Path, written: str, reason: str) -> None:
     own.write_text(written)
-    with pytest.raises(InputError, match=f"can't be imported: {told}") as error:
+    with pytest.raises(InputError, match=f"can't be imported: {reason}") as error:
         make_loss(recipe("own_losses.distance"))
     assert "\n" not in str(error.value)
 
@@ -146,7 +146,7 @@ def test_module_that_fails_is_told_in_one_line(own: Path, written: str, told: st
         ("logits.mean(5)", "calling it failed: IndexError"),
     ],
 )
-def test_function_that_is_no_loss_is_told(own: Path, returned: str, message: str) -> None:
+def test_function_that_is_no_loss_is_reported(own: Path, returned: str, message: str) -> None:
     own.write_text(f"import torch\ndef bad(logits, targets):\n    return {returned}\n")
     with pytest.raises(InputError, match=message):
         make_loss(recipe("own_losses.bad"))(LOGITS, CLASSES)

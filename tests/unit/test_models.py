@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS, ChannelAttention
+from pipeline.models.inspection import record_outputs
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Classifier
 from pipeline.system.errors import InputError
 from tests.unit.made_settings import conflicts
@@ -353,20 +354,10 @@ def test_feature_layers_give_maps_from_shallow_to_deep(
     settings: dict[str, Any], shapes: dict[str, tuple[int, ...]], attention: str
 ) -> None:
     model = build({**settings, "attention": attention}, 10, 32).eval()
-    caught: dict[str, Tensor] = {}
-
-    def catch(name: str) -> Any:
-        return lambda module, inputs, output: caught.update({name: output})
-
-    handles = [
-        layer.register_forward_hook(catch(name)) for name, layer in model.feature_layers().items()
-    ]
-    with torch.no_grad():
+    with torch.no_grad(), record_outputs(model.feature_layers()) as outputs:
         model(torch.randn(2, 3, 32, 32))
-    for handle in handles:
-        handle.remove()
-    assert {name: tuple(maps.shape[1:]) for name, maps in caught.items()} == shapes
-    assert list(caught) == list(model.feature_layers())
+    assert {name: tuple(maps.shape[1:]) for name, maps in outputs.items()} == shapes
+    assert list(outputs) == list(model.feature_layers())
 
 
 @pytest.mark.parametrize(
@@ -512,11 +503,10 @@ def test_dense_layer_drops_after_attention_and_only_in_training() -> None:
     torch.manual_seed(9)
     model = build({**TINY_DENSENET, **SE, "drop_rate": 0.5}, 10, 32)
     layer, attention = (model.get_submodule(f"block1.layer1{end}") for end in ("", ".attention"))
-    caught: list[Tensor] = []
-    attention.register_forward_hook(lambda module, inputs, output: caught.append(output))
     features = [torch.randn(8, 8, 16, 16)]
-    output = layer(features)
+    with record_outputs({"attention": attention}) as outputs:
+        output = layer(features)
     dropped = output == 0
     assert dropped.float().mean().item() == pytest.approx(0.5, abs=0.03)
-    torch.testing.assert_close(output[~dropped], 2 * caught[0][~dropped])
+    torch.testing.assert_close(output[~dropped], 2 * outputs["attention"][~dropped])
     assert not (layer.eval()(features) == 0).any()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models import build
+from pipeline.models.inspection import record_outputs
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Parts
 from pipeline.models.pooling import POOLINGS
 from pipeline.settings.image_sizes import POOLED_SIZE
@@ -263,11 +264,10 @@ def test_null_padding_keeps_the_size_at_stride_1() -> None:
 
 def test_global_average_head_gives_the_means_of_the_last_maps() -> None:
     model = build({**CNN, "head": "global_average"}, 3, 16).eval()
-    caught: list[Tensor] = []
-    model.get_submodule("block2").register_forward_hook(lambda m, i, output: caught.append(output))
-    with torch.no_grad():
+    last = {"maps": model.get_submodule("block2")}
+    with torch.no_grad(), record_outputs(last) as outputs:
         logits = model(torch.randn(2, 3, 16, 16))
-        means = caught[0].flatten(2).sum(2) / 16
+        means = outputs["maps"].flatten(2).sum(2) / 16
         expected = model.classifier(F.relu(model.hidden(means)))  # type: ignore[operator]
     torch.testing.assert_close(logits, expected)
     assert model.get_parameter("hidden.weight").shape == (6, 8)

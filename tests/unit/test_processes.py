@@ -126,7 +126,7 @@ def test_every_image_is_trained_once_an_epoch_by_one_process(count: int, togethe
 
 
 @pytest.mark.parametrize("size", [6, 7, 2])
-def test_batch_norm_is_that_of_the_whole_batch(size: int, together: Path) -> None:
+def test_batch_norm_is_that_of_the_full_batch(size: int, together: Path) -> None:
     expected = normalised(size, None)
     shares = [share_of(size, rank, 2) for rank in (0, 1)]
     parts = [torch.load(together / f"norm-{size}-{rank}.pt") for rank in (0, 1)]
@@ -148,7 +148,7 @@ def test_weights_that_no_image_reaches_change_as_with_one_process(together: Path
         torch.testing.assert_close(weights[name], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_one_process_goes_on_with_what_two_began(together: Path) -> None:
+def test_one_process_resumes_what_two_began(together: Path) -> None:
     begun = Checkpoints(together / "begun by two", "key")
     at = begun.latest(DEVICE)
     assert at is not None
@@ -157,7 +157,7 @@ def test_one_process_goes_on_with_what_two_began(together: Path) -> None:
     assert_follow(curves(resumed), curves(trained(network("se_densenet"), DATA, ALONE)))
 
 
-def test_two_processes_go_on_with_what_one_began(together: Path) -> None:
+def test_two_processes_resume_what_one_began(together: Path) -> None:
     alone = curves(trained(network("se_densenet"), DATA, ALONE))
     resumed = read(together / "resumed-0.json")
     assert_follow(resumed, alone)
@@ -189,7 +189,7 @@ def test_shares_are_even_and_leave_nothing_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "told"),
+    ("error", "kind", "message"),
     [
         (InputError("params.yaml: it is wrong"), InputError, r"^params\.yaml: it is wrong$"),
         (
@@ -200,10 +200,10 @@ def test_shares_are_even_and_leave_nothing_out() -> None:
         (ZeroDivisionError("a defect"), StageError, "^process 1 of 2 .*: ZeroDivisionError: a def"),
     ],
 )
-def test_error_of_one_process_ends_all_and_is_told_once(
-    error: Exception, kind: type[Exception], told: str, capfd: pytest.CaptureFixture[str]
+def test_error_of_one_process_ends_all_and_is_reported_once(
+    error: Exception, kind: type[Exception], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         launch.across(2, failing, error)
     printed = capfd.readouterr().err
     assert printed.count("Traceback") == isinstance(error, ZeroDivisionError)
@@ -221,18 +221,18 @@ TORCHRUN = {
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         (TORCHRUN, r"train\.processes: 1, but torchrun started 3 \(WORLD_SIZE\); make them the"),
         ({"WORLD_SIZE": "3"}, r"but not RANK, LOCAL_RANK, .*unset WORLD_SIZE"),
     ],
 )
 def test_another_number_of_processes_than_torchruns_is_refused(
-    variables: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         stage.run(SETTINGS, "cnn", 0, tmp_path, tmp_path / "out", tmp_path / "kept")
 
 
@@ -361,10 +361,10 @@ def test_killed_process_ends_all_with_one_line_and_keeps_the_checkpoint(
     workers = workers_of(training)
     os.kill(workers[1], signal.SIGKILL)
     assert training.stderr is not None
-    told = [line for line in training.stderr if not line.startswith("epoch")]
+    printed = [line for line in training.stderr if not line.startswith("epoch")]
     assert training.wait(timeout=60) == 1
-    assert told == [
-        "error: process 1 of 2 was killed by SIGKILL (was memory short?); the same command goes on "
+    assert printed == [
+        "error: process 1 of 2 was killed by SIGKILL (was memory short?); the same command resumes "
         "after the last epoch\n"
     ]
     assert not any(map(is_running, workers))

@@ -123,7 +123,7 @@ def test_plateau_does_not_count_the_epochs_of_the_warmup() -> None:
 
 @pytest.mark.parametrize("schedule", ["fixed", "plateau", "cosine", "one_cycle"])
 @pytest.mark.parametrize("warmup_epochs", [0, 2])
-def test_schedule_goes_on_from_its_state(schedule: str, warmup_epochs: int) -> None:
+def test_schedule_resumes_from_its_state(schedule: str, warmup_epochs: int) -> None:
     train = recipe(
         schedule=schedule,
         warmup_epochs=warmup_epochs,

@@ -146,9 +146,9 @@ def test_images_on_the_cpu_are_mapped_and_not_copied(tmp_path: Path, dataset: Da
     data = to_device(on_disk, "validation", torch.device("cpu"))
     assert data.images.data_ptr() == mapped.ctypes.data
     expected = dataset.images[dataset.rows("validation")]
-    assert np.array_equal(data.pictures(slice(None)).numpy(), expected)
+    assert np.array_equal(data.pixels(slice(None)).numpy(), expected)
     part = data.subset(torch.tensor([5, 2]))
-    assert np.array_equal(part.pictures(torch.tensor([1, 0])).numpy(), expected[[2, 5]])
+    assert np.array_equal(part.pixels(torch.tensor([1, 0])).numpy(), expected[[2, 5]])
     assert part.labels.tolist() == dataset.labels[dataset.rows("validation")][[5, 2]].tolist()
 
 
@@ -177,7 +177,7 @@ def test_batches_that_are_prepared_together_are_those_prepared_one_by_one(
         (2, 0.0, 2, 2),
     ],
 )
-def test_gpu_prepares_many_whole_batches_at_once(
+def test_gpu_prepares_many_full_batches_at_once(
     batch_size: int, cutmix: float, processes: int, expected: int
 ) -> None:
     data = SimpleNamespace(labels=SimpleNamespace(is_cuda=True), images=torch.empty(1, 8, 8, 3))
@@ -350,11 +350,11 @@ def test_early_stopping_waits_for_its_patience_and_keeps_the_best(dataset: Datas
     least = losses.index(min(losses))
     assert result.stopped_early
     assert len(losses) == least + 1 + 3 < 30  # the third epoch without a better one is the last
-    whole = train(
+    alone = train(
         network(), training, validation, recipe(epochs=len(losses), learning_rate=0.01), 0, CPU
     )
-    assert not whole.stopped_early
-    assert equal(whole.weights, result.weights)
+    assert not alone.stopped_early
+    assert equal(alone.weights, result.weights)
 
 
 def test_l1_penalty_makes_weights_small_and_is_not_in_the_reported_loss(dataset: Dataset) -> None:
@@ -387,8 +387,8 @@ def test_precision_and_threads_are_what_was_asked_for() -> None:
     before = torch.get_num_threads()
     try:
         for precision in ("fp32", "bf16"):
-            wanted = Compute(device="cpu", precision=precision, threads=2)
-            with compute.prepare(wanted) as hardware, hardware.autocast():
+            settings = Compute(device="cpu", precision=precision, threads=2)
+            with compute.prepare(settings) as hardware, hardware.autocast():
                 assert torch.get_num_threads() == hardware.threads == 2
                 product = torch.ones(2, 2) @ torch.ones(2, 2)
                 assert (product.dtype == torch.bfloat16) == (precision == "bf16")
@@ -416,7 +416,7 @@ def test_weights_come_back_and_the_same_weights_give_the_same_bytes(tmp_path: Pa
     assert equal(model.state_dict(), other.state_dict())
 
 
-def test_torn_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
+def test_corrupt_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match="no such file"):
         load_weights(network(), path, "mine")
@@ -439,16 +439,16 @@ def test_torn_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_memory_shortage_is_told_with_what_to_change(shortage: Exception) -> None:
-    wanted = Compute(device="cpu", precision="fp32", threads=1)
+def test_memory_shortage_is_reported_with_what_to_change(shortage: Exception) -> None:
+    settings = Compute(device="cpu", precision="fp32", threads=1)
     with (
         pytest.raises(StageError, match=r"out of memory on this machine.*train\.batch_size"),
-        compute.prepare(wanted),
+        compute.prepare(settings),
     ):
         raise shortage
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    wanted = Compute(device="cpu", precision="fp32", threads=1)
-    with pytest.raises(RuntimeError, match="a defect"), compute.prepare(wanted):
+    settings = Compute(device="cpu", precision="fp32", threads=1)
+    with pytest.raises(RuntimeError, match="a defect"), compute.prepare(settings):
         raise RuntimeError("a defect")

@@ -124,7 +124,7 @@ class Group(Processes):
         return unpacked(bytes(content.cpu().numpy()), self._device)
 
     def agrees(self, text: str) -> bool:
-        """Tell whether this process has the same `text` as the first."""
+        """Return whether this process has the same `text` as the first."""
         digest = torch.tensor(list(hashlib.sha256(text.encode()).digest()), device=self._device)
         first = digest.clone()
         dist.broadcast(first, src=0)

@@ -82,15 +82,17 @@ def _do(member: Member, work: Callable[..., None], arguments: tuple[Any, ...]) -
                 failure = StageError(format_os_error(error))
             case _ if isinstance(error, dist.DistError) or "gloo" in str(error):
                 failure = StageError(
-                    "another process of this training has ended; the same command goes on"
+                    "another process of this training has ended; the same command resumes it"
                 )
                 code = LOST
             case _:
-                process = f"process {member.rank} of {member.count}"
+                is_defect = True
                 what = f"{type(error).__name__}: {error}".splitlines()[0]
-                failure, is_defect = StageError(f"{process} failed, as told above: {what}"), True
-        said = json.dumps([code or failure.exit_code, str(failure), member.rank])
-        if member.store.compare_set(FAILURE, "", said).decode() != said:
+                failure = StageError(
+                    f"process {member.rank} of {member.count} failed, see its traceback: {what}"
+                )
+        note = json.dumps([code or failure.exit_code, str(failure), member.rank])
+        if member.store.compare_set(FAILURE, "", note).decode() != note:
             raise SystemExit(failure.exit_code) from None
         if is_defect:
             traceback.print_exc()
@@ -108,7 +110,7 @@ def _begin(
     try:
         _do(member, work, arguments)
         return
-    except (InputError, StageError) as failure:  # `across` tells it
+    except (InputError, StageError) as failure:  # `across` says why
         code = failure.exit_code
     except SystemExit as ended:
         code = int(ended.code or 0)
@@ -139,6 +141,6 @@ def _failure(context: ProcessContext, first: int, store: dist.Store) -> Exceptio
         how = f"was killed by {signal.Signals(-codes[rank]).name}"
     memory = " (was memory short?)" if codes[rank] == -signal.SIGKILL else ""
     return StageError(
-        f"process {rank} of {len(codes)} {how}{memory}; the same command goes on after the last "
-        "epoch"
+        f"process {rank} of {len(codes)} {how}{memory}; the same command resumes after the "
+        "last epoch"
     )

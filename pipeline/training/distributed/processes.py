@@ -59,7 +59,7 @@ class Processes:
         return find()
 
     def agrees(self, text: str) -> bool:
-        """Tell whether this process has the same `text` as the first."""
+        """Return whether this process has the same `text` as the first."""
         return True
 
 
