@@ -2,7 +2,7 @@
 
 Maps that are channels last have the few channels of a pixel beside each other. On a CPU PyTorch's
 kernels would take them a pixel at a time, in several times the time, so there a row of pixels is
-the unit: (B, H, W * C).
+the unit: (B, H, W * C) (benchmarks `ca_cnn_bf16` and `ca_cnn_fp32`).
 """
 
 from __future__ import annotations

@@ -117,6 +117,7 @@ class DenseBlock(nn.Module):
             features.append(layer(features))  # (B, growth_rate, H, W)
             if not layer.efficient:
                 # at once: else the backward pass sums gradients a few channels at a time
+                # (benchmark `se_densenet_bf16`)
                 features = [_joined(features)]
         return _joined(features)  # (B, C + layers * growth_rate, H, W)
 

@@ -1,4 +1,4 @@
-"""A network as it is best run when it learns no more."""
+"""A network as it is best run when it learns no more (benchmark `evaluation`)."""
 
 from __future__ import annotations
 

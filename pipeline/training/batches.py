@@ -16,7 +16,8 @@ from pipeline.training.randomness import generator
 
 LARGEST_SHARE_OF_GPU = 0.5  # of its free memory, for images
 ROWS_AT_ONCE = 1024
-PIXELS_AT_ONCE = 1 << 22  # on a GPU; their floats take 48 MB, what is made of them a few times that
+# on a GPU (benchmark `gpu`); their floats take 48 MB, what is made of them a few times that
+PIXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Images:
         """Return uint8 (B, H, W, C) on the training device, for positions in the split."""
         if isinstance(positions, Tensor):
             positions = positions.to(self.rows.device)
-        # to index by a tensor copies byte by byte, in many times the time
+        # to index by a tensor copies byte by byte, in many times the time (benchmark
+        # `augmentation`; https://github.com/pytorch/pytorch/issues/29973)
         chosen = self.images.index_select(0, self.rows[positions])
         return chosen.to(self.labels.device)
 

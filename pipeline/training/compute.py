@@ -84,7 +84,7 @@ def prepare(
     torch.set_num_threads(compute.threads)
     # glibc keeps freed memory for the next step instead of giving it back to the system. The maps
     # of a step are large, and the system hands out pages one by one, zeroed: to fault them in for
-    # each step took two thirds of the time of a DenseNet's evaluation.
+    # each step took two thirds of the time of a DenseNet's evaluation (benchmark `evaluation`).
     with contextlib.suppress(AttributeError, OSError):  # another C library hasn't got it
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)

@@ -29,7 +29,7 @@ from pipeline.training.batches import (
 )
 from pipeline.training.compute import Hardware
 from pipeline.training.distributed.group import share_of
-from pipeline.training.loop import Epoch, measure, train
+from pipeline.training.loop import Epoch, Trained, measure, train
 from pipeline.training.randomness import derive, generator
 from pipeline.training.recipe import OPTIMIZERS, l1_penalty
 from pipeline.training.weights import load_weights, save_weights
@@ -260,10 +260,14 @@ def epoch(number: int, accuracy: float, loss: float) -> Epoch:
 
 
 def test_best_epoch_is_the_most_accurate_then_the_one_of_least_loss_then_the_first() -> None:
-    assert epoch(2, 0.9, 0.5).better_than(epoch(1, 0.8, 0.1))
-    assert epoch(2, 0.9, 0.4).better_than(epoch(1, 0.9, 0.5))
-    assert not epoch(2, 0.9, 0.5).better_than(epoch(1, 0.9, 0.5))
-    assert epoch(1, 0.0, 9.0).better_than(None)
+    for epochs, best in [
+        ([(0.8, 0.1), (0.9, 0.5)], 2),
+        ([(0.9, 0.5), (0.9, 0.4)], 2),
+        ([(0.9, 0.5), (0.9, 0.5)], 1),
+        ([(0.0, 9.0)], 1),
+    ]:
+        history = tuple(epoch(number, *values) for number, values in enumerate(epochs, start=1))
+        assert Trained(history, {}, False).best.epoch == best
 
 
 def test_kept_weights_are_the_best_epochs_and_not_the_last(dataset: Dataset) -> None:
