@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
 from urllib.parse import quote
 
 # One with a unit, a deviation or an interval; or a dash where there is none.
@@ -12,6 +11,7 @@ NUMBER = re.compile(r"\**([+\-<]? ?\d[\d,.]*( [%A-Za-z]{1,3})?( [±(].*)?|-)\**"
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 # A terminal obeys control characters; the others turn the direction of what follows a name.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+MOST_OPEN_ROWS = 20
 
 
 def escape(text: str) -> str:
@@ -21,19 +21,20 @@ def escape(text: str) -> str:
     return SPECIAL.sub(r"\\\1", harmless)
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(block: str) -> str:
     """Return a table: columns of numbers to the right, the first and those of words to the left.
 
     Args:
-        headings: Markdown, one for each column.
-        rows: Markdown, each as long as `headings`.
+        block: lines of cells such as ``| a | b |``, the headings first; a ``|`` in a cell is
+            escaped.
     """
-    columns = list(zip(*rows, strict=True))
+    headings, *rows = [line.strip() for line in block.splitlines() if line.strip()]
+    columns = zip(*(row[2:-2].split(" | ") for row in rows), strict=True)
     rules = [
         "--:" if position and all(map(NUMBER.fullmatch, column)) else ":--"
         for position, column in enumerate(columns)
     ]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, rules, *rows])
+    return "".join(f"{line}\n" for line in [headings, f"| {' | '.join(rules)} |", *rows])
 
 
 def image(description: str, path: str) -> str:
@@ -41,14 +42,19 @@ def image(description: str, path: str) -> str:
     return f"![{escape(description)}]({quote(path)})"
 
 
-def folded(summary: str, content: str) -> str:
+def folded(content: str, summary: str) -> str:
     """Return `content`, Markdown, behind a line of plain text that opens it."""
     shown = html.escape(" ".join(summary.split()))
-    return f"<details>\n<summary>{shown}</summary>\n\n{content}\n\n</details>"
+    return f"<details>\n<summary>{shown}</summary>\n\n{content.strip()}\n\n</details>\n"
+
+
+def folded_if_long(table: str, summary: str, rows: int) -> str:
+    """Return `table`, behind `summary` if it has many rows."""
+    return folded(table, summary) if rows > MOST_OPEN_ROWS else table
 
 
 def fenced(text: str, language: str) -> str:
     """Return `text` as a code block, whatever it holds."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}\n"

@@ -10,30 +10,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
 from pipeline.figures.style import SETTINGS
-from pipeline.report.heading import Badge, Card
+from pipeline.report.filters import TEMPLATES, environment
+from pipeline.report.view import View
 from pipeline.system.errors import InputError
 
-TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
 DOTS_PER_PIXEL = SETTINGS["savefig.dpi"] / 96  # so that all figures have letters of one size
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the chunk: no data, its name, their checksum
 LARGEST_TABLE = 1_000_000  # bytes of a CSV file that the page holds
 FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\s*|</details>\s*")
+SECTION = ("heading_open", "h2")
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
     '<rect width="32" height="32" rx="7" fill="#0b5d8f"/>'
@@ -42,8 +43,7 @@ ICON = (
 )
 
 
-@dataclass(frozen=True)
-class Heading:
+class Heading(NamedTuple):
     """A heading that the table of contents leads to."""
 
     level: int
@@ -51,59 +51,85 @@ class Heading:
     text: str
 
 
-def page(text: str, folder: Path, badge: Badge | None, cards: Sequence[Card]) -> str:
+class _Renderer(RendererHTML):
+    """Markdown as HTML without styles, scripts or foreign HTML; a method for each kind of token."""
+
+    def html_block(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
+        content = tokens[index].content
+        return content if FOLD.fullmatch(content) else escape(content)
+
+    def html_inline(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
+        return escape(tokens[index].content)
+
+    def table_open(self, *_: Any) -> str:
+        # Focusable, so that whoever has no mouse can scroll it.
+        return '<div class="scroll" role="group" aria-label="Table" tabindex="0">\n<table>\n'
+
+    def table_close(self, *_: Any) -> str:
+        return "</table>\n</div>\n"
+
+    def th_open(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
+        # The policy allows no style attribute.
+        token = tokens[index]
+        number = ' class="number"' if "right" in str(token.attrGet("style")) else ""
+        scope = ' scope="col"' if token.tag == "th" else ""
+        return f"<{token.tag}{scope}{number}>"
+
+    td_open = th_open
+
+    def fence(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
+        return f'<pre tabindex="0"><code>{escape(tokens[index].content)}</code></pre>\n'
+
+    def image(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        token = tokens[index]
+        about = escape(self.renderInlineAsText(token.children, options, env))
+        shape = "".join(f' {name}="{token.attrGet(name)}"' for name in ("width", "height"))
+        return (
+            f'<button type="button" class="figure" aria-label="Enlarge: {about}">'
+            f'<img src="{escape(str(token.attrGet("src")))}" alt="{about}"{shape}></button>'
+        )
+
+
+def page(text: str, folder: Path, view: View | None) -> str:
     """Return the report as an HTML page of one file.
 
     Args:
         text: the report, Markdown, which begins with its title.
         folder: what the links in it are relative to.
-        badge: the verdict; None for a report without one.
-        cards: key numbers for the head of the page.
+        view: what stands at the head of the page; None for a text alone.
 
     Raises:
         InputError: if a figure that the report shows is missing or is no whole PNG.
     """
-    markdown = _renderer()
+    markdown = MarkdownIt("commonmark", {"html": True}, renderer_cls=_Renderer).enable("table")
     tokens = markdown.parse(text)
     headings = _anchored(tokens)
-    _embedded(tokens, folder)
-    title, answer, body = _parts(tokens)
-    here = Path(__file__).parent / "templates"
-    style = (here / STYLE).read_text(encoding="utf-8")
-    script = (here / SCRIPT).read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(here),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
+    for token in tokens:
+        if token.children is not None:
+            token.children = list(_embedded(token.children, folder))
+    # the first heading ends the title, the second one that is an h2 the answer
+    titled = next(k for k, token in enumerate(tokens) if token.type == "heading_close") + 1
+    sections = (k for k, token in enumerate(tokens) if (token.type, token.tag) == SECTION)
+    answered = next(sections, len(tokens))
 
     def rendered(part: Sequence[Token]) -> Markup:
         return Markup(markdown.renderer.render(part, markdown.options, {}))
 
-    return environment.get_template(TEMPLATE).render(
-        policy=_policy(style, script),
-        title=_visible(title),
-        heading=rendered(title),
-        answer=rendered(answer),
-        body=rendered(body),
+    style, script = ((TEMPLATES / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    template = environment().get_template("page.html.j2")
+    return template.render(
+        # nothing but this style, this script, and images inside
+        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'",
+        title=headings[0].text,
         headings=[heading for heading in headings if heading.level in (2, 3)],
-        badge=badge,
-        cards=cards,
+        view=view,
+        heading=rendered(tokens[:titled]),
+        answer=rendered(tokens[titled:answered]),
+        body=rendered(tokens[answered:]),
         icon=_data_uri(ICON.encode(), "image/svg+xml"),
         style=Markup(style),
         script=Markup(script),
-    )
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy: nothing but this style, this script, images inside."""
-    return (
-        "default-src 'none'; img-src data:; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -111,108 +137,22 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _renderer() -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
-    rules = {
-        "html_block": _html_block,
-        "html_inline": _html_inline,
-        "image": _image,
-        "table_open": _table_open,
-        "table_close": _table_close,
-        "th_open": _cell_open,
-        "td_open": _cell_open,
-        "fence": _fence,
-    }
-    for name, rule in rules.items():
-        markdown.add_render_rule(name, rule)
-    return markdown
-
-
-def _html_block(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    content = tokens[index].content
-    return content if FOLD.fullmatch(content) else escape(content)
-
-
-def _html_inline(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    return escape(tokens[index].content)
-
-
-def _table_open(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    # Focusable, so that whoever has no mouse can scroll it.
-    return '<div class="scroll" role="group" aria-label="Table" tabindex="0">\n<table>\n'
-
-
-def _table_close(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    return "</table>\n</div>\n"
-
-
-def _cell_open(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    # The policy allows no style attribute.
-    token = tokens[index]
-    number = ' class="number"' if "right" in str(token.attrGet("style")) else ""
-    scope = ' scope="col"' if token.tag == "th" else ""
-    return f"<{token.tag}{scope}{number}>"
-
-
-def _fence(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    return f'<pre tabindex="0"><code>{escape(tokens[index].content)}</code></pre>\n'
-
-
-def _image(
-    renderer: Any, tokens: Sequence[Token], index: int, options: Any, environment: Any
-) -> str:
-    token = tokens[index]
-    about = escape(renderer.renderInlineAsText(token.children, options, environment))
-    shape = "".join(f' {name}="{token.attrGet(name)}"' for name in ("width", "height"))
-    return (
-        f'<button type="button" class="figure" aria-label="Enlarge: {about}">'
-        f'<img src="{escape(str(token.attrGet("src")))}" alt="{about}"{shape}></button>'
-    )
-
-
 def _anchored(tokens: Sequence[Token]) -> list[Heading]:
     """Give every heading an id of its own; return them in order."""
-    headings: list[Heading] = []
-    taken: set[str] = set()
+    headings: dict[str, Heading] = {}  # by id
     for token, inline in pairwise(tokens):
-        if token.type != "heading_open":
-            continue
-        text = _visible([inline])
-        wanted = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
-        anchor, number = wanted, 2
-        while anchor in taken:
-            anchor, number = f"{wanted}-{number}", number + 1
-        taken.add(anchor)
-        token.attrSet("id", anchor)
-        headings.append(Heading(int(token.tag[1:]), anchor, text))
-    return headings
+        if token.type == "heading_open":
+            text = "".join(child.content for child in inline.children or [])
+            name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+            names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+            anchor = next(name for name in names if name not in headings)
+            token.attrSet("id", anchor)
+            headings[anchor] = Heading(int(token.tag[1:]), anchor, text)
+    return list(headings.values())
 
 
-def _visible(tokens: Sequence[Token]) -> str:
-    """Return the text that a reader sees of a heading."""
-    return "".join(
-        child.content for token in tokens for child in token.children or [] if child.content
-    )
-
-
-def _parts(tokens: Sequence[Token]) -> tuple[Sequence[Token], Sequence[Token], Sequence[Token]]:
-    """Return title, answer and body: up to the end of the h1, up to the first h2, the rest."""
-    titled = next(k for k, token in enumerate(tokens) if token.type == "heading_close") + 1
-    answered = next(
-        (k for k, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"),
-        len(tokens),
-    )
-    return tokens[:titled], tokens[titled:answered], tokens[answered:]
-
-
-def _embedded(tokens: Sequence[Token], folder: Path) -> None:
+def _embedded(children: Sequence[Token], folder: Path) -> Iterator[Token]:
     """Put figures and small tables into the page; take links to other files away."""
-    for token in tokens:
-        if token.children is not None:
-            token.children = list(_inline(token.children, folder))
-
-
-def _inline(children: Sequence[Token], folder: Path) -> Iterator[Token]:
     open_links: list[bool] = []  # whether the link is kept
     for child in children:
         if child.type == "image":

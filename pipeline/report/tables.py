@@ -10,11 +10,59 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison import doubts
-from pipeline.comparison.compare import Comparison, Ensemble, Entry, Pair
-from pipeline.comparison.design import MEASURES, Design
+from pipeline.comparison.compare import Comparison, Entry, Pair
+from pipeline.comparison.design import MEASURES
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary
 from pipeline.evaluation.calibration import BINS
+
+PAIR_COLUMNS = (
+    *("baseline", "difference", "difference_low", "difference_high", "interval_method", "p"),
+    *("p_holm", "p_margin_holm", "gained", "lost", "smallest_detectable", "verdict", "confounders"),
+)
+
+
+def report_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
+    """Return the tables in the folder ``tables/``, by name."""
+    return {
+        "runs": runs_table(comparison.runs),
+        "per_class": per_class_table(comparison),
+        "pairs": pairs_table(comparison),
+        "class_differences": class_differences_table(comparison),
+        "calibration": calibration_table(comparison),
+        "timings": timings_table(comparison.runs),
+    }
+
+
+def plots(comparison: Comparison, candidate: str) -> dict[str, pd.DataFrame]:
+    """Return what DVC draws plots of, by name; ``confusion.csv`` has a row for each answer."""
+    runs, classes = comparison.runs[candidate], comparison.classes
+    pair, names = comparison.entries[candidate].pair, np.array(classes, dtype=object)
+    scores = comparison.design.class_scores(runs, classes)
+    reliability = comparison.entries[candidate].summary.reliability
+    used = reliability.counts > 0  # DVC would draw a missing value as 0
+    return {
+        # without a baseline the candidate is drawn beside itself: DVC's plot needs both columns
+        "learning_curves": learning_curves_table(
+            runs, comparison.runs[pair.baseline if pair else candidate]
+        ),
+        "confusion": pd.DataFrame(
+            {
+                "actual": names[np.concatenate([run.labels for run in runs])],
+                "predicted": names[np.concatenate([run.logits.argmax(axis=1) for run in runs])],
+            }
+        ),
+        "mistakes": pd.DataFrame(
+            {"class": classes, "missed": [100 * (1 - scores[name]["recall"]) for name in classes]}
+        ),
+        "reliability": pd.DataFrame(
+            {
+                "confidence": reliability.confidence[used],
+                "accuracy": reliability.accuracy[used],
+                "perfect": reliability.confidence[used],
+            }
+        ),
+    }
 
 
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
@@ -28,21 +76,16 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
         | _summary_cells(entry.summary)
-        | _pair_cells(entry, comparison)
+        | (_pair_cells(entry.pair, comparison) if entry.pair else {})
         for entry in comparison.entries.values()
     ]
     ensembles = [
-        {
-            "model": _ensemble_name(ensemble),
-            "kind": "ensemble",
-            "members": " ".join(ensemble.members),
-            "gain": ensemble.gain,
-        }
-        | _summary_cells(ensemble.summary)
-        for ensemble in comparison.ensembles
+        {"model": one.label, "kind": "ensemble", "members": " ".join(one.members), "gain": one.gain}
+        | _summary_cells(one.summary)
+        for one in comparison.ensembles
     ]
-    columns = dict.fromkeys([*architectures[0], "gain"])
-    return pd.DataFrame([*architectures, *ensembles], columns=list(columns))
+    columns = [*architectures[0], *PAIR_COLUMNS, "gain"]
+    return pd.DataFrame([*architectures, *ensembles], columns=list(dict.fromkeys(columns)))
 
 
 def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
@@ -63,80 +106,61 @@ def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             "precision": run.training.precision,
             "device": run.training.device_name,
         }
-        for of_model in runs.values()
-        for run in of_model
+        for runs_of_one in runs.values()
+        for run in runs_of_one
     )
 
 
 def timings_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Return one row for each architecture and round of measuring."""
-    return pd.DataFrame(
-        {
-            "model": model,
-            "round": number,
-            "latency_ms": latency,
-            "throughput": throughput,
-            "device": timings.device_name,
-        }
-        for model, timings in ((model, of_model[0].timings) for model, of_model in runs.items())
-        for number, (latency, throughput) in enumerate(
-            zip(timings.latencies, timings.throughputs, strict=True), start=1
+    tables = {
+        model: pd.DataFrame(
+            {
+                "round": np.arange(len(first.timings.latencies)) + 1,
+                "latency_ms": first.timings.latencies,
+                "throughput": first.timings.throughputs,
+                "device": first.timings.device_name,
+            }
         )
-    )
+        for model, (first, *_) in runs.items()
+    }
+    return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True)
 
 
-def per_class_table(
-    runs: Mapping[str, Sequence[Run]], classes: Sequence[str], design: Design
-) -> pd.DataFrame:
+def per_class_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each architecture and class, scores in [0, 1]."""
+    class_scores, classes = comparison.design.class_scores, comparison.classes
     return pd.DataFrame(
-        {
-            "model": model,
-            "class": name,
-            "support": scores["support"],
-            **{measure: scores[measure] for measure in MEASURES},
-        }
-        for model, of_model in runs.items()
-        for name, scores in design.class_scores(of_model, classes).items()
+        {"model": model, "class": name, **{of: scores[of] for of in ("support", *MEASURES)}}
+        for model, runs in comparison.runs.items()
+        for name, scores in class_scores(runs, classes).items()
     )
 
 
 def pairs_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each pair and run: images gained and lost, McNemar's exact p."""
-    rows = [
-        {
-            "model": pair.model,
-            "baseline": pair.baseline,
-            "seed": run.seed,
-            "gained": found.gained,
-            "lost": found.lost,
-            "p_mcnemar": found.p,
-        }
-        for pair in _pairs(comparison)
-        for run, found in zip(comparison.runs[pair.model], pair.mcnemar, strict=True)
-    ]
-    columns = ["model", "baseline", "seed", "gained", "lost", "p_mcnemar"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(
+        [
+            (pair.model, pair.baseline, run.seed, found.gained, found.lost, found.p)
+            for pair in comparison.pairs
+            for run, found in zip(comparison.runs[pair.model], pair.mcnemar, strict=True)
+        ],
+        columns=["model", "baseline", "seed", "gained", "lost", "p_mcnemar"],
+    )
 
 
 def class_differences_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each pair and class: its images and the recall's difference in points."""
-    rows = [
-        {
-            "model": pair.model,
-            "baseline": pair.baseline,
-            "class": found.name,
-            "images": found.images,
-            "difference": found.difference.mean,
-            "difference_low": found.difference.low,
-            "difference_high": found.difference.high,
-        }
-        for pair in _pairs(comparison)
-        for found in pair.by_class
-    ]
-    columns = ["model", "baseline", "class", "images"]
-    columns += ["difference", "difference_low", "difference_high"]
-    return pd.DataFrame(rows, columns=columns)
+    ends = ["difference", "difference_low", "difference_high"]
+    return pd.DataFrame(
+        [
+            (pair.model, pair.baseline, one.name, one.images, gain.mean, gain.low, gain.high)
+            for pair in comparison.pairs
+            for one in pair.by_class
+            for gain in [one.difference]
+        ],
+        columns=["model", "baseline", "class", "images", *ends],
+    )
 
 
 def calibration_table(comparison: Comparison) -> pd.DataFrame:
@@ -147,23 +171,20 @@ def calibration_table(comparison: Comparison) -> pd.DataFrame:
     """
     edges = np.arange(BINS + 1) / BINS
     summaries = {entry.model: entry.summary for entry in comparison.entries.values()}
-    summaries |= {_ensemble_name(ensemble): ensemble.summary for ensemble in comparison.ensembles}
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "model": name,
-                    "bin_low": edges[:-1],
-                    "bin_high": edges[1:],
-                    "count": summary.reliability.counts,
-                    "confidence": summary.reliability.confidence,
-                    "accuracy": summary.reliability.accuracy,
-                }
-            )
-            for name, summary in summaries.items()
-        ],
-        ignore_index=True,
-    )
+    summaries |= {ensemble.label: ensemble.summary for ensemble in comparison.ensembles}
+    tables = {
+        name: pd.DataFrame(
+            {
+                "bin_low": edges[:-1],
+                "bin_high": edges[1:],
+                "count": summary.reliability.counts,
+                "confidence": summary.reliability.confidence,
+                "accuracy": summary.reliability.accuracy,
+            }
+        )
+        for name, summary in summaries.items()
+    }
+    return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True)
 
 
 def headline_metrics(entry: Entry) -> dict[str, float | int]:
@@ -172,29 +193,21 @@ def headline_metrics(entry: Entry) -> dict[str, float | int]:
     What does not exist is left out: the standard deviation and p of a single run, the difference of
     an architecture without a baseline.
     """
-    summary = entry.summary
-    metrics: dict[str, float | int] = {"accuracy": round(summary.accuracy.mean, 4)}
-    if not math.isnan(summary.accuracy_sd):
-        metrics["accuracy_sd"] = round(summary.accuracy_sd, 4)
-    if entry.pair:
-        difference = entry.pair.difference
-        metrics["difference"] = round(difference.mean, 4)
-        metrics["difference_low"] = round(difference.low, 4)
-        metrics["difference_high"] = round(difference.high, 4)
-        if not math.isnan(entry.pair.p_holm):
-            metrics["p_holm"] = float(f"{entry.pair.p_holm:.4g}")
-    metrics["nll"] = round(summary.nll, 6)
-    metrics["ece"] = round(summary.ece, 6)
-    metrics["brier"] = round(summary.brier, 6)
-    metrics["parameters"] = summary.parameters
-    metrics["macs"] = summary.macs
-    return metrics
-
-
-def mean_validation_accuracy(runs: Sequence[Run]) -> pd.Series:
-    """Return the validation accuracy of each epoch that every run reached, in [0, 1], the mean."""
-    curves = [run.history.set_index("epoch")["validation_accuracy"] for run in runs]
-    return pd.concat(curves, axis=1, join="inner").mean(axis=1)
+    summary, pair = entry.summary, entry.pair
+    metrics = {
+        "accuracy": round(summary.accuracy.mean, 4),
+        "accuracy_sd": round(summary.accuracy_sd, 4),
+        "difference": round(pair.difference.mean, 4) if pair else math.nan,
+        "difference_low": round(pair.difference.low, 4) if pair else math.nan,
+        "difference_high": round(pair.difference.high, 4) if pair else math.nan,
+        "p_holm": float(f"{pair.p_holm:.4g}") if pair else math.nan,
+        "nll": round(summary.nll, 6),
+        "ece": round(summary.ece, 6),
+        "brier": round(summary.brier, 6),
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+    }
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def learning_curves_table(candidate: Sequence[Run], baseline: Sequence[Run]) -> pd.DataFrame:
@@ -203,18 +216,14 @@ def learning_curves_table(candidate: Sequence[Run], baseline: Sequence[Run]) -> 
     It ends with the first run that ended: DVC would draw a missing value as 0.
     """
     curves = {
-        "candidate": mean_validation_accuracy(candidate),
-        "baseline": mean_validation_accuracy(baseline),
+        name: pd.concat(
+            [run.history.set_index("epoch")["validation_accuracy"] for run in runs],
+            axis=1,
+            join="inner",
+        ).mean(axis=1)
+        for name, runs in (("candidate", candidate), ("baseline", baseline))
     }
     return pd.concat(curves, axis=1, join="inner").rename_axis("epoch").reset_index()
-
-
-def predictions_table(runs: Sequence[Run], classes: Sequence[str]) -> pd.DataFrame:
-    """Return actual and predicted class of every test image of every run, for DVC."""
-    names = np.array(classes, dtype=object)
-    actual = np.concatenate([run.labels for run in runs])
-    predicted = np.concatenate([run.logits.argmax(axis=1) for run in runs])
-    return pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
 
 
 def _summary_cells(summary: Summary) -> dict[str, Any]:
@@ -225,39 +234,23 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
         "accuracy_low": summary.accuracy.low,
         "accuracy_high": summary.accuracy.high,
         "confidence": summary.accuracy.confidence,
-        "nll": summary.nll,
-        "ece": summary.ece,
-        "brier": summary.brier,
-        "parameters": summary.parameters,
-        "macs": summary.macs,
-        "latency_ms": summary.latency_ms,
-        "throughput": summary.throughput,
+        **{name: getattr(summary, name) for name in ("nll", "ece", "brier", "parameters", "macs")},
+        **{name: getattr(summary, name) for name in ("latency_ms", "throughput")},
         "training_seconds": summary.training_seconds,
     }
 
 
-def _pair_cells(entry: Entry, comparison: Comparison) -> dict[str, Any]:
-    pair = entry.pair
+def _pair_cells(pair: Pair, comparison: Comparison) -> dict[str, Any]:
     return {
-        "baseline": pair.baseline if pair else None,
-        "difference": pair.difference.mean if pair else None,
-        "difference_low": pair.difference.low if pair else None,
-        "difference_high": pair.difference.high if pair else None,
-        "interval_method": pair.difference.method if pair else None,
-        "p": pair.p if pair else None,
-        "p_holm": pair.p_holm if pair else None,
-        "p_margin_holm": pair.p_margin_holm if pair else None,
-        "gained": np.mean([run.gained for run in pair.mcnemar]) if pair else None,
-        "lost": np.mean([run.lost for run in pair.mcnemar]) if pair else None,
-        "smallest_detectable": pair.smallest_detectable if pair else None,
-        "verdict": doubts.judged(pair, comparison) if pair else None,
-        "confounders": " ".join(pair.confounders) if pair else None,
+        "baseline": pair.baseline,
+        "difference": pair.difference.mean,
+        "difference_low": pair.difference.low,
+        "difference_high": pair.difference.high,
+        "interval_method": pair.difference.method,
+        **{name: getattr(pair, name) for name in ("p", "p_holm", "p_margin_holm")},
+        "gained": np.mean([run.gained for run in pair.mcnemar]),
+        "lost": np.mean([run.lost for run in pair.mcnemar]),
+        "smallest_detectable": pair.smallest_detectable,
+        "verdict": doubts.judged(pair, comparison),
+        "confounders": " ".join(pair.confounders),
     }
-
-
-def _pairs(comparison: Comparison) -> list[Pair]:
-    return [entry.pair for entry in comparison.entries.values() if entry.pair]
-
-
-def _ensemble_name(ensemble: Ensemble) -> str:
-    return ensemble.label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.report.filters import environment
 from pipeline.system import formats
 from pipeline.system.errors import InputError
 
@@ -35,23 +36,20 @@ def print_summary(reports: Path) -> None:
     if len(ensembles):
         console.print(ensembles_table(ensembles))
     if architectures["confounders"].notna().any():
-        console.print("* the two differ in more than attention", highlight=False)
+        words = vars(environment().get_template("answer.j2").module)
+        console.print(f"* {words['more_than_attention']}", highlight=False)
     console.print(Text(_answer(reports / "report.md")), end="")
     for name in ("report.html", "report.md"):
         console.print(Text(f"report: {reports / name}"), soft_wrap=True)
 
 
 def _answer(report: Path) -> str:
-    """Return what the report's first paragraph says, as a line of plain text; "" without a report.
-
-    It is in the file as Markdown, whose marks are left out.
-    """
+    """Return the report's first paragraph as a line without its Markdown; "" without a report."""
     try:
         text = report.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-    tokens = MarkdownIt("commonmark").parse(text)
-    for before, token in pairwise(tokens):
+    for before, token in pairwise(MarkdownIt("commonmark").parse(text)):
         if before.type == "paragraph_open":
             parts = (" " if of.type == "softbreak" else of.content for of in token.children or ())
             return "".join(parts) + "\n"
@@ -60,61 +58,40 @@ def _answer(report: Path) -> str:
 
 def summary_table(architectures: pd.DataFrame) -> Table:
     """Return the architectures of ``comparison.csv`` for a terminal of 80 columns."""
-    table = _table(
-        "Test accuracy and its price",
-        "architecture",
-        [
-            "accuracy\n%",
-            "difference\nin points",
-            "verdict",
-            "param-\neters",
-            "latency\nms",
-            "training",
-        ],
-    )
+    numbers = ("accuracy\n%", "difference\nin points", "verdict")
+    table = _table("Test accuracy and its price", "architecture", *numbers)
     for row in architectures.to_dict("records"):
-        has_baseline = not pd.isna(row["difference"])
-        bounds = (
-            f"{formats.points(row['difference'])}\n"
-            f"({formats.points(row['difference_low'])} to {formats.points(row['difference_high'])})"
-        )
-        table.add_row(
-            str(row["model"]),
-            formats.spread(row["accuracy"], row["accuracy_sd"]),
-            bounds if has_baseline else formats.ABSENT,
-            _verdict(row) if has_baseline else formats.ABSENT,
-            *_costs(row),
-        )
+        difference, verdict = formats.ABSENT, formats.ABSENT
+        if not pd.isna(row["difference"]):
+            mean, low, high = (
+                formats.points(row[f"difference{end}"]) for end in ("", "_low", "_high")
+            )
+            difference = f"{mean}\n({low} to {high})"
+            verdict = f"{row['verdict']}{'' if pd.isna(row['confounders']) else ' *'}"
+        table.add_row(row["model"], _accuracy(row), difference, verdict, *_costs(row))
     return table
 
 
 def ensembles_table(ensembles: pd.DataFrame) -> Table:
     """Return the ensembles of ``comparison.csv`` for a terminal of 80 columns."""
-    table = _table(
-        "Ensembles: the mean of the members' probabilities",
-        "members",
-        ["accuracy\n%", "gain over\nmembers", "param-\neters", "latency\nms", "training"],
-    )
+    title = "Ensembles: the mean of the members' probabilities"
+    table = _table(title, "members", "accuracy\n%", "gain over\nmembers")
     for row in ensembles.to_dict("records"):
-        table.add_row(
-            str(row["model"]).removeprefix("ensemble: "),
-            formats.spread(row["accuracy"], row["accuracy_sd"]),
-            formats.points(row["gain"]),
-            *_costs(row),
-        )
+        members = row["model"].removeprefix("ensemble: ")
+        table.add_row(members, _accuracy(row), formats.points(row["gain"]), *_costs(row))
     return table
 
 
-def _table(title: str, first: str, headings: Sequence[str]) -> Table:
+def _table(title: str, first: str, *numbers: str) -> Table:
     table = Table(title=title, box=None, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
-    for heading in headings:
+    for heading in (*numbers, "param-\neters", "latency\nms", "training"):
         table.add_column(heading, justify="right")
     return table
 
 
-def _verdict(row: Mapping[Hashable, Any]) -> str:
-    return f"{row['verdict']}{'' if pd.isna(row['confounders']) else ' *'}"
+def _accuracy(row: Mapping[Hashable, Any]) -> str:
+    return formats.spread(row["accuracy"], row["accuracy_sd"])
 
 
 def _costs(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:

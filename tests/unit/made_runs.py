@@ -1,4 +1,4 @@
-"""Runs and comparisons made up by the tests of figures and tables."""
+"""Runs, comparisons and what a report says of them, made up by the tests of figures and report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pandas as pd
 from pipeline.comparison.compare import Comparison, Judgement, compare
 from pipeline.comparison.design import REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
+from pipeline.data.arrays import Dataset
+from pipeline.report.view import Provenance, View, view
 from tests.unit.made_records import made_evaluation, made_training
 
 CLASSES = (
@@ -72,6 +74,25 @@ def compared(
         runs, architectures, tuple(classes), design, Judgement(0.95, 200, 0.5, 0),
         ["seeds", "architectures"],
     )  # fmt: skip
+
+
+def viewed(comparison: Comparison, candidate: str, name: str = "digits") -> View:
+    """Return what a report says of a comparison of runs on the same images."""
+    labels = next(iter(comparison.runs.values()))[0].labels
+    dataset = Dataset(
+        name=name,
+        images=np.zeros((len(labels), 8, 8, 1), np.uint8),
+        labels=labels,
+        ids=np.arange(len(labels)),
+        split=np.full(len(labels), "test"),
+        classes=comparison.classes,
+        mean=np.zeros(1, np.float32),
+        std=np.ones(1, np.float32),
+        counts={},
+        rejected=0,
+    )
+    provenance = Provenance(None, {"python": "3"}, "made up", 1, "")
+    return view(candidate, comparison, [], {}, {}, dataset, {}, provenance)
 
 
 def _logits(generator: np.random.Generator, labels: np.ndarray, classes: int) -> np.ndarray:

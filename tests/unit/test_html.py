@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from PIL import Image
 
 from pipeline.report import markdown
-from pipeline.report.heading import Badge, Card
 from pipeline.report.page import page as render_page
+from pipeline.report.view import View
+from pipeline.storage.records import NO_DUPLICATES
 from pipeline.system.errors import InputError
+from tests.unit.made_runs import compared, viewed
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -49,9 +52,8 @@ class Elements(HTMLParser):
         return (attributes for name, attributes in self.found if name == tag)
 
 
-def page(text: str, folder: Path, **changes: Any) -> str:
-    arguments: dict[str, Any] = {"badge": None, "cards": []} | changes
-    return render_page(f"# Title\n\nAnswer.\n\n## First\n\n{text}\n", folder, **arguments)
+def page(text: str, folder: Path, view: View | None = None) -> str:
+    return render_page(f"# Title\n\nAnswer.\n\n## First\n\n{text}\n", folder, view)
 
 
 def assert_harmless(text: str) -> None:
@@ -69,19 +71,18 @@ def assert_harmless(text: str) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, name: str):
     escaped = markdown.escape(name)
-    table = markdown.table([escaped, "n"], [[escaped, "1"]])
-    text = f"{escaped}\n\n{table}\n\n{markdown.folded(name, escaped)}\n\n"
+    table = markdown.table(f"| {escaped} | n |\n| {escaped} | 1 |")
+    text = f"{escaped}\n\n{table}\n\n{markdown.folded(escaped, name)}\n\n"
     text += markdown.fenced(f"model: {name}", "yaml")
     made = render_page(
         f"# {escaped}\n\n{escaped}\n\n## {escaped}\n\n{text}",
         tmp_path,
-        Badge(name, "good"),
-        [Card(name, name, name)],
+        viewed(compared({name: None, "candidate": name}), "candidate"),
     )
     assert_harmless(made)
-    # title, heading, answer, contents, h2, paragraph, two cells, summary, fold, code, badge, card
+    # title, heading, answer, contents, h2, paragraph, two cells, summary, fold, code, card
     shown = "".join(Elements(made).text)
-    assert shown.count(name) == 15
+    assert shown.count(name) == 12
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if not name.startswith("!")])
@@ -182,15 +183,66 @@ def test_contents_lead_to_headings_that_are_told_apart(tmp_path: Path):
 
 
 def test_folds_stay_folds(tmp_path: Path):
-    made = page(markdown.folded("a & b", "**content**"), tmp_path)
+    made = page(markdown.folded("**content**", "a & b"), tmp_path)
     assert "<summary>a &amp; b</summary>" in made
     assert "<strong>content</strong>" in made
 
 
-def test_page_says_its_language_title_and_verdict(tmp_path: Path):
-    made = page("text", tmp_path, badge=Badge("Pays", "good"), cards=[Card("p", "0.01", "all")])
-    elements = Elements(made)
-    assert next(elements.named("html"))["lang"] == "en"
+def test_page_says_its_language_title_verdict_and_numbers(tmp_path: Path):
+    found = viewed(compared(), "ca_cnn")
+    made = page("text", tmp_path, found)
+    assert next(Elements(made).named("html"))["lang"] == "en"
     assert "<title>Title</title>" in made
-    assert '<p class="badge good">Pays</p>' in made
-    assert '<dt>p</dt><dd>0.01</dd><dd class="remark">all</dd>' in made
+    assert '<p class="badge open">Undecided</p>' in made
+    accuracy = found.candidate.summary.accuracy.mean
+    baseline = next(one for one in found.architectures if one.name == "cnn").summary.accuracy.mean
+    assert (
+        f"<dt>Test accuracy</dt><dd>{accuracy:.2f} %</dd>"
+        f'<dd class="remark">cnn: {baseline:.2f} %</dd>'
+    ) in made
+
+
+@pytest.mark.parametrize(
+    ("pair", "result", "copied", "badge"),
+    [
+        ({}, {"verdict": "pays"}, 0, ("good", "Pays")),
+        ({}, {"verdict": "does not pay"}, 0, ("bad", "Does not pay")),
+        ({}, {"verdict": "undecided"}, 0, ("open", "Undecided")),
+        ({}, {"verdict": "pays"}, 1, ("open", "Pays, with reservations")),
+        (
+            {},
+            {"verdict": "pays", "confounders": ("hidden",)},
+            0,
+            ("open", "Pays, with reservations"),
+        ),
+        ({"guessing": ("cnn",)}, {"verdict": "pays"}, 0, ("void", "Nothing can be said")),
+        ({"same_settings": True}, {"verdict": "undecided"}, 0, ("void", "Nothing is compared")),
+    ],
+)
+def test_badge_is_the_verdict_unless_something_overturns_it(
+    tmp_path: Path,
+    pair: dict[str, Any],
+    result: dict[str, Any],
+    copied: int,
+    badge: tuple[str, str],
+):
+    found = viewed(compared(), "ca_cnn")
+    assert found.candidate.pair is not None
+    changed = replace(
+        found.candidate.pair, **pair, result=replace(found.candidate.pair.result, **result)
+    )
+    dataset = replace(
+        found.dataset, duplicates=NO_DUPLICATES.model_copy(update={"test_images": copied})
+    )
+    made = page(
+        "text",
+        tmp_path,
+        replace(found, candidate=replace(found.candidate, pair=changed), dataset=dataset),
+    )
+    assert f'<p class="badge {badge[0]}">{badge[1]}</p>' in made
+
+
+def test_candidate_without_a_baseline_has_no_badge(tmp_path: Path):
+    made = page("text", tmp_path, viewed(compared(), "cnn"))
+    assert 'class="badge' not in made
+    assert "<dt>MACs</dt>" in made

@@ -11,20 +11,24 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.report import markdown, page
-from pipeline.report.heading import Badge, Card
+from tests.unit.made_runs import compared, viewed
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = (390, 820, 1440)
 NAME = "<script>document.title = 'owned'</script>"
-SORTED = markdown.table(
-    ["name", "difference", "size", "time", "p"],
-    [
-        ["b", "+0.48 (-0.10 to +0.90)", "1.15 M", "12.5 min", "0.012"],
-        ["a", "-", "11.4 k", "47 s", "< 0.0001"],
-        ["item 10", "-1.30 (-2.00 to 0.00)", "999", "3.1 h", "1.00"],
-        ["item 9", "0.00 (-1.00 to +1.00)", "1,147,914", "0.8 s", "0.30"],
-        ["**all**", "**1**", "**1**", "**1**", "**1**"],
-    ],
+SORTED = markdown.table("""
+| name | difference | size | time | p |
+| b | +0.48 (-0.10 to +0.90) | 1.15 M | 12.5 min | 0.012 |
+| a | - | 11.4 k | 47 s | < 0.0001 |
+| item 10 | -1.30 (-2.00 to 0.00) | 999 | 3.1 h | 1.00 |
+| item 9 | 0.00 (-1.00 to +1.00) | 1,147,914 | 0.8 s | 0.30 |
+| **all** | **1** | **1** | **1** | **1** |
+""")
+WIDE = markdown.table(
+    "\n".join(
+        f"| {' | '.join(cells)} |"
+        for cells in ([f"a wide column {k}" for k in range(30)], ["0.123456789"] * 30)
+    )
 )
 TEXT = f"""# `a` against `b` on digits
 
@@ -36,7 +40,7 @@ TEXT = f"""# `a` against `b` on digits
 
 {SORTED}
 
-{markdown.table([f"a wide column {k}" for k in range(30)], [["0.123456789"] * 30])}
+{WIDE}
 
 {"`" + "an_endless_name" * 30 + "`"}
 
@@ -50,7 +54,7 @@ TEXT = f"""# `a` against `b` on digits
 
 [The numbers](numbers.csv)
 
-{markdown.folded("Folded", "behind")}
+{markdown.folded("behind", "Folded")}
 
 ### Last
 
@@ -75,8 +79,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     Image.new("RGB", (2400, 600), "red").save(folder / "wide.png")
     (folder / "numbers.csv").write_text("a\n1\n")
-    cards = [Card("Latency", "+37 %", NAME)] * 6
-    made = page.page(TEXT, folder, Badge("Undecided", "open"), cards)
+    made = page.page(TEXT, folder, viewed(compared({NAME: None, "a": NAME}), "a"))
     (folder / "report.html").write_text(made, encoding="utf-8")
     return (folder / "report.html").as_uri()
 
@@ -122,7 +125,7 @@ def test_nothing_is_wider_than_the_window(opened: Page):
 def test_names_stay_text(opened: Page):
     assert opened.title() == "a against b on digits"
     assert NAME in opened.locator(".answer").inner_text()
-    assert NAME in opened.locator(".card").first.inner_text()
+    assert NAME in opened.locator(".card").nth(1).inner_text()
 
 
 ASCENDING = {

@@ -10,8 +10,8 @@ from statsmodels.stats.proportion import proportions_ztest
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.evaluation import cost
-from pipeline.report.published_accuracies import figures_for
-from pipeline.report.render import TUTORIAL_REMARK
+from pipeline.report.filters import TEMPLATES
+from pipeline.report.published_accuracies import published_for
 from pipeline.settings import load, presets
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def dataset(name: str = "cifar10", test: int = 10_000, size: int = 32) -> Datase
 
 
 def accuracies(of: dict[str, Any], images: Dataset) -> list[float]:
-    return [figure.accuracy for figure in figures_for(of, images)]
+    return [figure.accuracy for figure in published_for(of, images)]
 
 
 BC_100 = {"block_config": [16, 16, 16]}
@@ -64,7 +64,7 @@ def test_published_networks_are_known_by_their_settings():
 )
 def test_networks_that_are_taken_for_published_have_their_parameters(name: str, parameters: int):
     content = architecture(name, **(BC_100 if name == "densenet" else {}))
-    assert figures_for(content, dataset())
+    assert published_for(content, dataset())
     assert cost.parameters(models.build(content, 10, 32, 3)) == parameters
 
 
@@ -102,4 +102,6 @@ def test_other_images_have_nothing_published(images: Dataset):
 def test_published_pair_decides_nothing():
     right = np.array([8468, 8538])
     _, p = proportions_ztest(right, [10_000, 10_000])
-    assert f"{right[1] - right[0]} of 10,000 images: p = {p:.3f} (unpaired)" in TUTORIAL_REMARK
+    assert f"{right[1] - right[0]} of 10,000 images: p = {p:.3f} (unpaired)" in (
+        TEMPLATES / "certainty.md.j2"
+    ).read_text(encoding="utf-8")

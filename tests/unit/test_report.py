@@ -1137,7 +1137,7 @@ def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
 
 @pytest.mark.parametrize("text", [*CLASSES, "a&amp;b", "~~x~~", "back\\slash", "1 < 2 > 0"])
 def test_escaped_text_is_shown_as_it_is(text: str):
-    rows = tables(markdown.table(["x"], [[markdown.escape(text)]]))[0]
+    rows = tables(markdown.table(f"| x |\n| {markdown.escape(text)} |"))[0]
     assert rows[1] == [text]
 
 
@@ -1152,7 +1152,9 @@ def test_escaped_text_is_shown_as_it_is(text: str):
     ],
 )
 def test_columns_of_numbers_are_set_to_the_right(cells: list[str], alignment: str):
-    rules = markdown.table(["a", "b"], [["1", cell] for cell in cells]).splitlines()[1]
+    rules = markdown.table(
+        "\n".join(["| a | b |", *(f"| 1 | {cell} |" for cell in cells)])
+    ).splitlines()[1]
     assert rules == f"| :-- | {alignment} |"
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.comparison.runs import Explanation, read_explanations
-from pipeline.report import findings
+from pipeline.report.view import explained as view_explanation
 from pipeline.storage import records
 from pipeline.system.errors import InputError
 from tests.unit.made_records import made_explanation
@@ -74,9 +74,10 @@ def test_complete_explanation_is_read(folder: Path) -> None:
     assert found.variation is not None
     assert found.variation["constant"].tolist() == [True, False]
     assert found.variation["constant"].dtype == bool
-    for finding in (findings.faithful(found), findings.randomised(found)):
-        assert "ca_cnn" in finding
-    assert "1 of 2 attention modules" in findings.attention(found, "seed 0")
+    seen = view_explanation(found, "ca_cnn", compared=True)
+    assert [seen.randomised[kind].change for kind in HEATMAPS[:2]] == ["changes", "no pattern"]
+    assert seen.attention is not None
+    assert (seen.attention.modules, seen.attention.constant) == (2, MODULES[:1])
 
 
 def test_what_was_not_explained_is_left_out(tmp_path: Path) -> None:

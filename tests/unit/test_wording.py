@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pipeline.report import wording
+from pipeline.report.filters import environment
 from pipeline.statistics.estimates import Estimate
 from pipeline.system import formats
 
@@ -46,10 +48,15 @@ def test_p_values_keep_the_digits_that_matter(p: float, text: str):
     assert formats.p_value(p) == text
 
 
+def words(name: str, given: Any) -> str:
+    """Return what a macro of ``answer.j2`` makes of a value."""
+    return vars(environment().get_template("answer.j2").module)[name](given)
+
+
 def test_interval_names_its_confidence():
     estimate = Estimate(0.48, 0.04, 0.9, 0.2, 0.9, 3, "bca")
-    assert wording.interval(estimate) == "(90 % interval 0.04 to 0.90)"
-    assert wording.interval(estimate, signed=True) == "(90 % interval +0.04 to +0.90)"
+    assert words("interval", estimate) == "(90 % interval 0.04 to 0.90)"
+    assert words("signed_interval", estimate) == "(90 % interval +0.04 to +0.90)"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +66,8 @@ def test_names_are_listed_as_in_a_sentence(names: list[str], text: str):
     assert formats.listed(names) == text
 
 
-def test_own_images_are_nobodys_data_set():
-    assert wording.images_of("image_folder") == "your images"
-    assert wording.images_of("fashion_mnist") == r"fashion\_mnist"
+@pytest.mark.parametrize(
+    ("name", "text"), [("image_folder", "your images"), ("fashion_mnist", r"fashion\_mnist")]
+)
+def test_own_images_have_no_name_of_a_data_set(name: str, text: str):
+    assert words("images", SimpleNamespace(dataset=SimpleNamespace(name=name))) == text

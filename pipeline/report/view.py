@@ -1,0 +1,398 @@
+"""All that the report says, as values: the templates put them into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.comparison import doubts
+from pipeline.comparison.compare import (
+    ClassDifference,
+    Comparison,
+    Ensemble,
+    EnsembleKind,
+    Judgement,
+    Pair,
+)
+from pipeline.comparison.runs import Explanation
+from pipeline.comparison.summary import Summary
+from pipeline.data.arrays import Dataset
+from pipeline.figures.trade_off import pareto_front
+from pipeline.report.published_accuracies import Published, published_for
+from pipeline.storage.records import CONTROLS, HEATMAP_KINDS
+from pipeline.system.provenance import Commit
+
+Outcome = Literal["better", "worse", "even"]
+Change = Literal["no pattern", "one image", "changes", "stays", "unclear"]
+Row = Mapping[Hashable, Any]  # of a table
+COSTS = ("parameters", "macs", "latency_ms")  # attributes of Summary
+# A rank correlation above which a heatmap counts as the same: half of its variance is.
+SAME_MAP = math.sqrt(0.5)
+
+
+@dataclass(frozen=True)
+class ComparedPair:
+    """An architecture against its baseline."""
+
+    result: Pair
+    candidate: Summary
+    baseline: Summary
+    judged: str  # the verdict, or in two words why there can be none
+    attentions: tuple[str, str]  # of the two; "none" of a library's network
+    guessing: tuple[str, ...]  # those of the two that do no better than guessing
+    same_settings: bool  # the two are one network under two names
+    by_name: bool  # nothing but their name in a library sets them apart
+    latency_differs: bool  # by more than rounds of measuring do
+    training_time_differs: bool  # by more than runs do
+    gained: int  # images that only the candidate got right, over all runs
+    lost: int  # images that only the baseline got right, over all runs
+    classes: int  # those with a difference of recall
+    moved: int  # those whose interval excludes 0
+    helped: ClassDifference | None  # whose recall rose most, if any rose
+    hurt: ClassDifference | None  # whose recall fell most, if any fell
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An entry of `architectures`, trained and tested."""
+
+    name: str
+    summary: Summary
+    pair: ComparedPair | None  # where it has a baseline
+    guesses: bool  # does no better than guessing
+    beats_majority: bool  # is surely better than naming the most frequent class every time
+    mean_recall: float  # percent, each class counting the same
+    f1: tuple[float, ...]  # percent, by class
+    published: tuple[Published, ...]
+
+
+@dataclass(frozen=True)
+class Front:
+    """The architectures that no other beats in both accuracy and any of some costs."""
+
+    costs: tuple[str, ...]
+    architectures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over images, with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How faithful a kind of heatmap is, by the areas in [0, 1] under its curves."""
+
+    deletion: Interval  # the smaller, the more faithful
+    insertion: Interval  # the larger, the more faithful
+    against: Mapping[str, tuple[Outcome, Outcome]]  # by control: by deletion, by insertion
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """The rank correlation of a kind of heatmap with itself once all weights are random."""
+
+    change: Change
+    correlation: Interval
+    images: int  # those with a pattern to compare
+    of_images: int
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Whether an architecture's attention varies with the image."""
+
+    modules: int
+    constant: tuple[str, ...]  # modules whose weights hardly vary with the image
+    idle: tuple[str, ...]  # those of them that weight all channels or places alike
+    factors: tuple[float, float]  # least and largest weight of the idle ones
+    shares: tuple[float, float] | None  # least and largest percentage that the class explains
+    chance_share: float  # percent
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the heatmaps and the attention of an architecture show, by its first run."""
+
+    name: str
+    folder: str  # the link to its figures
+    compared: bool  # it is the candidate or the candidate's baseline
+    images: int  # measured
+    heatmaps: Mapping[str, Faithfulness]  # by kind
+    randomised: Mapping[str, Randomisation]  # by kind, of the class activation maps
+    attention: Attention | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run was trained on."""
+
+    device_name: str
+    device: str
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the results come from: the code, what wrote the report, and the settings file."""
+
+    commit: Commit | None
+    versions: Mapping[str, str]
+    processor: str
+    cores: int
+    params: str
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the report says."""
+
+    candidate: Architecture
+    architectures: tuple[Architecture, ...]  # in the order of params.yaml
+    pairs: tuple[ComparedPair, ...]  # the candidate's first
+    ensembles: tuple[Ensemble, ...]
+    seed_ensembles_asked: bool
+    unit: str  # what a run is: "seed" or "fold"
+    same_images: bool  # all runs were tested on the same images
+    seeds: tuple[int, ...]  # of the runs of each architecture
+    test_images: int  # different ones, over all runs
+    support: tuple[int, ...]  # test images by class
+    majority_class_accuracy: float  # percent
+    judgement: Judgement
+    fronts: tuple[Front, ...]  # costs with the same front together; none of a single architecture
+    explained: tuple[Explained, ...]  # candidate and baseline first
+    improving: tuple[str, ...]  # architectures whose last epoch was the best in every run
+    improving_stopped: bool  # early stopping ended one of their runs
+    stopped_after: tuple[int, ...]  # epochs of the runs that early stopping ended
+    dataset: Dataset
+    mean: tuple[float, ...]  # of each channel, of the first run, in [0, 1]
+    std: tuple[float, ...]  # the same
+    own_normalisation: bool  # runs differ in mean or std
+    trained_on: tuple[Machine, ...]
+    trained_with: tuple[Mapping[str, str], ...]  # versions
+    timed_on: tuple[str, ...]  # devices of the latencies
+    figures: Mapping[str, str]  # links by name, without those that show nothing
+    provenance: Provenance
+
+
+def view(
+    candidate: str,
+    comparison: Comparison,
+    ensembles: Sequence[EnsembleKind],
+    explanations: Mapping[str, Explanation],
+    folders: Mapping[str, str],
+    dataset: Dataset,
+    figures: Mapping[str, str],
+    provenance: Provenance,
+) -> View:
+    """Return all that the report says.
+
+    Args:
+        candidate: the architecture it is about.
+        comparison: what was compared, and what came of it.
+        ensembles: the kinds that were asked for.
+        explanations: by architecture, of those that were explained.
+        folders: links to the figures of these.
+        dataset: the images.
+        figures: links to the report's own figures, by name.
+        provenance: of the results.
+    """
+    design, runs = comparison.design, comparison.runs
+    all_runs = [run for runs_of_one in runs.values() for run in runs_of_one]
+    trainings = [run.training for run in all_runs]
+    labels = design.test_labels(runs[candidate])
+    pairs = {pair.model: _pair(pair, comparison) for pair in doubts.pairs(comparison, candidate)}
+    guessing = doubts.no_better_than_guessing(comparison, runs)
+    below_majority = doubts.not_better_than_majority(comparison, runs)
+    architectures = {
+        name: Architecture(
+            name=name,
+            summary=entry.summary,
+            pair=pairs.get(name),
+            guesses=name in guessing,
+            beats_majority=name not in below_majority,
+            mean_recall=doubts.mean_recall(comparison, name),
+            f1=tuple(
+                100 * scores["f1"]
+                for scores in design.class_scores(runs[name], comparison.classes).values()
+            ),
+            published=tuple(published_for(comparison.architectures[name], dataset)),
+        )
+        for name, entry in comparison.entries.items()
+    }
+    improving = doubts.still_improving(comparison)
+    datasets = [dataset.for_run(run.seed) for run in runs[candidate]]
+    compared = {candidate, *(pairs[name].result.baseline for name in [candidate] if name in pairs)}
+    explained_first = sorted(
+        explanations, key=lambda name: (name not in compared, name != candidate)
+    )
+    return View(
+        candidate=architectures[candidate],
+        architectures=tuple(architectures.values()),
+        pairs=tuple(pairs.values()),
+        ensembles=comparison.ensembles,
+        seed_ensembles_asked="seeds" in ensembles,
+        unit=design.unit,
+        same_images=design.same_images,
+        seeds=tuple(run.seed for run in runs[candidate]),
+        test_images=len(labels),
+        support=tuple(np.bincount(labels, minlength=len(comparison.classes)).tolist()),
+        majority_class_accuracy=doubts.majority_class_accuracy(comparison),
+        judgement=comparison.judgement,
+        fronts=_fronts({one.name: one.summary for one in architectures.values()}),
+        explained=tuple(
+            explained(explanations[name], folders[name], name in compared)
+            for name in explained_first
+        ),
+        improving=tuple(improving),
+        improving_stopped=any(run.stopped_early for name in improving for run in runs[name]),
+        stopped_after=tuple(run.training.epochs for run in all_runs if run.stopped_early),
+        dataset=dataset,
+        mean=tuple(datasets[0].mean.tolist()),
+        std=tuple(datasets[0].std.tolist()),
+        own_normalisation=any(
+            not np.array_equal(getattr(datasets[0], name), getattr(of_run, name))
+            for of_run in datasets
+            for name in ("mean", "std")
+        ),
+        trained_on=tuple(
+            dict.fromkeys(
+                Machine(one.device_name, one.device, one.precision, one.threads)
+                for one in trainings
+            )
+        ),
+        trained_with=tuple(
+            dict(pairs_of_one)
+            for pairs_of_one in dict.fromkeys(tuple(one.versions.items()) for one in trainings)
+        ),
+        timed_on=tuple(dict.fromkeys(run.timings.device_name for run in all_runs)),
+        figures=figures,
+        provenance=provenance,
+    )
+
+
+def _pair(pair: Pair, comparison: Comparison) -> ComparedPair:
+    both = (pair.model, pair.baseline)
+    candidate, baseline = (comparison.entries[name].summary for name in both)
+    settings = [comparison.architectures[name] for name in both]
+    known = [one for one in pair.by_class if not math.isnan(one.difference.mean)]
+    best = max(known, key=lambda one: one.difference.mean, default=None)
+    worst = min(known, key=lambda one: one.difference.mean, default=None)
+    return ComparedPair(
+        result=pair,
+        candidate=candidate,
+        baseline=baseline,
+        judged=doubts.judged(pair, comparison),
+        attentions=(settings[0].get("attention", "none"), settings[1].get("attention", "none")),
+        guessing=tuple(doubts.no_better_than_guessing(comparison, both)),
+        same_settings=doubts.same_settings(pair, comparison.architectures),
+        by_name=all("name" in one for one in settings)
+        and set(pair.confounders) <= {"family", "name"},
+        latency_differs=doubts.distinguishable(candidate.latencies, baseline.latencies),
+        training_time_differs=doubts.distinguishable(
+            candidate.training_times, baseline.training_times
+        ),
+        gained=sum(run.gained for run in pair.mcnemar),
+        lost=sum(run.lost for run in pair.mcnemar),
+        classes=len(known),
+        moved=sum(one.difference.low > 0 or one.difference.high < 0 for one in known),
+        helped=best if best and best.difference.mean > 0 else None,
+        hurt=worst if worst and worst.difference.mean < 0 else None,
+    )
+
+
+def _fronts(summaries: Mapping[str, Summary]) -> tuple[Front, ...]:
+    if len(summaries) == 1:
+        return ()
+    accuracies = [summary.accuracy.mean for summary in summaries.values()]
+    costs: dict[tuple[str, ...], list[str]] = {}
+    for cost in COSTS:
+        on_it = pareto_front([getattr(one, cost) for one in summaries.values()], accuracies)
+        front = tuple(name for name, member in zip(summaries, on_it, strict=True) if member)
+        costs.setdefault(front, []).append(cost)
+    return tuple(Front(tuple(names), front) for front, names in costs.items())
+
+
+def explained(explanation: Explanation, folder: str, compared: bool) -> Explained:
+    """Return what was found out about an architecture.
+
+    Args:
+        explanation: what the explain stage wrote.
+        folder: the link to its figures.
+        compared: whether it is the candidate or the candidate's baseline.
+    """
+    areas = {
+        (row["heatmap"], row["curve"]): row for row in explanation.faithfulness.to_dict("records")
+    }
+    table, modules = explanation.randomisation, explanation.variation
+    all_random = table[table["randomised"] == table["randomised"].iloc[-1]]
+    of_images = int(table["images"].max())
+    return Explained(
+        name=explanation.model,
+        folder=folder,
+        compared=compared,
+        images=int(explanation.faithfulness["images"].max()),
+        heatmaps={
+            kind: _faithfulness(areas[kind, "deletion"], areas[kind, "insertion"])
+            for kind in HEATMAP_KINDS
+        },
+        randomised={
+            row["heatmap"]: _randomised(row, of_images) for row in all_random.to_dict("records")
+        },
+        attention=None if modules is None else _attention(modules),
+    )
+
+
+def _faithfulness(deletion: Row, insertion: Row) -> Faithfulness:
+    def outcome(worse: bool, better: bool) -> Outcome:
+        return "better" if better else "worse" if worse else "even"
+
+    return Faithfulness(
+        Interval(deletion["area"], deletion["low"], deletion["high"]),
+        Interval(insertion["area"], insertion["low"], insertion["high"]),
+        against={
+            name: (
+                outcome(worse=deletion[f"{name}_low"] > 0, better=deletion[f"{name}_high"] < 0),
+                outcome(worse=insertion[f"{name}_high"] < 0, better=insertion[f"{name}_low"] > 0),
+            )
+            for name in CONTROLS
+        },
+    )
+
+
+def _randomised(row: Row, of_images: int) -> Randomisation:
+    correlation = Interval(row["rank_correlation"], row["low"], row["high"])
+    change: Change = "unclear"
+    if math.isnan(correlation.mean):
+        change = "no pattern"
+    elif math.isnan(correlation.low):
+        change = "one image"
+    elif correlation.high < SAME_MAP:
+        change = "changes"
+    elif correlation.low > SAME_MAP:
+        change = "stays"
+    return Randomisation(change, correlation, row["images"], of_images)
+
+
+def _attention(modules: pd.DataFrame) -> Attention:
+    idle = doubts.idle(modules)
+    factors = modules["mean"][modules["module"].isin(idle)]
+    shares = 100 * modules["share_by_class"][~modules["constant"]].dropna()
+    return Attention(
+        modules=len(modules),
+        constant=tuple(modules["module"][modules["constant"]]),
+        idle=tuple(idle),
+        factors=(factors.min(), factors.max()),
+        shares=(shares.min(), shares.max()) if len(shares) else None,
+        chance_share=100 * modules["share_by_chance"].max(),
+    )
