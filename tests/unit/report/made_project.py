@@ -1,0 +1,275 @@
+"""A project with made-up outputs of all stages before the report, and what its report says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markdown_it import MarkdownIt
+from PIL import Image
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score
+
+from pipeline.data import arrays
+from pipeline.settings import load, presets, schema
+from pipeline.stages import report
+from pipeline.storage import records
+from tests.unit.made_records import (
+    made_evaluation,
+    made_explanation,
+    made_splits,
+    made_timings,
+    made_training,
+)
+
+ROOT = Path(__file__).parents[3]
+CLASSES = ["cat", "dog | wolf", "<b>bird`", "a_b $c$ *d* [e]"]
+MODELS = ["cnn", "ca_cnn", "densenet", "se_densenet"]
+TEST_IMAGES, CHANNELS = 40, 3
+# Grad-CAM beats chance on both curves, and the centre by deletion alone; LayerCAM beats neither.
+# The intervals of the areas overlap throughout: it is the differences, image by image, that count.
+AGAINST = "random_difference,random_low,random_high,centre_difference,centre_low,centre_high"
+FAITHFULNESS = f"""heatmap,curve,area,low,high,images,{AGAINST}
+grad_cam,deletion,0.10,0.00,0.40,9,-0.20,-0.25,-0.15,-0.10,-0.15,-0.05
+grad_cam,insertion,0.80,0.20,0.85,9,0.40,0.30,0.50,0.00,-0.05,0.05
+layer_cam,deletion,0.30,0.25,0.35,9,0.00,-0.05,0.05,0.10,0.05,0.15
+layer_cam,insertion,0.40,0.35,0.45,9,0.00,-0.05,0.05,-0.40,-0.50,-0.30
+strongest_channel,deletion,0.30,0.25,0.35,9,0.00,-0.05,0.05,0.10,0.05,0.15
+strongest_channel,insertion,0.30,0.25,0.35,9,-0.10,-0.15,0.05,-0.50,-0.60,-0.40
+random,deletion,0.30,0.25,0.35,9,,,,,,
+random,insertion,0.40,0.35,0.45,9,,,,,,
+centre,deletion,0.20,0.15,0.24,9,,,,,,
+centre,insertion,0.80,0.75,0.85,9,,,,,,
+"""
+# With all weights random Grad-CAM is another map; LayerCAM is not.
+RANDOMISATION = """heatmap,randomised,rank_correlation,low,high,images
+grad_cam,last layer,0.99,0.98,1.00,9
+layer_cam,last layer,0.99,0.98,1.00,9
+grad_cam,all layers,0.10,0.05,0.15,9
+layer_cam,all layers,0.90,0.85,0.95,9
+"""
+COLUMNS = "kind,weights,mean,sd_between,sd_over_images,share_by_class,constant,share_by_chance"
+VARIATION = f"""module,{COLUMNS}
+block1.attention,channel,8,0.5,0.0,0.0001,0.1,True,0.03
+block2.attention,channel,8,0.5,0.1,0.1,0.25,False,0.03
+block3.attention,channel,8,0.5,0.1,0.1,0.75,False,0.03
+"""
+
+
+def settings(**changes: Any) -> schema.Settings:
+    content = presets.values("digits") | {
+        "model": "ca_cnn",
+        "seeds": [0, 1],
+    }
+    content["data"]["image_size"] = 8
+    content["report"] = {"confidence": 0.95, "resamples": 200, "margin": 0.5, "seed": 0}
+    content["report"]["ensembles"] = ["seeds", "architectures"]
+    return load.check(content | changes)
+
+
+def cross_validated() -> schema.Settings:
+    """Return settings of a cross-validation over two folds."""
+    content = settings().model_dump()
+    content["split"]["folds"] = 2
+    return load.check(content)
+
+
+def written(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content) + "\n")
+
+
+def into_splits(count: int) -> dict[str, list[str]]:
+    """Return the index's columns of a division: 40 test images."""
+    training = count - TEST_IMAGES - 10
+    return {"split": ["train"] * training + ["validation"] * 10 + ["test"] * TEST_IMAGES}
+
+
+def into_folds(count: int) -> dict[str, list[str]]:
+    """Return the index's columns of a division: fold 0 has 48 test images, fold 1 the others."""
+    rest = count - 48
+    fold = ["0"] * 48 + ["1"] * rest
+    first = ["test"] * 48 + ["train"] * (rest - 8) + ["validation"] * 8
+    second = ["train"] * 40 + ["validation"] * 8 + ["test"] * rest
+    return {"fold": fold, "run_0": first, "run_1": second}
+
+
+class Project:
+    """A folder with made-up outputs of all stages before the report."""
+
+    def __init__(self, root: Path, divide: Callable[[int], dict[str, list[str]]]) -> None:
+        self.root = root
+        self.splits, self.reports = root / "data" / "splits", root / "reports"
+        self.params = root / "params.yaml"
+        self.logits: dict[tuple[str, int], np.ndarray] = {}
+        generator = np.random.default_rng(0)
+        self.make_splits(generator, divide)
+        self.make_timings()
+        for model in MODELS:
+            for seed in (0, 1):
+                self.make_run(model, seed, generator)
+            self.make_figures(model)
+        self.params.write_text(presets.text("digits"))
+
+    def make_splits(
+        self, generator: np.random.Generator, divide: Callable[[int], dict[str, list[str]]]
+    ) -> None:
+        self.splits.mkdir(parents=True)
+        count = 2 * TEST_IMAGES
+        labels = np.arange(count) % len(CLASSES)
+        images = generator.integers(0, 256, (count, 8, 8, CHANNELS), dtype=np.uint8)
+        np.save(self.splits / "images.npy", images)
+        np.save(self.splits / "labels.npy", labels)
+        names = [CLASSES[k] for k in labels]
+        columns = divide(count)
+        index = pd.DataFrame({"id": np.arange(count), **columns, "class": names, "origin": "made"})
+        index.to_csv(self.splits / "index.csv", index=False)
+        folds = len(columns) - 1 if "fold" in columns else None
+        by_run = [columns["split"]] * 2 if folds is None else [*columns.values()][1:]
+        self.labels = [labels[np.array(split) == "test"] for split in by_run]
+        groups = (
+            {name: np.array(columns["split"]) == name for name in arrays.SPLITS}
+            if (folds is None)
+            else {f"fold {k}": np.array(columns["fold"]) == str(k) for k in range(folds)}
+        )
+        self.counts = {
+            group: {k: int((member & (np.array(names) == k)).sum()) for k in CLASSES}
+            for group, member in groups.items()
+        }
+        own = [[0.5 + 0.1 * k] * CHANNELS for k in range(folds or 0)]
+        changes = {"counts": self.counts, "rejected": 3, "folds": folds}
+        changes |= {"mean": own, "std": own} if folds else {}
+        description = made_splits(CLASSES, 8, CHANNELS, **changes)
+        records.write(self.splits / "dataset.json", description)
+        written(self.splits / "rejected.csv", "path,reason\n")
+
+    def describe(self, **changes: Any) -> None:
+        """Change ``dataset.json``, and let the evaluations be of the splits with this change."""
+        path = self.splits / "dataset.json"
+        written(path, json.loads(path.read_text()) | changes)
+        fingerprint = {"splits": arrays.read(self.splits).fingerprint}
+        for path in (self.root / "data" / "evaluated").rglob("metrics.json"):
+            written(path, json.loads(path.read_text()) | fingerprint)
+
+    def make_timings(self) -> None:
+        folder = self.root / "data" / "measured"
+        folder.mkdir(parents=True)
+        timings = made_timings({model: 1.25 if "_" in model else 1.0 for model in MODELS})
+        records.write(folder / "timings.json", timings)
+
+    def make_run(self, model: str, seed: int, generator: np.random.Generator) -> None:
+        trained = self.root / "data" / "trained" / model / str(seed)
+        evaluated = self.root / "data" / "evaluated" / model / str(seed)
+        epochs = np.arange(1, 6)
+        falling = 2 / epochs + 0.1 * generator.random(5)
+        history = {"epoch": epochs, "train_loss": falling, "train_accuracy": 1 - falling / 3}
+        history |= {"validation_loss": falling, "validation_accuracy": 1 - falling / 3}
+        history |= {"learning_rate": 0.001, "seconds": 2.0 + seed}
+        trained.mkdir(parents=True)
+        pd.DataFrame(history).to_csv(trained / "history.csv", index=False)
+        records.write(trained / "train.json", made_training(model=model, seed=seed))
+
+        labels = self.labels[seed]
+        logits = generator.normal(size=(len(labels), len(CLASSES))).astype(np.float32)
+        logits[np.arange(len(labels)), labels] += 2
+        self.logits[model, seed] = logits
+        evaluated.mkdir(parents=True)
+        np.save(evaluated / "logits.npy", logits)
+        changes = {"parameters": 1000 if "_" not in model else 1020}
+        changes |= {"splits": arrays.read(self.splits).fingerprint}
+        metrics = made_evaluation(logits, labels, CLASSES, **changes)
+        records.write(evaluated / "metrics.json", metrics)
+
+    def make_figures(self, model: str) -> None:
+        folder = self.reports / "figures" / model
+        folder.mkdir(parents=True)
+        names = ["feature_maps", "heatmaps", "cams", "faithfulness", "randomisation"]
+        names += ["attention", "attention_variation"] if "_" in model else []
+        for name in names:
+            Image.new("RGB", (6, 4)).save(folder / f"{name}.png")
+        written(folder / "faithfulness.csv", FAITHFULNESS)
+        written(folder / "randomisation.csv", RANDOMISATION)
+        np.save(folder / "grad_cam.npy", np.zeros((len(self.labels[0]), 2, 2), np.float16))
+        modules = [f"block{k}.attention" for k in (1, 2, 3)] if "_" in model else []
+        if modules:
+            written(folder / "attention.csv", "layer,channel,class,mean_weight\n")
+            written(folder / "attention_variation.csv", VARIATION)
+        explanation = made_explanation(["last layer", "all layers"], modules)
+        records.write(folder / "explain.json", explanation)
+
+    def report(self, chosen: schema.Settings) -> str:
+        data = self.root / "data"
+        report.run(
+            chosen,
+            self.splits,
+            data / "trained",
+            data / "evaluated",
+            data / "measured",
+            self.reports / "figures",
+            self.reports,
+            self.params,
+        )
+        return (self.reports / "report.md").read_text()
+
+    def accuracy(self, model: str, seed: int) -> float:
+        return 100 * accuracy_score(self.labels[seed], self.logits[model, seed].argmax(axis=1))
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Parse the tables of a Markdown text into rows of the cells' visible text."""
+    found: list[list[list[str]]] = []
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    previous = None
+    for token in tokens:
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif previous in ("td_open", "th_open"):
+            found[-1][-1].append("".join(child.content for child in token.children or []))
+        previous = token.type
+    return found
+
+
+def first_paragraph(text: str) -> str:
+    return text.split("\n\n")[1]
+
+
+def table_under(text: str, heading: str) -> list[list[str]]:
+    """Return the first table under a heading."""
+    return tables(text.partition(f"# {heading}\n")[2])[0]
+
+
+def beside_the_answer(text: str) -> list[str]:
+    """Return what is listed between the answer and the first section."""
+    return [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("- **")]
+
+
+def caveats(text: str) -> list[str]:
+    section = text.partition("### Doubts")[2].partition("\n#")[0]
+    return [line for line in section.splitlines() if line.startswith("- ")]
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+
+
+def ensemble_probabilities(project: Project, members: list[tuple[str, int]]) -> np.ndarray:
+    return np.mean([softmax(project.logits[run].astype(float), axis=1) for run in members], axis=0)
+
+
+def data_section(text: str) -> str:
+    return text.partition("\n### Data\n")[2].partition("\n### ")[0]
+
+
+def stop_early(project: Project, model: str, seed: int, epochs: int) -> None:
+    folder = project.root / "data" / "trained" / model / str(seed)
+    history = (folder / "history.csv").read_text().splitlines(keepends=True)
+    (folder / "history.csv").write_text("".join(history[: 1 + epochs]))
+    record = json.loads((folder / "train.json").read_text())
+    changes = {"epochs": epochs, "best_epoch": epochs - 1, "stopped_early": True}
+    written(folder / "train.json", record | changes)

@@ -1,0 +1,146 @@
+"""The sections on accuracy, ensembles and costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from pipeline.settings import load
+from tests.unit.report.made_project import (
+    MODELS,
+    Project,
+    ensemble_probabilities,
+    first_paragraph,
+    section,
+    settings,
+    table_under,
+    tables,
+)
+
+
+def test_report_holds_its_tables_each_with_the_right_cells(reported: tuple[Project, str]):
+    _, text = reported
+    comparison, per_class, areas, pairs, exact, calibration, counts, origin = tables(text)
+    assert [len(comparison), len(comparison[0])] == [1 + 4 + 5, 8]
+    assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
+    assert [len(areas), len(areas[0])] == [1 + 4 * 5, 5]
+    assert [len(pairs), len(pairs[0])] == [1 + 2, 6]
+    assert [len(exact), len(exact[0])] == [1 + 2 * 2, 5]
+    assert [len(calibration), len(calibration[0])] == [1 + 4 + 5, 4]
+    assert [len(counts), len(counts[0])] == [6, 4]
+    assert {len(row) for row in origin} == {2}
+    for table in tables(text):
+        assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
+    project, text = reported
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    for model in MODELS:
+        accuracies = [project.accuracy(model, seed) for seed in (0, 1)]
+        row = table.loc[model]
+        assert row["accuracy"] == pytest.approx(np.mean(accuracies))
+        # of two values, the sample standard deviation is their distance by the root of 2
+        expected = abs(accuracies[0] - accuracies[1]) / 2**0.5
+        assert row["accuracy_sd"] == pytest.approx(expected, abs=1e-4)
+        losses = [
+            log_loss(project.labels[0], np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))
+            for z in (project.logits[model, seed].astype(float) for seed in (0, 1))
+        ]
+        assert row["nll"] == pytest.approx(np.mean(losses), rel=1e-4)
+        assert row["training_seconds"] == 5 * (2 + 3) / 2
+    assert table.loc["ca_cnn", "difference"] == pytest.approx(
+        table.loc["ca_cnn", "accuracy"] - table.loc["cnn", "accuracy"], abs=1e-3
+    )
+    assert f"{table.loc['ca_cnn', 'difference']:+.2f} points" in first_paragraph(text)
+
+    per_class = table_under(text, "Classes")
+    scores = [
+        f1_score(project.labels[0], project.logits["cnn", seed].argmax(axis=1), average=None)
+        for seed in (0, 1)
+    ]
+    assert [float(row[2]) for row in per_class[1:]] == pytest.approx(
+        100 * np.mean(scores, axis=0), abs=0.051
+    )
+
+
+def test_ensembles_stand_beneath_the_architectures(reported: tuple[Project, str]):
+    _, text = reported
+    comparison = tables(text)[0]
+    beneath = [f"ensemble: {model}, 2 seeds" for model in MODELS] + ["ensemble: 4 architectures"]
+    assert [row[0] for row in comparison[5:]] == beneath
+    assert all(row[2:4] == ["-", "-"] for row in comparison[5:])
+
+
+def test_ensemble_over_seeds_has_scipys_probabilities_and_the_sum_of_costs(
+    reported: tuple[Project, str],
+):
+    project, text = reported
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    for model in MODELS:
+        probabilities = ensemble_probabilities(project, [(model, 0), (model, 1)])
+        row = table.loc[f"ensemble: {model}, 2 seeds"]
+        accuracy = 100 * accuracy_score(project.labels[0], probabilities.argmax(axis=1))
+        assert row["accuracy"] == pytest.approx(accuracy)
+        assert row["nll"] == pytest.approx(log_loss(project.labels[0], probabilities), rel=1e-4)
+        gain = accuracy - np.mean([project.accuracy(model, seed) for seed in (0, 1)])
+        assert row["gain"] == pytest.approx(gain, abs=1e-4)
+        assert f"{gain:+.2f} for `{model}`" in text
+        assert row["kind"] == "ensemble"
+        assert row["members"] == f"{model}-0 {model}-1"
+        assert row["runs"] == 1
+        for cost in ("parameters", "macs", "latency_ms"):
+            assert row[cost] == pytest.approx(2 * table.loc[model, cost])
+        assert row["throughput"] == pytest.approx(table.loc[model, "throughput"] / 2)
+        assert row["training_seconds"] == 5 * 2 + 5 * 3
+    assert (table.loc[MODELS, "kind"] == "architecture").all()
+
+
+def test_ensemble_over_architectures_is_made_for_each_seed(reported: tuple[Project, str]):
+    project, _ = reported
+    table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    answers = [
+        ensemble_probabilities(project, [(model, seed) for model in MODELS]).argmax(axis=1)
+        for seed in (0, 1)
+    ]
+    accuracies = [100 * accuracy_score(project.labels[0], of_seed) for of_seed in answers]
+    row = table.loc["ensemble: 4 architectures"]
+    assert row["runs"] == 2
+    assert row["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert row["accuracy_sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-4)
+    assert row["members"] == " ".join(MODELS)
+    assert row["parameters"] == table.loc[MODELS, "parameters"].sum()
+    assert row["latency_ms"] == pytest.approx(table.loc[MODELS, "latency_ms"].sum())
+    assert row["training_seconds"] == table.loc[MODELS, "training_seconds"].sum()
+    assert row["gain"] == pytest.approx(
+        np.mean(accuracies) - table.loc[MODELS, "accuracy"].mean(), abs=1e-3
+    )
+
+
+def test_nothing_is_no_ensemble(project: Project):
+    one_seed = tables(project.report(settings(seeds=[0])))[0]
+    assert [row[0] for row in one_seed[5:]] == ["ensemble: 4 architectures"]
+    assert "±" not in one_seed[5][1]
+
+    content = settings(model="cnn").model_dump()
+    content["architectures"] = {"cnn": content["architectures"]["cnn"]}
+    one_architecture = tables(project.report(load.check(content)))[0]
+    assert [row[0] for row in one_architecture[2:]] == ["ensemble: cnn, 2 seeds"]
+
+    content = settings().model_dump()
+    content["report"]["ensembles"] = []
+    text = project.report(load.check(content))
+    assert "nsemble" not in text.partition("<summary>params.yaml")[0]
+
+
+def test_costs_are_told_in_one_sentence_a_pair(reported: tuple[Project, str]):
+    _, text = reported
+    told = section(text, "## Cost")
+    assert (
+        "Against `cnn`, `ca_cnn` needs 2.0 % more parameters, no more MACs and 25 % more time for "
+        "one image, and is "
+    ) in told
+    assert "Their time in training was not told apart: seeds differ by as much." in told
+    assert "On the Pareto front of the architectures" in told

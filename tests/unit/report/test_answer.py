@@ -1,0 +1,206 @@
+"""The answer: the report's first sentence, and what stands beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.comparison.compare import confounders
+from pipeline.settings import load
+from pipeline.storage import records
+from tests.unit.made_records import made_evaluation
+from tests.unit.report.made_project import (
+    CLASSES,
+    TEST_IMAGES,
+    Project,
+    beside_the_answer,
+    first_paragraph,
+    section,
+    settings,
+    tables,
+)
+
+
+def test_report_goes_from_the_answer_to_how_it_was_made(reported: tuple[Project, str]):
+    _, text = reported
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Comparison",
+        "Cost",
+        "Where it helps and hurts",
+        "What it looks at",
+        "How sure",
+        "How it was made",
+    ]
+
+
+def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[Project, str]):
+    project, text = reported
+    sentence = first_paragraph(text)
+    assert sentence.startswith("**Does channel attention pay for `ca_cnn` on digits?")
+    assert "95 % interval" in sentence
+    assert "with 2 seeds, for 2.0 % more parameters and 25 % more latency. " in sentence
+    smallest = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    found = smallest.loc["ca_cnn", "smallest_detectable"]
+    assert f"find a true difference of {found:.2f} points four times out of five" in sentence
+
+
+def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: Project):
+    text = project.report(settings(model="cnn"))
+    mean = np.mean([project.accuracy("cnn", seed) for seed in (0, 1)])
+    assert f"`cnn` classifies {mean:.2f} %" in first_paragraph(text)
+    assert "- **Does channel attention pay for `ca_cnn`" in text
+    assert "- **Does channel attention pay for `se_densenet`" in text
+    metrics = json.loads((project.reports / "metrics.json").read_text())
+    assert metrics["accuracy"] == pytest.approx(mean)
+    assert "difference" not in metrics
+    curves = pd.read_csv(project.reports / "plots" / "learning_curves.csv")
+    assert curves["candidate"].equals(curves["baseline"])
+
+
+def test_a_single_seed_has_no_standard_deviation(project: Project):
+    text = project.report(settings(seeds=[0]))
+    assert "±" not in tables(text)[0][1][1]
+    assert "Undecided, as it always is with a single seed:**" in first_paragraph(text)
+    assert beside_the_answer(text)[0].startswith("- **There is a single seed**")
+    assert "1 seeds" not in text
+    assert "mean over seeds" not in text
+    assert not re.search(r"\bnan\b", text)
+    assert "accuracy_sd" not in json.loads((project.reports / "metrics.json").read_text())
+
+
+def test_a_pair_that_differs_in_more_than_attention_is_named(
+    project: Project, reported: tuple[Project, str]
+):
+    assert "differ in more" not in reported[1]
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
+    text = project.report(load.check(content))
+    told = first_paragraph(text)
+    assert told.startswith("**Does `ca_cnn` pay against `cnn` on digits? ")
+    assert "; but the two differ in more than attention (`activation`):**" in told
+    assert beside_the_answer(text)[0].startswith(
+        "- **`ca_cnn` and `cnn` differ in more than attention (`activation`)**, so"
+    )
+
+
+@pytest.mark.parametrize(
+    ("attention", "name"),
+    [
+        ("channel", "channel attention"),
+        ("spatial", "spatial attention"),
+        ("cbam", "channel and spatial attention (CBAM)"),
+        ("self_attention", "multi-head self-attention"),
+    ],
+)
+def test_every_attention_is_named(project: Project, attention: str, name: str):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["attention"] = attention
+    text = project.report(load.check(content))
+    assert first_paragraph(text).startswith(f"**Does {name} pay for `ca_cnn` on digits?")
+
+
+def test_one_attention_against_another_names_both(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["cnn"]["attention"] = "spatial"
+    text = project.report(load.check(content))
+    question = "**Does channel attention pay against spatial attention for `ca_cnn` on digits?"
+    assert first_paragraph(text).startswith(question)
+
+
+def test_networks_of_a_library_may_differ_in_more_than_attention(project: Project):
+    content = settings().model_dump()
+    library = {"family": "timm", "small_inputs": True, "baseline": None}
+    content["architectures"]["cnn"] = library | {"name": "resnet18"}
+    content["architectures"]["ca_cnn"] = library | {"name": "seresnet18", "baseline": "cnn"}
+    text = project.report(load.check(content))
+    assert first_paragraph(text).startswith("**Does `ca_cnn` pay against `cnn` on digits?")
+    told = "**`ca_cnn` and `cnn` may differ in more than attention (`name`)**"
+    assert [line for line in beside_the_answer(text) if told in line]
+
+
+def never_learnt(project: Project, *models: str) -> None:
+    """Let `models` name the first class every time."""
+    for model in models:
+        for seed in (0, 1):
+            folder = project.root / "data" / "evaluated" / model / str(seed)
+            logits = np.zeros((TEST_IMAGES, len(CLASSES)), np.float32)
+            np.save(folder / "logits.npy", logits)
+            metrics = json.loads((folder / "metrics.json").read_text())
+            found = made_evaluation(logits, project.labels[0], CLASSES, splits=metrics["splits"])
+            records.write(folder / "metrics.json", found)
+
+
+def test_of_a_network_that_has_learnt_nothing_nothing_is_said(project: Project):
+    never_learnt(project, "cnn")
+    text = project.report(settings())
+    assert first_paragraph(text) == (
+        "**Does channel attention pay for `ca_cnn` on digits? Nothing can be said: `cnn` has "
+        "learnt little or nothing.**"
+    )
+    (told,) = beside_the_answer(text)[:-1]  # the last is the other pair
+    assert told.startswith("- **`cnn` has learnt little or nothing**: it is right for 25.00 %")
+    assert (
+        "most frequent class every time is right for 25.0 %" in told
+    )  # classes are equally frequent
+    verdicts = {row[0]: row[3] for row in tables(text)[0][1:]}
+    assert verdicts["ca_cnn (candidate)"] == "nothing learnt"
+    assert verdicts["se_densenet"] != "nothing learnt"
+    judged = {row[0]: row[-1] for row in tables(section(text, "## How sure"))[0]}
+    assert judged["ca_cnn - cnn"] == "nothing learnt"
+    rows = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    assert rows.loc["ca_cnn", "verdict"] == "nothing learnt"  # the terminal prints it from here
+
+    never_learnt(project, "ca_cnn")
+    told = first_paragraph(project.report(settings()))
+    assert told.endswith("Nothing can be said: `ca_cnn` and `cnn` have learnt little or nothing.**")
+
+
+def test_two_names_for_one_network_are_found_out(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["attention"] = "none"
+    content["architectures"]["ca_cnn"]["reduction"] = 4  # which nothing reads
+    text = project.report(load.check(content))
+    assert first_paragraph(text).startswith(
+        "**Does `ca_cnn` pay against `cnn` on digits? Undecided, for the two have the same "
+        "settings and are the same network:**"
+    )
+    assert beside_the_answer(text)[0].startswith("- **`ca_cnn` and `cnn` have the same settings**")
+
+
+def test_another_strength_of_the_same_attention_is_another_network(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["cnn"]["attention"] = "channel"
+    content["architectures"]["ca_cnn"]["reduction"] = 4
+    assert "same settings" not in project.report(load.check(content))
+
+
+def test_own_images_are_called_so(project: Project):
+    project.describe(name="image_folder")
+    content = settings().model_dump()
+    content["data"]["name"] = "image_folder"
+    text = project.report(load.check(content))
+    assert text.startswith("# `ca_cnn` against `cnn` on your images\n")
+    assert "image\\_folder" not in text
+
+
+def test_confounders_ignore_what_is_under_test():
+    one = {
+        "attention": "channel",
+        "reduction": 4,
+        "heads": 2,
+        "baseline": "b",
+        "hidden": 8,
+        "own": 1,
+    }
+    other = {"attention": "none", "reduction": 16, "heads": 4, "baseline": None, "hidden": 9}
+    assert confounders(one, other | {"their": 2}) == ("hidden", "own", "their")
+
+
+def test_confounders_of_different_families_are_what_both_have():
+    one = {"family": "cnn", "activation": "relu", "hidden": 8, "attention": "none"}
+    other = {"family": "densenet", "activation": "mish", "growth_rate": 12, "attention": "channel"}
+    assert confounders(one, other) == ("family", "activation")

@@ -1,0 +1,48 @@
+"""The section on where a candidate helps and hurts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from pipeline.system import formats
+from tests.unit.report.made_project import CLASSES, Project, section, table_under, tables
+
+
+def test_class_names_are_shown_as_they_are(reported: tuple[Project, str]):
+    project, text = reported
+    per_class, counts = table_under(text, "Classes"), table_under(text, "Data")
+    assert [row[0] for row in per_class[1:]] == CLASSES
+    assert [row[0] for row in counts[1:]] == [*CLASSES, "all"]
+    assert counts[1][1:] == [str(project.counts[s]["cat"]) for s in project.counts]
+
+
+def test_images_gained_and_lost_are_those_that_one_network_got_right(
+    reported: tuple[Project, str],
+):
+    project, text = reported
+    right = {
+        (model, seed): project.logits[model, seed].argmax(axis=1) == project.labels[seed]
+        for model in ("ca_cnn", "cnn")
+        for seed in (0, 1)
+    }
+    gained = [int((right["ca_cnn", s] & ~right["cnn", s]).sum()) for s in (0, 1)]
+    lost = [int((right["cnn", s] & ~right["ca_cnn", s]).sum()) for s in (0, 1)]
+    told = section(text, "## Where it helps and hurts")
+    assert f"Of 40 test images, `ca_cnn` gets {np.mean(gained):.1f} right that `cnn`" in told
+    assert f"and {np.mean(lost):.1f} wrong that `cnn` gets right (means over 2 seeds)" in told
+    rows = tables(section(text, "## How sure"))[1]
+    assert rows[0] == ["pair", "seed", "gained", "lost", "p (McNemar, exact)"]
+    for seed in (0, 1):
+        p = binomtest(gained[seed], gained[seed] + lost[seed]).pvalue
+        told = [row for row in rows if row[:2] == ["ca_cnn - cnn", str(seed)]]
+        assert told == [[*told[0][:2], str(gained[seed]), str(lost[seed]), formats.p_value(p)]]
+
+
+def test_classes_that_moved_are_named_with_what_chance_would_do(reported: tuple[Project, str]):
+    project, text = reported
+    table = pd.read_csv(project.reports / "tables" / "class_differences.csv")
+    told = section(text, "## Where it helps and hurts")
+    assert "of 4 classes; roughly 0.2 would do so by chance" in told
+    assert len(table) == 2 * 4

@@ -1,0 +1,132 @@
+"""The section on how the results were made: training, data, provenance."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+from pipeline.comparison.design import REPEATED
+from pipeline.comparison.runs import read_runs
+from pipeline.data import arrays
+from pipeline.figures.learning_curves import draw_learning_curves
+from pipeline.system import provenance
+from tests.unit.report.made_project import (
+    Project,
+    beside_the_answer,
+    data_section,
+    first_paragraph,
+    settings,
+    stop_early,
+)
+
+
+def test_runs_of_different_lengths_are_reported(project: Project):
+    stop_early(project, "cnn", 1, 3)
+    text = project.report(settings())
+    assert "Early stopping ended 1 of 8 runs, the first after epoch 3;" in text
+    curves = pd.read_csv(project.reports / "plots" / "learning_curves.csv")
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert curves.notna().all(axis=None)
+    runs = pd.read_csv(project.reports / "tables" / "runs.csv").set_index(["model", "seed"])
+    assert runs.loc[("cnn", 1), ["epochs", "stopped_early"]].tolist() == [3, True]
+    assert runs.loc[("cnn", 0), ["epochs", "stopped_early"]].tolist() == [5, False]
+
+
+def test_mean_curve_ends_with_the_first_run_and_the_others_go_on(project: Project):
+    stop_early(project, "cnn", 1, 3)
+    architectures, labels = ["cnn"], dict(enumerate(project.labels))
+    data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
+    runs = read_runs(
+        data / "trained", data / "evaluated", data / "measured", architectures, labels, fingerprint
+    )
+    figure = draw_learning_curves(runs, {"cnn": None}, REPEATED, "cross_entropy")
+    mean, *single = figure.axes[0].get_lines()
+    losses = [run.history["train_loss"] for run in runs["cnn"]]
+    assert mean.get_ydata() == pytest.approx((losses[0][:3] + losses[1][:3]) / 2)
+    assert [len(line.get_xdata()) for line in single] == [3, 3]  # epochs 3, 4, 5
+    assert single[0].get_ydata() == pytest.approx(losses[0][2:])
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "shared"),
+    [
+        ("cross_entropy", ("loss (nats)", ""), True),
+        ("mse", ("mse loss", "cross entropy (nats)"), False),
+        ("my.losses.focal", ("focal loss", "cross entropy (nats)"), False),
+    ],
+)
+def test_losses_share_a_scale_only_where_they_are_the_same(
+    project: Project, loss: str, labels: tuple[str, str], shared: bool
+):
+    by_seed = dict(enumerate(project.labels))
+    data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
+    runs = read_runs(
+        data / "trained", data / "evaluated", data / "measured", ["cnn"], by_seed, fingerprint
+    )
+    training, validation = draw_learning_curves(runs, {"cnn": None}, REPEATED, loss).axes[:2]
+    assert (training.get_ylabel(), validation.get_ylabel()) == labels
+    assert training.get_shared_y_axes().joined(training, validation) == shared
+
+
+def test_what_was_set_aside_is_counted_with_its_list_and_setting(
+    project: Project, reported: tuple[Project, str]
+):
+    told = data_section(reported[1])
+    assert "3 files were set aside (`data.unusable_files`): `rejected.csv` beside" in told
+    project.describe(rejected=1)
+    assert "1 file was set aside" in project.report(settings())
+    project.describe(rejected=0)
+    assert "set aside" not in data_section(project.report(settings()))
+
+
+def test_exact_copies_are_told_and_make_the_accuracy_doubtful(
+    project: Project, reported: tuple[Project, str]
+):
+    assert "copies" not in data_section(reported[1])
+    found = {"groups": 2, "images": 5, "across_splits": 1, "across_classes": 0}
+    project.describe(duplicates=found | {"test_images": 0})
+    text = project.report(settings())
+    assert (
+        "5 images are exact copies of one another (groups: 2, in more than one split: 1, in "
+        in (data_section(text))
+    )
+    assert not [line for line in beside_the_answer(text) if "duplicates.csv" in line]
+
+    project.describe(duplicates=found | {"test_images": 3})
+    text = project.report(settings())
+    copied = "3 of 40 test images also lie in training or validation"
+    assert f"; but {copied}:**" in first_paragraph(text)
+    assert beside_the_answer(text)[0].startswith(f"- **{copied}**")
+
+
+def test_params_are_quoted_whole_even_with_fences_in_them(project: Project):
+    project.params.write_text("# ```yaml\nmodel: ca_cnn\n")
+    tokens = MarkdownIt("commonmark").parse(project.report(settings()))
+    fences = [token.content for token in tokens if token.type == "fence"]
+    assert fences[-1] == "# ```yaml\nmodel: ca_cnn\n"
+
+
+def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", *identity, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert provenance.commit(tmp_path) is None
+    git("init", "-q")
+    assert provenance.commit(tmp_path) is None  # no commit yet
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), False)
+    (tmp_path / "dvc.lock").write_text("2")  # a result, not code
+    assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), False)
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), True)
