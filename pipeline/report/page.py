@@ -99,7 +99,7 @@ def page(text: str, folder: Path, view: View | None) -> str:
         view: what stands at the head of the page; None for a text alone.
 
     Raises:
-        InputError: if a figure that the report shows is missing or is no whole PNG.
+        InputError: if a figure that the report shows is missing, incomplete or not a PNG.
     """
     markdown = MarkdownIt("commonmark", {"html": True}, renderer_cls=_Renderer).enable("table")
     tokens = markdown.parse(text)
@@ -173,9 +173,9 @@ def _embed_figure(token: Token, folder: Path) -> None:
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}; make it again") from None
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
-        raise InputError(f"{path}: is no PNG; make it again")
+        raise InputError(f"{path}: is not a PNG; make it again")
     if not content.endswith(PNG_END):
-        raise InputError(f"{path}: is torn: a PNG without its end; make it again")
+        raise InputError(f"{path}: is incomplete: a PNG without its end; make it again")
     width, height = (round(dots / DOTS_PER_PIXEL) for dots in struct.unpack(">II", content[16:24]))
     token.attrs |= {"src": _data_uri(content, "image/png"), "width": width, "height": height}
 

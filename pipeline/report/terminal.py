@@ -59,7 +59,7 @@ def _answer(report: Path) -> str:
 def summary_table(architectures: pd.DataFrame) -> Table:
     """Return the architectures of ``comparison.csv`` for a terminal of 80 columns."""
     numbers = ("accuracy\n%", "difference\nin points", "verdict")
-    table = _table("Test accuracy and its price", "architecture", *numbers)
+    table = _table("Test accuracy and cost", "architecture", *numbers)
     for row in architectures.to_dict("records"):
         difference, verdict = formats.ABSENT, formats.ABSENT
         if not pd.isna(row["difference"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from pipeline.comparison.summary import Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
-from pipeline.storage.records import CONTROLS, HEATMAP_KINDS
+from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, Training
 from pipeline.system.provenance import Commit
 
 Outcome = Literal["better", "worse", "even"]
@@ -65,7 +66,7 @@ class Architecture:
     summary: Summary
     pair: ComparedPair | None  # where it has a baseline
     guesses: bool  # does no better than guessing
-    beats_majority: bool  # is surely better than naming the most frequent class every time
+    beats_majority: bool  # is certainly better than predicting the most frequent class every time
     mean_recall: float  # percent, each class counting the same
     f1: tuple[float, ...]  # percent, by class
     published: tuple[Published, ...]
@@ -104,7 +105,7 @@ class Randomisation:
     change: Change
     correlation: Interval
     images: int  # those with a pattern to compare
-    of_images: int
+    measured: int
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,6 @@ class Explained:
     heatmaps: Mapping[str, Faithfulness]  # by kind
     randomised: Mapping[str, Randomisation]  # by kind, of the class activation maps
     attention: Attention | None
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a run was trained on."""
-
-    device_name: str
-    device: str
-    precision: str
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -178,7 +169,7 @@ class View:
     mean: tuple[float, ...]  # of each channel, of the first run, in [0, 1]
     std: tuple[float, ...]  # the same
     own_normalisation: bool  # runs differ in mean or std
-    trained_on: tuple[Machine, ...]
+    trained_on: tuple[Training, ...]  # one of each machine
     trained_with: tuple[Mapping[str, str], ...]  # versions
     timed_on: tuple[str, ...]  # devices of the latencies
     figures: Mapping[str, str]  # links by name, without those that show nothing
@@ -208,6 +199,7 @@ def view(
         provenance: of the results.
     """
     design, runs = comparison.design, comparison.runs
+    machine = attrgetter("device_name", "device", "precision", "threads")
     all_runs = [run for runs_of_one in runs.values() for run in runs_of_one]
     trainings = [run.training for run in all_runs]
     labels = design.test_labels(runs[candidate])
@@ -232,12 +224,11 @@ def view(
     }
     improving = doubts.still_improving(comparison)
     datasets = [dataset.for_run(run.seed) for run in runs[candidate]]
-    compared = {candidate, *(pairs[name].result.baseline for name in [candidate] if name in pairs)}
-    explained_first = sorted(
-        explanations, key=lambda name: (name not in compared, name != candidate)
-    )
+    first = architectures[candidate]
+    compared = (candidate, first.pair.result.baseline if first.pair else None)
+    by_interest = sorted(explanations, key=lambda name: (name not in compared, name != candidate))
     return View(
-        candidate=architectures[candidate],
+        candidate=first,
         architectures=tuple(architectures.values()),
         pairs=tuple(pairs.values()),
         ensembles=comparison.ensembles,
@@ -251,8 +242,7 @@ def view(
         judgement=comparison.judgement,
         fronts=_fronts({one.name: one.summary for one in architectures.values()}),
         explained=tuple(
-            explained(explanations[name], folders[name], name in compared)
-            for name in explained_first
+            explained(explanations[name], folders[name], name in compared) for name in by_interest
         ),
         improving=tuple(improving),
         improving_stopped=any(run.stopped_early for name in improving for run in runs[name]),
@@ -261,19 +251,13 @@ def view(
         mean=tuple(datasets[0].mean.tolist()),
         std=tuple(datasets[0].std.tolist()),
         own_normalisation=any(
-            not np.array_equal(getattr(datasets[0], name), getattr(of_run, name))
-            for of_run in datasets
+            not np.array_equal(getattr(datasets[0], name), getattr(other, name))
+            for other in datasets
             for name in ("mean", "std")
         ),
-        trained_on=tuple(
-            dict.fromkeys(
-                Machine(one.device_name, one.device, one.precision, one.threads)
-                for one in trainings
-            )
-        ),
+        trained_on=tuple({machine(one): one for one in trainings}.values()),
         trained_with=tuple(
-            dict(pairs_of_one)
-            for pairs_of_one in dict.fromkeys(tuple(one.versions.items()) for one in trainings)
+            {tuple(one.versions.items()): one.versions for one in trainings}.values()
         ),
         timed_on=tuple(dict.fromkeys(run.timings.device_name for run in all_runs)),
         figures=figures,
@@ -336,7 +320,7 @@ def explained(explanation: Explanation, folder: str, compared: bool) -> Explaine
     }
     table, modules = explanation.randomisation, explanation.variation
     all_random = table[table["randomised"] == table["randomised"].iloc[-1]]
-    of_images = int(table["images"].max())
+    measured = int(table["images"].max())
     return Explained(
         name=explanation.model,
         folder=folder,
@@ -347,7 +331,7 @@ def explained(explanation: Explanation, folder: str, compared: bool) -> Explaine
             for kind in HEATMAP_KINDS
         },
         randomised={
-            row["heatmap"]: _randomised(row, of_images) for row in all_random.to_dict("records")
+            row["heatmap"]: _randomised(row, measured) for row in all_random.to_dict("records")
         },
         attention=None if modules is None else _attention(modules),
     )
@@ -370,7 +354,7 @@ def _faithfulness(deletion: Row, insertion: Row) -> Faithfulness:
     )
 
 
-def _randomised(row: Row, of_images: int) -> Randomisation:
+def _randomised(row: Row, measured: int) -> Randomisation:
     correlation = Interval(row["rank_correlation"], row["low"], row["high"])
     change: Change = "unclear"
     if math.isnan(correlation.mean):
@@ -381,7 +365,7 @@ def _randomised(row: Row, of_images: int) -> Randomisation:
         change = "changes"
     elif correlation.low > SAME_MAP:
         change = "stays"
-    return Randomisation(change, correlation, row["images"], of_images)
+    return Randomisation(change, correlation, row["images"], measured)
 
 
 def _attention(modules: pd.DataFrame) -> Attention:

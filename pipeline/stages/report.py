@@ -1,4 +1,4 @@
-"""Write the report: what was compared, what came of it, and where it all comes from."""
+"""Write the report: what was compared, the results, and where they come from."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def run(
         params_path: the settings file, which the report quotes.
 
     Raises:
-        InputError: if a stage's output is missing, torn, or not of these splits.
+        InputError: if a stage's output is missing, incomplete or corrupt, or is of other splits.
     """
     dataset = arrays.read(splits, settings)
-    of_seed = {seed: dataset.for_run(seed) for seed in settings.seeds}
+    datasets = {seed: dataset.for_run(seed) for seed in settings.seeds}
     runs = read_runs(
         trained,
         evaluated,
         measured,
         settings.architectures,
-        {seed: one.labels[one.rows("test")] for seed, one in of_seed.items()},
+        {seed: one.labels[one.rows("test")] for seed, one in datasets.items()},
         dataset.fingerprint,
     )
     judged = settings.report
@@ -84,7 +84,7 @@ def run(
         judged.ensembles,
     )
     candidate = settings.model
-    first = of_seed[settings.seeds[0]]
+    first = datasets[settings.seeds[0]]
     explanations = read_explanations(figures, settings.architectures, len(first.rows("test")))
 
     drawn = _draw(settings, comparison, explanations, first)
@@ -125,8 +125,8 @@ def run(
     stale = stale_outputs.find(settings, trained, evaluated, figures)
     if stale:
         say(
-            f"{', '.join(map(str, stale))}: of no run in {params_path.name}; before you share "
-            "results, remove what is left over: python -m pipeline prune"
+            f"{', '.join(map(str, stale))}: of no run in {params_path.name}; remove them before "
+            "you share results: python -m pipeline prune"
         )
     say(f"wrote {out / 'report.md'} and {out / 'report.html'}")
 
@@ -137,7 +137,7 @@ def _draw(
     explanations: Mapping[str, Explanation],
     dataset: arrays.Dataset,
 ) -> dict[str, Figure]:
-    """Draw the report's own figures, by name; those that there is nothing for are left out.
+    """Draw the report's own figures, by name; without those that would show nothing.
 
     Args:
         settings: all of params.yaml.

@@ -140,17 +140,17 @@ def test_figure_on_the_web_is_never_asked_for(tmp_path: Path):
 def test_figure_that_is_missing_or_no_png_is_refused(tmp_path: Path, content: bytes | None):
     if content is not None:
         (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.png: (can't be read|is no PNG)"):
+    with pytest.raises(InputError, match=r"x\.png: (can't be read|is not a PNG)"):
         page("![x](x.png)", tmp_path)
 
 
 @pytest.mark.parametrize("kept", [30, 3000, -1])
-def test_torn_figure_is_refused(tmp_path: Path, kept: int):
+def test_incomplete_figure_is_refused(tmp_path: Path, kept: int):
     Image.effect_noise((90, 90), 50).save(tmp_path / "x.png")
     content = (tmp_path / "x.png").read_bytes()
     assert len(content) > 3000
     (tmp_path / "x.png").write_bytes(content[:kept])
-    with pytest.raises(InputError, match=r"x\.png: is torn"):
+    with pytest.raises(InputError, match=r"x\.png: is incomplete"):
         page("![x](x.png)", tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_policy_allows_the_pages_own_style_and_script_alone(tmp_path: Path):
         assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
-def test_contents_lead_to_headings_that_are_told_apart(tmp_path: Path):
+def test_contents_lead_to_headings_with_different_anchors(tmp_path: Path):
     made = page("### Same\n\n### Same\n\n## First\n\n### Same 2\n\n### ***", tmp_path)
     elements = Elements(made)
     targets = [link["href"][1:] for link in elements.named("a")][1:]
@@ -215,8 +215,8 @@ def test_page_says_its_language_title_verdict_and_numbers(tmp_path: Path):
             0,
             ("open", "Pays, with reservations"),
         ),
-        ({"guessing": ("cnn",)}, {"verdict": "pays"}, 0, ("void", "Nothing can be said")),
-        ({"same_settings": True}, {"verdict": "undecided"}, 0, ("void", "Nothing is compared")),
+        ({"guessing": ("cnn",)}, {"verdict": "pays"}, 0, ("void", "No answer")),
+        ({"same_settings": True}, {"verdict": "undecided"}, 0, ("void", "Same settings")),
     ],
 )
 def test_badge_is_the_verdict_unless_something_overturns_it(

@@ -83,10 +83,10 @@ def test_class_differences_are_those_of_the_recalls(comparison):
         )
         for model, runs in comparison.runs.items()
     }
-    for model, of_model in table.groupby("model"):
-        baseline = of_model["baseline"].iloc[0]
+    for model, model_rows in table.groupby("model"):
+        baseline = model_rows["baseline"].iloc[0]
         expected = 100 * (recalls[model] - recalls[baseline])
-        np.testing.assert_allclose(of_model["difference"], expected, atol=1e-9)
+        np.testing.assert_allclose(model_rows["difference"], expected, atol=1e-9)
     assert (table["difference_low"] <= table["difference"]).all()
     assert (table["difference"] <= table["difference_high"]).all()
 

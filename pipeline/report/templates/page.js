@@ -32,7 +32,7 @@ function sort(table, column, direction) {
     : (a, b) => a.localeCompare(b, "en", { numeric: true });
   rows.sort((one, other) => {
     const [a, b] = [textOf(one, column), textOf(other, column)];
-    // What is not there comes last, either way.
+    // What is missing comes last, either way.
     if (a === "" || b === "") return (a === "") - (b === "");
     return direction === "ascending" ? compare(a, b) : compare(b, a);
   });

@@ -105,7 +105,7 @@ def test_ensemble_over_architectures_is_made_for_each_seed(reported: tuple[Proje
         ensemble_probabilities(project, [(model, seed) for model in MODELS]).argmax(axis=1)
         for seed in (0, 1)
     ]
-    accuracies = [100 * accuracy_score(project.labels[0], of_seed) for of_seed in answers]
+    accuracies = [100 * accuracy_score(project.labels[0], found) for found in answers]
     row = table.loc["ensemble: 4 architectures"]
     assert row["runs"] == 2
     assert row["accuracy"] == pytest.approx(np.mean(accuracies))
@@ -135,12 +135,12 @@ def test_nothing_is_no_ensemble(project: Project):
     assert "nsemble" not in text.partition("<summary>params.yaml")[0]
 
 
-def test_costs_are_told_in_one_sentence_a_pair(reported: tuple[Project, str]):
+def test_each_pair_has_a_sentence_on_its_costs(reported: tuple[Project, str]):
     _, text = reported
-    told = section(text, "## Cost")
+    found = section(text, "## Cost")
     assert (
-        "Against `cnn`, `ca_cnn` needs 2.0 % more parameters, no more MACs and 25 % more time for "
-        "one image, and is "
-    ) in told
-    assert "Their time in training was not told apart: seeds differ by as much." in told
-    assert "On the Pareto front of the architectures" in told
+        "Compared with `cnn`, `ca_cnn` needs 2.0 % more parameters, no more MACs and 25 % more "
+        "latency, and is "
+    ) in found
+    assert "There is no measurable difference in training time: seeds vary by as much." in found
+    assert "On the Pareto front, where no other architecture" in found

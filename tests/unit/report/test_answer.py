@@ -25,7 +25,7 @@ from tests.unit.report.made_project import (
 )
 
 
-def test_report_goes_from_the_answer_to_how_it_was_made(reported: tuple[Project, str]):
+def test_sections_lead_from_the_answer_to_how_it_was_made(reported: tuple[Project, str]):
     _, text = reported
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
         "Comparison",
@@ -45,7 +45,10 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert "with 2 seeds, for 2.0 % more parameters and 25 % more latency. " in sentence
     smallest = pd.read_csv(project.reports / "comparison.csv").set_index("model")
     found = smallest.loc["ca_cnn", "smallest_detectable"]
-    assert f"find a true difference of {found:.2f} points four times out of five" in sentence
+    assert (
+        f"a true difference of {found:.2f} points would be detected four times out of five"
+        in sentence
+    )
 
 
 def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: Project):
@@ -64,7 +67,7 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
 def test_a_single_seed_has_no_standard_deviation(project: Project):
     text = project.report(settings(seeds=[0]))
     assert "±" not in tables(text)[0][1][1]
-    assert "Undecided, as it always is with a single seed:**" in first_paragraph(text)
+    assert "Undecided, as always with a single seed:**" in first_paragraph(text)
     assert beside_the_answer(text)[0].startswith("- **There is a single seed**")
     assert "1 seeds" not in text
     assert "mean over seeds" not in text
@@ -79,9 +82,9 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(
     content = settings().model_dump()
     content["architectures"]["ca_cnn"] |= {"activation": "mish", "reduction": 4}
     text = project.report(load.check(content))
-    told = first_paragraph(text)
-    assert told.startswith("**Does `ca_cnn` pay against `cnn` on digits? ")
-    assert "; but the two differ in more than attention (`activation`):**" in told
+    found = first_paragraph(text)
+    assert found.startswith("**Does `ca_cnn` pay against `cnn` on digits? ")
+    assert "; but the two differ in more than attention (`activation`):**" in found
     assert beside_the_answer(text)[0].startswith(
         "- **`ca_cnn` and `cnn` differ in more than attention (`activation`)**, so"
     )
@@ -118,8 +121,8 @@ def test_networks_of_a_library_may_differ_in_more_than_attention(project: Projec
     content["architectures"]["ca_cnn"] = library | {"name": "seresnet18", "baseline": "cnn"}
     text = project.report(load.check(content))
     assert first_paragraph(text).startswith("**Does `ca_cnn` pay against `cnn` on digits?")
-    told = "**`ca_cnn` and `cnn` may differ in more than attention (`name`)**"
-    assert [line for line in beside_the_answer(text) if told in line]
+    found = "**`ca_cnn` and `cnn` may differ in more than attention (`name`)**"
+    assert [line for line in beside_the_answer(text) if found in line]
 
 
 def never_learnt(project: Project, *models: str) -> None:
@@ -138,14 +141,12 @@ def test_of_a_network_that_has_learnt_nothing_nothing_is_said(project: Project):
     never_learnt(project, "cnn")
     text = project.report(settings())
     assert first_paragraph(text) == (
-        "**Does channel attention pay for `ca_cnn` on digits? Nothing can be said: `cnn` has "
-        "learnt little or nothing.**"
+        "**Does channel attention pay for `ca_cnn` on digits? No answer: `cnn` does "
+        "no better than guessing.**"
     )
-    (told,) = beside_the_answer(text)[:-1]  # the last is the other pair
-    assert told.startswith("- **`cnn` has learnt little or nothing**: it is right for 25.00 %")
-    assert (
-        "most frequent class every time is right for 25.0 %" in told
-    )  # classes are equally frequent
+    (found,) = beside_the_answer(text)[:-1]  # the last is the other pair
+    assert found.startswith("- **`cnn` does no better than guessing**: it classifies 25.00 %")
+    assert "most frequent class every time gets 25.0 %" in found  # classes are equally frequent
     verdicts = {row[0]: row[3] for row in tables(text)[0][1:]}
     assert verdicts["ca_cnn (candidate)"] == "nothing learnt"
     assert verdicts["se_densenet"] != "nothing learnt"
@@ -155,8 +156,8 @@ def test_of_a_network_that_has_learnt_nothing_nothing_is_said(project: Project):
     assert rows.loc["ca_cnn", "verdict"] == "nothing learnt"  # the terminal prints it from here
 
     never_learnt(project, "ca_cnn")
-    told = first_paragraph(project.report(settings()))
-    assert told.endswith("Nothing can be said: `ca_cnn` and `cnn` have learnt little or nothing.**")
+    found = first_paragraph(project.report(settings()))
+    assert found.endswith("No answer: `ca_cnn` and `cnn` do no better than guessing.**")
 
 
 def test_two_names_for_one_network_are_found_out(project: Project):
@@ -165,8 +166,8 @@ def test_two_names_for_one_network_are_found_out(project: Project):
     content["architectures"]["ca_cnn"]["reduction"] = 4  # which nothing reads
     text = project.report(load.check(content))
     assert first_paragraph(text).startswith(
-        "**Does `ca_cnn` pay against `cnn` on digits? Undecided, for the two have the same "
-        "settings and are the same network:**"
+        "**Does `ca_cnn` pay against `cnn` on digits? Undecided, because the two have "
+        "the same settings and are the same architecture:**"
     )
     assert beside_the_answer(text)[0].startswith("- **`ca_cnn` and `cnn` have the same settings**")
 

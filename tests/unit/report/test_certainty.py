@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
 
+from pipeline.report.filters import environment
+from pipeline.report.published_accuracies import PLAIN, WITH_CHANNEL_ATTENTION
 from pipeline.settings import load
+from tests.unit.made_runs import compared, viewed
 from tests.unit.report.made_project import (
     CLASSES,
     Project,
     caveats,
+    first_paragraph,
     section,
     settings,
     stop_early,
@@ -25,18 +32,19 @@ from tests.unit.report.made_project import (
 def test_rule_of_the_verdict_has_the_levels_of_the_settings(project: Project):
     content = settings().model_dump()
     content["report"] |= {"confidence": 0.9, "margin": 1.5}
-    told = section(project.report(load.check(content)), "## How sure")
-    assert "corrected for all pairs, is below 0.1." in told
-    assert "lies below +1.5 points" in told
-    assert "a gain that large is below 0.05:" in told
+    found = section(project.report(load.check(content)), "## How sure")
+    assert "corrected for all pairs, is below 0.1." in found
+    assert "lies below +1.5 points" in found
+    assert "a gain that large is below 0.05:" in found
 
 
-def test_what_the_experiment_could_have_shown_is_told(reported: tuple[Project, str]):
+def test_report_says_which_difference_would_be_detected(reported: tuple[Project, str]):
     project, text = reported
     table = pd.read_csv(project.reports / "comparison.csv").set_index("model")
     smallest = table.loc["ca_cnn", "smallest_detectable"]
     assert (
-        f"with 2 seeds and 40 test images, a true difference has to be {smallest:.2f} points"
+        f"with 2 seeds and 40 test images, a true difference of {smallest:.2f} points would be "
+        "detected by 4 of 5 such experiments."
     ) in section(text, "## How sure")
 
 
@@ -58,8 +66,8 @@ def test_training_that_was_still_improving_is_named(
     for seed in (0, 1):
         path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
         written(path, json.loads(path.read_text()) | {"best_epoch": 5})
-    (told,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
-    assert "`ca_cnn`" in told
+    (found,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
+    assert "`ca_cnn`" in found
 
 
 def test_early_stopping_at_the_best_epoch_points_to_its_patience(project: Project):
@@ -67,5 +75,46 @@ def test_early_stopping_at_the_best_epoch_points_to_its_patience(project: Projec
         stop_early(project, "ca_cnn", seed, 3)
         path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
         written(path, json.loads(path.read_text()) | {"best_epoch": 3})
-    (told,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
-    assert "`ca_cnn`: a larger `train.early_stopping` may change" in told
+    (found,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
+    assert "`ca_cnn`: a larger `train.early_stopping` may change" in found
+
+
+def test_what_could_be_detected_is_unknown_where_two_models_agree_on_every_image(project: Project):
+    evaluated = project.root / "data" / "evaluated"
+    for seed in ("0", "1"):
+        shutil.copytree(evaluated / "cnn" / seed, evaluated / "ca_cnn" / seed, dirs_exist_ok=True)
+    text = project.report(settings())
+    assert "`ca_cnn` against `cnn`: what could be detected is not known" in text
+    assert "would be detected four times out of five" not in first_paragraph(text)
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_model_below_the_majority_class_may_still_distinguish_the_classes(project: Project):
+    found = viewed(compared(), "ca_cnn")
+    first = replace(found.candidate, beats_majority=False, guesses=False)
+    others = [one for one in found.architectures if one.name != "ca_cnn"]
+    template = environment().get_template("certainty.md.j2")
+    figures = {"reliability": "figures/reliability.png"}
+    changed = replace(found, architectures=(first, *others), figures=figures)
+    (sentence,) = [line for line in caveats(template.render(view=changed)) if "exceed" in line]
+    assert sentence == (
+        f"- `ca_cnn` is not shown to exceed majority-class accuracy "
+        f"({found.majority_class_accuracy:.1f} %), but it does distinguish the classes: their mean "
+        f"recall is {first.mean_recall:.1f} %."
+    )
+
+
+def test_published_accuracies_stand_beside_the_same_architectures():
+    found = viewed(compared(), "ca_cnn")
+    published = {"cnn": (PLAIN,), "ca_cnn": (WITH_CHANNEL_ATTENTION,)}
+    architectures = tuple(
+        replace(one, published=published.get(one.name, ())) for one in found.architectures
+    )
+    figures = {"reliability": "figures/reliability.png"}
+    template = environment().get_template("certainty.md.j2")
+    text = template.render(view=replace(found, architectures=architectures, figures=figures))
+    rows = table_under(text, "Published accuracies")
+    assert [(row[0], row[2]) for row in rows[1:]] == [("cnn", "84.68"), ("ca_cnn", "85.38")]
+    assert "p = 0.165 (unpaired)" in text
+    text = template.render(view=replace(found, figures=figures))
+    assert "Published" not in text

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pytest
 from scipy.stats import binomtest
 
+from pipeline.report.filters import environment
 from pipeline.system import formats
+from tests.unit.made_runs import compared, viewed
 from tests.unit.report.made_project import CLASSES, Project, section, table_under, tables
 
 
@@ -29,20 +34,30 @@ def test_images_gained_and_lost_are_those_that_one_network_got_right(
     }
     gained = [int((right["ca_cnn", s] & ~right["cnn", s]).sum()) for s in (0, 1)]
     lost = [int((right["cnn", s] & ~right["ca_cnn", s]).sum()) for s in (0, 1)]
-    told = section(text, "## Where it helps and hurts")
-    assert f"Of 40 test images, `ca_cnn` gets {np.mean(gained):.1f} right that `cnn`" in told
-    assert f"and {np.mean(lost):.1f} wrong that `cnn` gets right (means over 2 seeds)" in told
+    found = section(text, "## Where it helps and hurts")
+    assert f"Of 40 test images, `ca_cnn` gets {np.mean(gained):.1f} right that `cnn`" in found
+    assert f"and {np.mean(lost):.1f} wrong that `cnn` gets right (means over 2 seeds)" in found
     rows = tables(section(text, "## How sure"))[1]
     assert rows[0] == ["pair", "seed", "gained", "lost", "p (McNemar, exact)"]
     for seed in (0, 1):
         p = binomtest(gained[seed], gained[seed] + lost[seed]).pvalue
-        told = [row for row in rows if row[:2] == ["ca_cnn - cnn", str(seed)]]
-        assert told == [[*told[0][:2], str(gained[seed]), str(lost[seed]), formats.p_value(p)]]
+        found = [row for row in rows if row[:2] == ["ca_cnn - cnn", str(seed)]]
+        assert found == [[*found[0][:2], str(gained[seed]), str(lost[seed]), formats.p_value(p)]]
 
 
 def test_classes_that_moved_are_named_with_what_chance_would_do(reported: tuple[Project, str]):
     project, text = reported
     table = pd.read_csv(project.reports / "tables" / "class_differences.csv")
-    told = section(text, "## Where it helps and hurts")
-    assert "of 4 classes; roughly 0.2 would do so by chance" in told
+    found = section(text, "## Where it helps and hurts")
+    assert "of 4 classes; about 0.2 would by chance" in found
     assert len(table) == 2 * 4
+
+
+@pytest.mark.parametrize(("classes", "folded"), [(20, False), (21, True)])
+def test_long_tables_are_folded(classes: int, folded: bool):
+    names = [f"class {k}" for k in range(classes)]
+    found = viewed(compared(classes=names, images=3 * classes), "ca_cnn")
+    figures = {"confusion_matrices": "figures/confusion.png"}
+    text = environment().get_template("classes.md.j2").render(view=replace(found, figures=figures))
+    assert ("<summary>F1 by class</summary>" in text) == folded
+    assert len(tables(text)[0]) == 1 + classes

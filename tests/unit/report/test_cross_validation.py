@@ -99,9 +99,9 @@ def test_candidate_without_a_baseline_is_cross_validated(folds: Project):
     assert "of the 80 test images of digits correctly**, in 2-fold cross-validation." in sentence
 
 
-def test_copies_in_another_fold_are_told(folds: Project):
+def test_copies_in_another_fold_are_reported(folds: Project):
     found = {"groups": 2, "images": 4, "across_splits": 1, "across_classes": 0, "test_images": 2}
     folds.describe(duplicates=found)
     text = folds.report(cross_validated())
     assert "in more than one fold: 1" in data_section(text)
-    assert "**2 of 80 test images also lie in another fold**" in beside_the_answer(text)[0]
+    assert "**2 of 80 test images also occur in another fold**" in beside_the_answer(text)[0]

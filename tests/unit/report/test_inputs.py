@@ -29,7 +29,7 @@ def test_half_an_explanation_is_refused(project: Project, name: str):
         ("grad_cam.npy", ""),
     ],
 )
-def test_a_torn_explanation_is_refused(project: Project, name: str, content: str):
+def test_a_corrupt_explanation_is_refused(project: Project, name: str, content: str):
     (project.reports / "figures" / "ca_cnn" / name).write_text(content)
     with pytest.raises(InputError, match=rf"ca_cnn/{name}: can't be read"):
         project.report(settings())
@@ -45,7 +45,7 @@ def test_heatmaps_of_other_images_are_refused(project: Project):
     ("missing", "name"),
     [("trained/cnn/1/history.csv", "history.csv"), ("evaluated/cnn/0/logits.npy", "logits.npy")],
 )
-def test_a_missing_or_torn_result_is_named(project: Project, missing: str, name: str):
+def test_a_missing_or_corrupt_result_is_named(project: Project, missing: str, name: str):
     path = project.root / "data" / missing
     path.write_bytes(b"")
     with pytest.raises(InputError, match=name):

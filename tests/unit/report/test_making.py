@@ -72,18 +72,21 @@ def test_losses_share_a_scale_only_where_they_are_the_same(
     assert training.get_shared_y_axes().joined(training, validation) == shared
 
 
-def test_what_was_set_aside_is_counted_with_its_list_and_setting(
+def test_unusable_files_are_counted_with_their_list_and_setting(
     project: Project, reported: tuple[Project, str]
 ):
-    told = data_section(reported[1])
-    assert "3 files were set aside (`data.unusable_files`): `rejected.csv` beside" in told
+    found = data_section(reported[1])
+    assert (
+        "3 files could not be used and were skipped (`data.unusable_files`): `rejected.csv`"
+        in found
+    )
     project.describe(rejected=1)
-    assert "1 file was set aside" in project.report(settings())
+    assert "1 file could not be used and was skipped" in project.report(settings())
     project.describe(rejected=0)
-    assert "set aside" not in data_section(project.report(settings()))
+    assert "skipped" not in data_section(project.report(settings()))
 
 
-def test_exact_copies_are_told_and_make_the_accuracy_doubtful(
+def test_exact_copies_are_reported_and_make_the_accuracy_doubtful(
     project: Project, reported: tuple[Project, str]
 ):
     assert "copies" not in data_section(reported[1])
@@ -98,12 +101,12 @@ def test_exact_copies_are_told_and_make_the_accuracy_doubtful(
 
     project.describe(duplicates=found | {"test_images": 3})
     text = project.report(settings())
-    copied = "3 of 40 test images also lie in training or validation"
+    copied = "3 of 40 test images also occur in training or validation"
     assert f"; but {copied}:**" in first_paragraph(text)
     assert beside_the_answer(text)[0].startswith(f"- **{copied}**")
 
 
-def test_params_are_quoted_whole_even_with_fences_in_them(project: Project):
+def test_all_of_params_is_quoted_even_with_fences_in_it(project: Project):
     project.params.write_text("# ```yaml\nmodel: ca_cnn\n")
     tokens = MarkdownIt("commonmark").parse(project.report(settings()))
     fences = [token.content for token in tokens if token.type == "fence"]
@@ -130,3 +133,16 @@ def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
     assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), False)
     (tmp_path / "code.py").write_text("2")
     assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), True)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_commit_is_checked_out_before_the_report_is_made_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch, changed: bool
+):
+    monkeypatch.setattr(provenance, "commit", lambda folder: provenance.Commit("abc", changed))
+    text = project.report(settings())
+    tokens = MarkdownIt("commonmark").parse(text)
+    (commands, *_) = [token.content for token in tokens if token.type == "fence"]
+    assert commands.startswith("git checkout abc\n")
+    assert ("# then put the settings below into params.yaml" in commands) == changed
+    assert ("with uncommitted changes" in text) == changed
