@@ -173,15 +173,14 @@ def finished_project(runs: int) -> Iterator[Project]:
 
 def outputs(project: Project) -> list[Path]:
     """Return what the stages after the split write, relative to the project."""
-    from dvc.repo import Repo
+    from pipeline.engines import dvc_state
 
-    with Repo(str(project.root)) as repo:
-        return [
-            Path(out.fs_path).relative_to(project.root.resolve())
-            for stage in repo.index.stages
-            for out in stage.outs
-            if stage.addressing not in REAL
-        ]
+    return [
+        Path(out.fs_path).relative_to(project.root.resolve())
+        for stage in dvc_state.read_graph(dvc_state.open_repo(project.root))
+        for out in stage.outs
+        if stage.addressing not in REAL
+    ]
 
 
 def make_up(output: Path) -> None:

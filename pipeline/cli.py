@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,6 +25,7 @@ from pipeline.paths import (
     REPORTS,
     SPLITS,
     TRAINED,
+    weights_file,
 )
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
@@ -41,26 +43,26 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-
+# every command imports what it runs when the settings are right: `--help` and `check` stay quick
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.")]
 Raw = Annotated[Path, typer.Option(help="The folder of the source's own files.")]
 Splits = Annotated[Path, typer.Option(help="The folder of arrays that the split stage wrote.")]
 Model = Annotated[str, typer.Option(help="An architecture of params.yaml.")]
-Asked = Annotated[
+OptionalModel = Annotated[
     str | None,
     typer.Option(
-        "--model",
-        help="An architecture of params.yaml; the candidate (model in params.yaml) if not given.",
+        help="An architecture of params.yaml; the candidate (model in params.yaml) if not given."
     ),
 ]
-Trained = Annotated[Path, typer.Option(help="The folder of all trainings.")]
 Seed = Annotated[int, typer.Option(min=0, help="The seed of the training run.")]
+Out = Annotated[Path, typer.Option(help="The folder to write.")]
+Trained = Annotated[Path, typer.Option(help="The folder of all trainings.")]
 
 
 @app.command()
 def download(
     params: ParamsFile = PARAMS,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = RAW,
+    out: Out = RAW,
     downloads: Annotated[Path, typer.Option(help="Where downloads wait.")] = DOWNLOADS,
 ) -> None:
     """Get the source's own files, checksummed."""
@@ -74,7 +76,7 @@ def download(
 def split(
     params: ParamsFile = PARAMS,
     raw: Raw = RAW,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = SPLITS,
+    out: Out = SPLITS,
 ) -> None:
     """Decode the images and divide them into training, validation and test."""
     settings = load(params)
@@ -93,12 +95,12 @@ def train(
         Path | None, typer.Option(help="The folder to write; data/trained/MODEL/SEED if not given.")
     ] = None,
     checkpoints: Annotated[
-        Path, typer.Option(help="Where an unfinished training is kept, to go on from.")
+        Path, typer.Option(help="Where an unfinished training is kept, to resume from.")
     ] = CHECKPOINTS,
 ) -> None:
-    """Train one architecture with one seed; after an interruption, go on with it."""
-    _train(model, seed, params, splits, out or TRAINED / model / str(seed), checkpoints)
-    _forget(model, seed, checkpoints)
+    """Train one architecture with one seed; after an interruption, resume it."""
+    _train(model, seed, params, splits, out, checkpoints)
+    _remove_checkpoints(model, seed, checkpoints)
 
 
 @app.command()
@@ -108,8 +110,7 @@ def evaluate(
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
     weights: Annotated[
-        Path | None,
-        typer.Option(help="data/trained/MODEL/SEED/model.safetensors if not given."),
+        Path | None, typer.Option(help="data/trained/MODEL/SEED/model.safetensors if not given.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -117,26 +118,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure one trained network on the test split."""
-    settings = _settings_for(model, params)
-    run = Path(model) / str(seed)
+    settings, _ = _resolve(params, model)
     from pipeline.stages import evaluate as stage
 
-    stage.run(
-        settings,
-        model,
-        seed,
-        weights or TRAINED / run / "model.safetensors",
-        splits,
-        out or EVALUATED / run,
-    )
+    weights = weights or weights_file(model, seed)
+    stage.run(settings, model, seed, weights, splits, out or EVALUATED / model / str(seed))
 
 
 @app.command()
-def measure(
-    params: ParamsFile = PARAMS,
-    splits: Splits = SPLITS,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = MEASURED,
-) -> None:
+def measure(params: ParamsFile = PARAMS, splits: Splits = SPLITS, out: Out = MEASURED) -> None:
     """Measure how fast all architectures are, in turns; nothing else should run meanwhile."""
     settings = load(params)
     from pipeline.stages import measure as stage
@@ -150,8 +140,7 @@ def explain(
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
     weights: Annotated[
-        Path | None,
-        typer.Option(help="Of the first seed's run if not given."),
+        Path | None, typer.Option(help="Of the first seed's run if not given.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -159,17 +148,11 @@ def explain(
     ] = None,
 ) -> None:
     """Draw feature maps, heatmaps and attention weights of one architecture."""
-    settings = _settings_for(model, params)
-    run = Path(model) / str(settings.seeds[0])
+    settings, _ = _resolve(params, model)
     from pipeline.stages import explain as stage
 
-    stage.run(
-        settings,
-        model,
-        weights or TRAINED / run / "model.safetensors",
-        splits,
-        out or EXPLAINED / model,
-    )
+    weights = weights or weights_file(model, settings.seeds[0])
+    stage.run(settings, model, weights, splits, out or EXPLAINED / model)
 
 
 @app.command()
@@ -180,7 +163,7 @@ def report(
     evaluated: Annotated[Path, typer.Option(help="The folder of all evaluations.")] = EVALUATED,
     measured: Annotated[Path, typer.Option(help="The folder of the timings.")] = MEASURED,
     figures: Annotated[Path, typer.Option(help="The folder of all explanations.")] = EXPLAINED,
-    out: Annotated[Path, typer.Option(help="The folder to write.")] = REPORTS,
+    out: Out = REPORTS,
 ) -> None:
     """Compare the architectures and write the report."""
     settings = load(params)
@@ -197,9 +180,45 @@ def stage(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Train, evaluate or explain as the stage of dvc.yaml with this name does."""
-    stages = _stages(load(params), params)
+    settings = load(params)
+    stages: dict[str, Callable[[], None]] = {}
+    for model in settings.architectures:
+        stages[f"explain@{model}"] = partial(explain, model, params)
+    for model, seed in product(settings.architectures, settings.seeds):
+        stages[f"train@{model}-{seed}"] = partial(_train, model, seed, params)
+        stages[f"evaluate@{model}-{seed}"] = partial(_evaluate_as_stage, model, seed, params)
     plain = name.rpartition(":")[2]  # DVC puts the path of dvc.yaml before it in other folders
     stages[choose(plain, stages, "STAGE")]()
+
+
+def _train(
+    model: str,
+    seed: int,
+    params: Path,
+    splits: Path = SPLITS,
+    out: Path | None = None,
+    checkpoints: Path = CHECKPOINTS,
+) -> None:
+    settings, _ = _resolve(params, model)
+    from pipeline.stages import train as stage
+
+    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed), checkpoints)
+
+
+def _evaluate_as_stage(model: str, seed: int, params: Path) -> None:
+    """Evaluate a run; then remove the checkpoints of its training.
+
+    DVC deletes an output that it hasn't noted before it makes it again: a kill between the end of a
+    training and DVC's note would lose it. When DVC begins with the evaluation, it has noted it.
+    """
+    evaluate(model, seed, params)
+    _remove_checkpoints(model, seed, CHECKPOINTS)
+
+
+def _remove_checkpoints(model: str, seed: int, checkpoints: Path) -> None:
+    from pipeline.training import finished_checkpoints
+
+    finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
 
 
 @app.command()
@@ -207,12 +226,12 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.")
     ],
-    asked: Asked = None,
+    model: OptionalModel = None,
     params: ParamsFile = PARAMS,
     splits: Splits = SPLITS,
     trained: Trained = TRAINED,
     out: Annotated[Path, typer.Option(help="The folder for a figure of each image.")] = PREDICTIONS,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to tell of each image.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to print for each image.")] = 5,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table, and nothing else.")
     ] = False,
@@ -223,7 +242,7 @@ def predict(
     answers. Images are decoded as those that the networks were trained on: resized to the same
     square, whatever their proportions, and made grey for grey data sets.
     """
-    settings, model = _asked(asked, params)
+    settings, model = _resolve(params, model)
     from pipeline.commands import predict as command
     from pipeline.commands import prediction_answers as printed
 
@@ -242,7 +261,7 @@ def export(
         Literal["onnx", "torchscript"],
         typer.Option("--format", help="ONNX runs nearly everywhere, TorchScript where PyTorch is."),
     ],
-    asked: Asked = None,
+    model: OptionalModel = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The seed of the run; the first if not given.")
     ] = None,
@@ -262,12 +281,12 @@ def export(
     height, width) and gives logits; the normalisation is inside. What it gives for test images is
     compared with what the network gives here.
     """
-    settings, model = _asked(asked, params)
-    chosen = settings.seeds[0] if seed is None else seed
+    settings, model = _resolve(params, model)
+    seed = settings.seeds[0] if seed is None else seed
     from pipeline.commands import export as command
 
-    weights = trained / model / str(chosen) / "model.safetensors"
-    done = command.run(settings, model, chosen, splits, weights, file_format, out)
+    weights = weights_file(model, seed, trained)
+    done = command.run(settings, model, seed, splits, weights, file_format, out)
     typer.echo(
         f"{done.path}: on {done.images} test images its logits differ from the original's by "
         f"{done.difference:.1g} at most (largest logit {done.largest:.1f}, allowed "
@@ -277,7 +296,7 @@ def export(
 
 @app.command()
 def check(params: ParamsFile = PARAMS) -> None:
-    """Tell whether the settings are right, before anything runs."""
+    """Check the settings before anything runs."""
     settings = load(params)
     check_loss(settings)
     preflight.check(settings, Path(), OUTPUTS)
@@ -333,7 +352,7 @@ def prune(
     found = stale_outputs.find(settings, TRAINED, EVALUATED, EXPLAINED)
     checkpoints = finished_checkpoints.list_checkpoints(CHECKPOINTS)
     if not found and not checkpoints:
-        typer.echo("nothing is left over")
+        typer.echo("nothing to prune")
         return
     for folder in found:
         typer.echo(f"{folder}: comes back from DVC's cache if an engine made it")
@@ -354,50 +373,7 @@ def summary(
     terminal.print_summary(reports)
 
 
-def _stages(settings: Settings, params: Path) -> dict[str, Callable[[], None]]:
-    """Return the stages that dvc.yaml has of each architecture or run, by their names."""
-    stages: dict[str, Callable[[], None]] = {}
-    for model in settings.architectures:
-        stages[f"explain@{model}"] = partial(explain, model, params)
-        for seed in settings.seeds:
-            out = TRAINED / model / str(seed)
-            stages[f"train@{model}-{seed}"] = partial(
-                _train, model, seed, params, SPLITS, out, CHECKPOINTS
-            )
-            stages[f"evaluate@{model}-{seed}"] = partial(_evaluate_and_forget, model, seed, params)
-    return stages
-
-
-def _train(model: str, seed: int, params: Path, splits: Path, out: Path, checkpoints: Path) -> None:
-    settings = _settings_for(model, params)
-    from pipeline.stages import train as stage
-
-    stage.run(settings, model, seed, splits, out, checkpoints)
-
-
-def _evaluate_and_forget(model: str, seed: int, params: Path) -> None:
-    """Evaluate a run; then remove the checkpoints of its training.
-
-    DVC deletes an output that it hasn't noted before it makes it anew: a kill between the end of a
-    training and DVC's note would lose it. When DVC begins with the evaluation, it has noted it.
-    """
-    evaluate(model, seed, params)
-    _forget(model, seed, CHECKPOINTS)
-
-
-def _forget(model: str, seed: int, checkpoints: Path) -> None:
-    from pipeline.training import finished_checkpoints
-
-    finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
-
-
-def _settings_for(model: str, params: Path) -> Settings:
-    settings = load(params)
-    choose(model, settings.architectures, "--model")
-    return settings
-
-
-def _asked(model: str | None, params: Path) -> tuple[Settings, str]:
+def _resolve(params: Path, model: str | None) -> tuple[Settings, str]:
     """Return the settings and the architecture to use: the candidate if none is named."""
     settings = load(params)
     if model is None:

@@ -11,6 +11,23 @@ MEASURED = Path("data/measured")
 REPORTS = Path("reports")
 PREDICTIONS = Path("predictions")
 EXPLAINED = REPORTS / "figures" / "architectures"
+COMPARISON_FIGURES = REPORTS / "figures" / "comparison"
+COMPARISON_TABLE = REPORTS / "comparison.csv"
+REPORT_PAGE = REPORTS / "report.html"
+TABLES = REPORTS / "tables"
 DOWNLOADS = Path(".cache/downloads")
 CHECKPOINTS = Path(".cache/checkpoints")
+CHANGE_MARKERS = Path(".cache/changes")
+CORRUPT_LOCKS = Path(".cache/corrupt")
 OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, MEASURED, REPORTS)
+
+
+def weights_file(model: str, seed: int, trained: Path = TRAINED) -> Path:
+    """Return the file of one training's weights.
+
+    Args:
+        model: an architecture of params.yaml.
+        seed: of the training.
+        trained: the folder of all trainings.
+    """
+    return trained / model / str(seed) / "model.safetensors"

@@ -1,77 +1,68 @@
-"""What a kill, a full disk or a wrong clock leaves of the engines' own files, put right.
+"""DVC's graph and changes, and its own files put right after a kill, a full disk or a wrong clock.
 
-Both engines keep notes between two runs. DVC writes two of them in place, so that a fault can tear
-them, and believes what is in its cache; Snakemake compares the times of files.
+DVC writes two files in place, so that a fault can leave them corrupt: ``dvc.lock`` and ``rwlock``,
+which says who reads and writes what now. It believes what is in its cache.
+
+Written against DVC 3.67. What no manual promises, each with a test of its own in
+tests/unit/test_engine_state.py: `dvc.dependency.param.load_path`, `Repo.index.graph`,
+`changed_stage` and `workspace_status`, `read_params`, the schema of dvc.lock, name and lock of
+``rwlock``, and that DVC takes no checksum of a file in its cache that is read-only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from dvc.dependency import param
+from dvc.exceptions import DvcException
+from dvc.lock import LockError, make_lock
+from dvc.repo import Repo
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from ruamel.yaml import YAML, YAMLError
+from voluptuous import Invalid
 
 from pipeline.system.progress import say
 
 if TYPE_CHECKING:
     from dvc.lock import LockBase
     from dvc.output import Output
-    from dvc.repo import Repo
-    from dvc.repo.index import Index
+    from dvc.stage import Stage
+    from networkx import DiGraph
 
 SECONDS_TO_WRITE = 60.0  # many times what dvc.lock takes
 SECONDS_BETWEEN_READS = 0.5
 MAY_BE_WRITTEN = 0o644
 
 
-def quarantine_corrupt_lock_files(repo: Repo, aside: Path) -> None:
-    """Move DVC's ``dvc.lock`` and ``rwlock`` out of the way where they are torn.
-
-    DVC would refuse to do anything. Without the first all that it named comes back from the cache;
-    the second says who reads and writes what now.
+def open_repo(root: Path = Path()) -> Repo:
+    """Return DVC's view of a project.
 
     Args:
-        repo: as DVC opened it.
-        aside: a folder to put them into.
+        root: its folder.
+
+    Raises:
+        DvcException: if it can't be read.
+        SCMError: if there is no git repository.
     """
-    _quarantine(Path(repo.root_dir, "dvc.lock"), _is_corrupt_lock, repo.lock, aside)
-    quarantine_corrupt_rwlock(repo, aside)
+    if not hasattr(param.load_path, "cache_info"):  # DVC would read params.yaml for each stage
+        param.load_path = functools.cache(param.load_path)
+    return Repo(str(root))
 
 
-def quarantine_corrupt_rwlock(repo: Repo, aside: Path) -> None:
-    """Do the same with ``rwlock`` alone, which is read in no time: on a cluster each job does.
+def read_graph(repo: Repo) -> DiGraph:
+    """Return the graph of all stages; the successors of a stage are those that it waits for.
 
-    Args:
-        repo: as DVC opened it.
-        aside: a folder to put it into.
-    """
-    from dvc.rwlock import RWLOCK_FILE
-
-    _quarantine(Path(repo.tmp_dir, RWLOCK_FILE), _is_corrupt_json, guard_of_claims(repo), aside)
-
-
-def _quarantine(
-    path: Path, is_corrupt: Callable[[Path], bool], lock: LockBase, aside: Path
-) -> None:
-    from dvc.lock import LockError
-
-    if not is_corrupt(path):
-        return
-    with contextlib.suppress(LockError), lock:  # one that runs may be writing it
-        if is_corrupt(path):
-            aside.mkdir(parents=True, exist_ok=True)
-            path.replace(aside / path.name)
-            say(f"{os.path.relpath(path)}: can't be read, put aside in {aside}; DVC writes it anew")
-
-
-def read_index(repo: Repo) -> Index:
-    """Return what DVC knows of all stages; of a ``dvc.lock`` that is being written, once it is.
-
-    DVC writes it in place, with seconds between its first and its last line where there are
-    hundreds of stages, and each job on a cluster reads it while others end.
+    DVC writes ``dvc.lock`` in place, with seconds between its first and its last line where there
+    are hundreds of stages, and each job on a cluster reads it while others end: one that is being
+    written is read again.
 
     Args:
         repo: as DVC opened it.
@@ -79,61 +70,41 @@ def read_index(repo: Repo) -> Index:
     Raises:
         DvcException: if a file can't be read, and dvc.lock can't be for a minute.
     """
-    from dvc.exceptions import DvcException
-
     given_up = time.monotonic() + SECONDS_TO_WRITE
     while True:
         try:
-            return repo.index
+            return repo.index.graph
         except DvcException as error:
             if "dvc.lock" not in str(error) or time.monotonic() > given_up:
                 raise
         time.sleep(SECONDS_BETWEEN_READS)
 
 
-def guard_of_claims(repo: Repo) -> LockBase:
-    """Return the lock that DVC holds while it writes who reads and writes what."""
-    from dvc.lock import make_lock
-    from dvc.rwlock import RWLOCK_LOCK
-
-    return make_lock(f"{repo.tmp_dir}/{RWLOCK_LOCK}", tmp_dir=repo.tmp_dir)
+def settings_of(stage: Stage) -> dict[str, Any]:
+    """Return the values of the settings that a stage depends on."""
+    return {key: value for dep in stage.params for key, value in dep.read_params().items()}
 
 
-def _is_corrupt_lock(path: Path) -> bool:
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from ruamel.yaml import YAML, YAMLError
-    from voluptuous import Invalid
+def is_changed(stage: Stage, outputs: set[Path]) -> bool:
+    """Tell whether DVC finds a stage's command, settings, code or outputs changed.
 
-    if not path.exists():
-        return False
-    try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {})
-    except (YAMLError, Invalid, ValueError):
-        return True
-    return False
-
-
-def _is_corrupt_json(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return True
-    return False
-
-
-def clamp_future_mtimes(paths: Iterable[Path]) -> None:
-    """Give what is of the future the present time, so that what is made from now on is newer.
+    What other stages write is left to Snakemake. Outputs that are to come back from DVC's cache are
+    verified there.
 
     Args:
-        paths: outputs; a folder's time is that of the file in it by which Snakemake tells it.
+        stage: as DVC knows it.
+        outputs: of all stages.
     """
-    now = time.time()
-    for output in paths:
-        for path in (output, output / ".snakemake_timestamp"):
-            if path.exists() and path.stat().st_mtime > now:
-                os.utime(path, (now, now))
+
+    def is_made(path: Path) -> bool:
+        return not outputs.isdisjoint([path, *path.parents])
+
+    sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
+    differing = [item for item in [*sources, *stage.outs] if item.workspace_status()]
+    for out in stage.outs:
+        if out in differing:
+            force_cache_verification(out)
+    return stage.changed_stage() or bool(differing)
 
 
 def force_cache_verification(out: Output) -> None:
@@ -150,8 +121,69 @@ def force_cache_verification(out: Output) -> None:
     try:
         listed = json.loads(cached.read_text(encoding="utf-8")) if out.hash_info.isdir else []
         files = [Path(out.cache.oid_to_path(entry["md5"])) for entry in listed]
-    except (OSError, ValueError, TypeError, KeyError):  # the list itself is missing or torn
+    except (OSError, ValueError, TypeError, KeyError):  # the list itself is missing or corrupt
         files = []
     for path in (cached, *files):
         with contextlib.suppress(OSError):  # it is missing, or another's in a shared cache
             path.chmod(MAY_BE_WRITTEN)
+
+
+def clamp_future_mtimes(paths: Iterable[Path]) -> None:
+    """Give what is of the future the present time, so that what is made from now on is newer.
+
+    Args:
+        paths: outputs; a folder's time is that of the file in it that Snakemake reads.
+    """
+    now = time.time()
+    for output in paths:
+        for path in (output, output / ".snakemake_timestamp"):
+            if path.exists() and path.stat().st_mtime > now:
+                os.utime(path, (now, now))
+
+
+def quarantine_corrupt_lock(repo: Repo, folder: Path) -> None:
+    """Move a corrupt ``dvc.lock`` out of the way: all that it named comes back from the cache.
+
+    Args:
+        repo: as DVC opened it.
+        folder: where to move it.
+    """
+    _quarantine(Path(repo.root_dir, "dvc.lock"), _read_lock, repo.lock, folder)
+
+
+def quarantine_corrupt_rwlock(repo: Repo, folder: Path) -> None:
+    """Move a corrupt ``rwlock`` out of the way; it is read in no time, so that each job can.
+
+    Args:
+        repo: as DVC opened it.
+        folder: where to move it.
+    """
+    _quarantine(Path(repo.tmp_dir, RWLOCK_FILE), json.loads, rwlock_guard(repo), folder)
+
+
+def rwlock_guard(repo: Repo) -> LockBase:
+    """Return the lock that DVC holds while it writes ``rwlock``."""
+    return make_lock(f"{repo.tmp_dir}/{RWLOCK_LOCK}", tmp_dir=repo.tmp_dir)
+
+
+def _quarantine(path: Path, parse: Callable[[str], object], lock: LockBase, folder: Path) -> None:
+    def is_corrupt() -> bool:
+        try:
+            parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except (ValueError, YAMLError, Invalid):
+            return True
+        return False
+
+    if not is_corrupt():
+        return
+    with contextlib.suppress(LockError), lock:  # one that runs may be writing it
+        if is_corrupt():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.replace(folder / path.name)
+            say(f"{os.path.relpath(path)} is corrupt: moved to {folder}; DVC writes it again")
+
+
+def _read_lock(text: str) -> None:
+    COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text) or {})

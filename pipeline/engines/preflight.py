@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.settings.schema import Settings
@@ -38,21 +37,16 @@ def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
         one, other = path.resolve(), (root / output).resolve()
         if one.is_relative_to(other) or other.is_relative_to(one):
             raise InputError(f"{where}: the pipeline writes {output} itself; take another folder")
-    unreadable = list(_unreadable(path))
+    unreadable = [
+        f"'{printable(str(file.relative_to(path)))}' {obstacle}"
+        for parent, folders, files in os.walk(path, onerror=_refuse)
+        for file in (Path(parent, name) for name in sorted([*folders, *files]))
+        if (obstacle := _obstacle(file))
+    ]
     if unreadable:
         more = len(unreadable) - MOST_NAMED
         named = "; ".join(unreadable[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        raise InputError(f"{where}: DVC can't read all of it: {named}; remove or mend them")
-
-
-def _unreadable(folder: Path) -> Iterator[str]:
-    """Yield what DVC can't take a checksum of, each with its reason."""
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        for name in sorted([*folders, *files]):
-            path = Path(parent, name)
-            reason = _obstacle(path)
-            if reason:
-                yield f"'{printable(str(path.relative_to(folder)))}' {reason}"
+        raise InputError(f"{where}: DVC can't read all of it: {named}; remove or fix them")
 
 
 def _refuse(error: OSError) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
+from pipeline.engines.dvc_graph import code_of_stage
 from pipeline.settings.schema import Settings
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
@@ -35,16 +36,6 @@ from pipeline.training.weights import save_weights
 
 if TYPE_CHECKING:
     from pipeline.training.distributed.member import Member
-
-# The source files that decide what a training gives: a checkpoint made by others is not used.
-PACKAGE = Path(__file__).parents[1]
-CODE = [
-    PACKAGE / "data",
-    PACKAGE / "models",
-    PACKAGE / "settings" / "image_sizes.py",
-    PACKAGE / "stages" / "train.py",
-    PACKAGE / "training",
-]
 
 
 def run(
@@ -202,7 +193,7 @@ def _key(settings: Settings, model: str, seed: int, dataset: Dataset, **machine:
         "versions": versions(),
         **machine,
     }
-    return key_of(decisive, [*CODE, *source_of(settings.train)])
+    return key_of(decisive, [*code_of_stage("train"), *source_of(settings.train)])
 
 
 def versions() -> dict[str, str]:

@@ -138,7 +138,7 @@ def test_change_is_seen_whatever_the_times_of_the_outputs(
     days: int, finished: Project, right: dict[str, str], see: Callable[..., None]
 ) -> None:
     date_outputs(finished, days)
-    source = finished.root / "pipeline" / "reporting" / "figures.py"
+    source = finished.root / "pipeline" / "figures" / "accuracy.py"
     source.write_text(source.read_text() + "\n# drawn better\n")
     finished.snakemake(cores=2)
     assert finished.ran() == {"report"}

@@ -212,7 +212,7 @@ def test_change_made_with_one_engine_is_seen_by_the_other(
     assert project.is_clean()
     project.snakemake()
     assert project.ran() == set()
-    source = project.root / "pipeline" / "reporting" / "figures.py"
+    source = project.root / "pipeline" / "figures" / "accuracy.py"
     source.write_text(source.read_text() + "\n# drawn better\n")
     project.snakemake()
     assert project.ran() == {"report"}  # a change of a drawing trains nothing

@@ -320,7 +320,7 @@ def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
     assert run("check", cwd=folder).returncode == 0
 
 
-# --- what is left over ----------------------------------------------------------------------------
+# --- stale outputs ---------------------------------------------------------------------------------
 
 
 def test_checkpoints_are_listed_and_pruned(folder: Path) -> None:
@@ -336,4 +336,4 @@ def test_checkpoints_are_listed_and_pruned(folder: Path) -> None:
     assert begun.exists()
     assert run("prune", "--yes", cwd=folder).returncode == 0
     assert list(checkpoints.iterdir()) == []
-    assert "nothing is left over" in run("prune", cwd=folder).stdout
+    assert "nothing to prune" in run("prune", cwd=folder).stdout

@@ -1,4 +1,7 @@
-"""Torn notes of the engines are put aside, times of the future brought back, caches checked."""
+"""DVC's graph and changes, corrupt lock files quarantined, future times clamped, caches verified.
+
+Each use that the pipeline makes of what DVC doesn't document has a test here, with the real DVC.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ import os
 import stat
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from dvc.dependency import param
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE
+from dvc.rwlock import rwlock as dvc_rwlock
+from dvc.stage import Stage
 
 from pipeline.engines import dvc_state
 
@@ -34,52 +42,61 @@ def repo(tmp_path: Path) -> Repo:
     return Repo.init(str(tmp_path), no_scm=True)
 
 
-def test_whole_notes_stay(repo: Repo, tmp_path: Path) -> None:
-    lock, claims = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
+def quarantine(repo: Repo, folder: Path) -> None:
+    dvc_state.quarantine_corrupt_lock(repo, folder)
+    dvc_state.quarantine_corrupt_rwlock(repo, folder)
+
+
+def test_intact_lock_files_stay(repo: Repo, tmp_path: Path) -> None:
+    lock, rwlock = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
     lock.write_text(LOCK)
-    claims.write_text('{"read": {}}')
-    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
+    rwlock.write_text('{"read": {}}')
+    quarantine(repo, tmp_path / "corrupt")
     assert lock.read_text() == LOCK
-    assert claims.exists()
-    assert not (tmp_path / "torn").exists()
+    assert rwlock.exists()
+    assert not (tmp_path / "corrupt").exists()
 
 
 @pytest.mark.parametrize("length", [4, 10, 16, 40])
-def test_torn_lock_is_put_aside(repo: Repo, tmp_path: Path, length: int) -> None:
+def test_truncated_dvc_lock_is_quarantined(
+    repo: Repo, tmp_path: Path, length: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(LOCK[:length])
-    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
+    quarantine(repo, tmp_path / "corrupt")
     assert not lock.exists()
-    assert (tmp_path / "torn" / "dvc.lock").read_text() == LOCK[:length]
+    assert (tmp_path / "corrupt" / "dvc.lock").read_text() == LOCK[:length]
+    assert f"dvc.lock is corrupt: moved to {tmp_path / 'corrupt'}" in capsys.readouterr().err
 
 
-def test_lock_with_a_merge_conflict_is_put_aside(repo: Repo, tmp_path: Path) -> None:
+def test_dvc_lock_with_a_merge_conflict_is_quarantined(repo: Repo, tmp_path: Path) -> None:
     ours, theirs = "      size: 7\n", "      size: 8\n"
     conflict = f"<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> theirs\n"
     (tmp_path / "dvc.lock").write_text(LOCK.replace(ours, conflict))
-    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
+    quarantine(repo, tmp_path / "corrupt")
     assert not (tmp_path / "dvc.lock").exists()
 
 
-def test_job_on_a_cluster_puts_claims_aside_and_leaves_the_lock(repo: Repo, tmp_path: Path) -> None:
-    lock, claims = tmp_path / "dvc.lock", Path(repo.tmp_dir, RWLOCK_FILE)
-    lock.write_text(LOCK[:40])  # which another may be writing
-    claims.write_text("")
-    dvc_state.quarantine_corrupt_rwlock(repo, tmp_path / "torn")
-    assert lock.read_text() == LOCK[:40]
-    assert not claims.exists()
-
-
-def test_torn_claims_are_put_aside_but_not_while_they_are_written(
+def test_corrupt_rwlock_is_quarantined_but_not_while_dvc_writes_it(
     repo: Repo, tmp_path: Path
 ) -> None:
-    claims = Path(repo.tmp_dir, RWLOCK_FILE)
-    claims.write_text('{"read": {"/data')
-    with dvc_state.guard_of_claims(repo):
-        dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
-        assert claims.exists()
-    dvc_state.quarantine_corrupt_lock_files(repo, tmp_path / "torn")
-    assert not claims.exists()
+    rwlock = Path(repo.tmp_dir, RWLOCK_FILE)
+    rwlock.write_text('{"read": {"/data')
+    with dvc_state.rwlock_guard(repo):
+        dvc_state.quarantine_corrupt_rwlock(repo, tmp_path / "corrupt")
+        assert rwlock.exists()
+    dvc_state.quarantine_corrupt_rwlock(repo, tmp_path / "corrupt")
+    assert not rwlock.exists()
+
+
+def test_dvc_holds_the_guard_while_it_writes_the_rwlock(repo: Repo, tmp_path: Path) -> None:
+    def claim() -> AbstractContextManager[None]:
+        return dvc_rwlock(repo.tmp_dir, repo.fs, "dvc repro", [], [str(tmp_path / "out")], False)
+
+    with claim():
+        assert str(tmp_path / "out") in Path(repo.tmp_dir, RWLOCK_FILE).read_text()
+    with dvc_state.rwlock_guard(repo), pytest.raises(LockError), claim():
+        pass
 
 
 def test_outputs_of_the_future_become_outputs_of_now(tmp_path: Path) -> None:
@@ -114,7 +131,9 @@ def test_dvc_finds_a_changed_object_when_it_has_it_checked(repo: Repo, tmp_path:
     assert out.changed_cache()
 
 
-def test_lock_that_is_being_written_is_read_once_it_is_whole(repo: Repo, tmp_path: Path) -> None:
+def test_dvc_lock_that_is_being_written_is_read_once_it_is_complete(
+    repo: Repo, tmp_path: Path
+) -> None:
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  split:\n    cmd: python -m pipeline split\n    outs: [data/splits]\n"
     )
@@ -122,16 +141,116 @@ def test_lock_that_is_being_written_is_read_once_it_is_whole(repo: Repo, tmp_pat
     lock.write_text(LOCK[:40])
     writing = threading.Timer(1.2, lock.write_text, [LOCK])
     writing.start()
-    (stage,) = dvc_state.read_index(repo).graph
+    (stage,) = dvc_state.read_graph(repo)
     writing.join()
     assert stage.outs[0].hash_info.value == "0123456789abcdef0123456789abcdef.dir"
 
 
-def test_lock_that_stays_torn_is_told(
+def test_dvc_lock_that_stays_corrupt_is_an_error(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dvc_state, "SECONDS_TO_WRITE", 1.0)
     (tmp_path / "dvc.yaml").write_text("stages:\n  split:\n    cmd: python -m pipeline split\n")
     (tmp_path / "dvc.lock").write_text(LOCK[:40])
     with pytest.raises(DvcException, match=r"dvc\.lock"):
-        dvc_state.read_index(repo)
+        dvc_state.read_graph(repo)
+
+
+PIPELINE = """\
+stages:
+  split:
+    cmd: mkdir splits && cp code.py splits
+    deps: [code.py]
+    params: [split]
+    outs: [splits]
+  train:
+    cmd: cp splits/code.py weights
+    deps: [splits]
+    params: [train.epochs, split]
+    outs: [weights]
+"""
+
+
+@pytest.fixture
+def stages(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Stage]:
+    """The two stages of a finished project, by name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "params.yaml").write_text("split: {folds: 2}\ntrain: {epochs: 3}\n")
+    (tmp_path / "code.py").write_text("first")
+    repo.reproduce()
+    monkeypatch.setattr(param, "load_path", param.load_path)  # as it was, after the test
+    return {stage.addressing: stage for stage in dvc_state.read_graph(dvc_state.open_repo())}
+
+
+def is_changed(stage: Stage, tmp_path: Path) -> bool:
+    return dvc_state.is_changed(stage, {tmp_path / "splits", tmp_path / "weights"})
+
+
+def test_successors_of_a_stage_are_those_that_it_waits_for(
+    stages: dict[str, Stage],
+) -> None:
+    graph = dvc_state.read_graph(dvc_state.open_repo())
+    train = next(stage for stage in graph if stage.addressing == "train")
+    assert [stage.addressing for stage in graph.successors(train)] == ["split"]
+
+
+def test_settings_are_those_that_a_stage_depends_on(stages: dict[str, Stage]) -> None:
+    assert dvc_state.settings_of(stages["split"]) == {"split": {"folds": 2}}
+    assert dvc_state.settings_of(stages["train"]) == {"split": {"folds": 2}, "train.epochs": 3}
+
+
+def test_params_are_read_once_for_all_stages(
+    stages: dict[str, Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def load_path(path: str, *arguments: object) -> dict[str, object]:
+        reads.append(path)
+        return {"split": {"folds": 2}, "train": {"epochs": 3}}
+
+    monkeypatch.setattr(param, "load_path", load_path)
+    dvc_state.settings_of(stages["train"])
+    dvc_state.settings_of(stages["split"])
+    assert len(reads) == 2  # as DVC does by itself
+    dvc_state.open_repo()
+    dvc_state.settings_of(stages["train"])
+    dvc_state.settings_of(stages["split"])
+    assert len(reads) == 3
+
+
+def test_nothing_is_changed_after_a_run(stages: dict[str, Stage], tmp_path: Path) -> None:
+    assert not [name for name, stage in stages.items() if is_changed(stage, tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "changed"),
+    [
+        ("code.py", "second", {"split"}),
+        ("params.yaml", "split: {folds: 2}\ntrain: {epochs: 4}\n", {"train"}),
+        ("params.yaml", "split: {folds: 3}\ntrain: {epochs: 3}\n", {"split", "train"}),
+        ("params.yaml", "# two\nsplit: {folds: 2}\ntrain: {epochs: 3}\n", set()),
+        ("dvc.yaml", PIPELINE.replace("cp splits/code.py", "cp -p splits/code.py"), {"train"}),
+        ("splits/code.py", "by hand", {"split"}),  # what waits for it is Snakemake's to find
+        ("weights", "by hand", {"train"}),
+    ],
+)
+def test_change_is_that_of_the_stage_whose_file_it_is(
+    path: str, text: str, changed: set[str], stages: dict[str, Stage], tmp_path: Path
+) -> None:
+    (tmp_path / path).unlink()  # it may be a link into the cache
+    (tmp_path / path).write_text(text)
+    param.load_path.cache_clear()
+    graph = dvc_state.read_graph(Repo())
+    assert {stage.addressing for stage in graph if is_changed(stage, tmp_path)} == changed
+
+
+def test_output_that_differs_is_verified_in_the_cache(
+    stages: dict[str, Stage], tmp_path: Path
+) -> None:
+    (out,) = stages["train"].outs
+    cached = Path(out.cache_path)
+    assert not cached.stat().st_mode & stat.S_IWUSR
+    (tmp_path / "weights").unlink()
+    assert is_changed(stages["train"], tmp_path)
+    assert cached.stat().st_mode & stat.S_IWUSR

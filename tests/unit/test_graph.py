@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.engines.dvc_graph import code_of_stage
+
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -16,6 +18,8 @@ LEFT_OUT = {
     "pipeline",
     "pipeline.comparison",
     "pipeline.data",
+    "pipeline.engines",
+    "pipeline.engines.dvc_graph",
     "pipeline.evaluation",
     "pipeline.figures",
     "pipeline.settings",
@@ -78,3 +82,13 @@ def test_named_code_is_there(stage: str) -> None:
     for dep in STAGES[stage]["deps"]:
         if dep.startswith("pipeline"):
             assert (ROOT / dep).exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_of_a_stage_is_that_of_this_program_wherever_it_runs(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline/")]
+    assert code_of_stage(stage) == expected != []
+    assert all(path.exists() for path in code_of_stage(stage))

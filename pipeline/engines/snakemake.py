@@ -1,0 +1,213 @@
+"""What stands in a rule of the Snakefile: one rule for each stage of DVC's own graph.
+
+Snakemake compares times where DVC compares contents. So each rule has one more input, a marker:
+newer than the outputs if DVC finds command, settings, code or outputs changed, else older.
+
+A job on a cluster parses the Snakefile again, for its own rule. What runs has been decided by then,
+so it writes no marker and leaves alone what other jobs may be using.
+
+Written against Snakemake 9.27. What no manual promises, each with a test of its own in
+tests/unit/test_rules.py: `is_main_process`, `global_resources`, `register_resource` and
+`resource_settings.cores` of the workflow, `failed` of its scheduler, ``.snakemake/backups``, and
+`update`, which leaves an output where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvc.exceptions import DvcException
+from dvc.scm import SCMError
+from snakemake.exceptions import WorkflowError
+from snakemake.io import directory, report
+from snakemake.ioflags import update
+
+from pipeline.engines import dvc_state, preflight
+from pipeline.paths import (
+    CHANGE_MARKERS,
+    COMPARISON_FIGURES,
+    COMPARISON_TABLE,
+    CORRUPT_LOCKS,
+    EXPLAINED,
+    OUTPUTS,
+    PARAMS,
+    REPORT_PAGE,
+    TABLES,
+)
+from pipeline.settings.load import check_loss, load
+from pipeline.system.errors import InputError
+from pipeline.system.text import printable
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+    from snakemake.workflow import Workflow
+
+# snakemake --report report.zip: by output, what it shows of it and where
+FIGURES, CSV_FILES = {"patterns": ["{name}.png"]}, {"patterns": ["{name}.csv"]}
+REPORTED: dict[Path, dict[str, Any]] = {
+    REPORT_PAGE: {"caption": "page", "category": "Report"},
+    COMPARISON_TABLE: {"caption": "comparison_table", "category": "Tables"},
+    TABLES: {"caption": "tables", "category": "Tables", **CSV_FILES},
+    COMPARISON_FIGURES: {"caption": "comparison", "category": "Comparison", **FIGURES},
+    EXPLAINED: {"caption": "architectures", "category": "Architectures", **FIGURES},
+}
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """The rule of one stage.
+
+    Attributes:
+        name: the stage's as Snakemake can have it, such as ``train_cnn_0``.
+        address: the stage's in DVC, such as ``dvc.yaml:train@cnn-0``.
+        inputs: outputs of the stages that it waits for, and its marker.
+        outputs: files and folders that it writes.
+        settings: the values of the settings that it depends on.
+        threads: cores that it takes; all of this machine's if it measures time, so that nothing
+            runs beside it.
+        priority: 1 for a stage that measures time, which has to wait for an idle machine; else 0.
+        resources: as Snakemake and Slurm count them: `mem_mb` in MB, `runtime` in minutes.
+        is_local: whether it runs where Snakemake does, not as a job on a cluster.
+    """
+
+    name: str
+    address: str
+    inputs: list[str]
+    outputs: list[str]
+    settings: dict[str, Any]
+    threads: int
+    priority: int
+    resources: dict[str, int | str]
+    is_local: bool
+
+
+def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule]:
+    """Check the settings, put DVC's own files right, and return a rule for each stage.
+
+    Args:
+        workflow: Snakemake's; the number of its GPUs is set where nothing else has set it.
+        config: of the profile: `cluster`, `gpu` (whether there is one) and `exclusive`.
+
+    Raises:
+        WorkflowError: on one line, if a setting is wrong or DVC can't read the project.
+    """
+    # programs of the environment in which Snakemake runs
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    is_main = workflow.is_main_process
+    try:
+        settings = load(PARAMS)
+        check_loss(settings)
+        preflight.check(settings, Path(), OUTPUTS)
+        repo = dvc_state.open_repo()
+        dvc_state.quarantine_corrupt_rwlock(repo, CORRUPT_LOCKS)
+        if is_main:  # else another job may be writing it
+            dvc_state.quarantine_corrupt_lock(repo, CORRUPT_LOCKS)
+        graph = dvc_state.read_graph(repo)
+    except SCMError as error:
+        raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
+    except (InputError, DvcException) as error:
+        raise WorkflowError(printable(str(error))) from None
+
+    outputs = {Path(out.fs_path) for stage in graph for out in stage.outs}
+    on_cluster = config.get("cluster", False)  # which shares out its GPUs itself
+    if not on_cluster and "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", settings.train.processes)
+    cores = None if on_cluster else workflow.resource_settings.cores
+    has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
+    if is_main:
+        dvc_state.clamp_future_mtimes(outputs)
+        for stage in graph:
+            changed = dvc_state.is_changed(stage, outputs)
+            write_marker(CHANGE_MARKERS / rule_name(stage.addressing), changed)
+
+    rules = []
+    for stage in graph:
+        name, meta = rule_name(stage.addressing), stage.meta
+        alone, processes = meta.get("alone", False), meta.get("processes", 1)
+        rule = StageRule(
+            name=name,
+            address=f"dvc.yaml:{stage.addressing}",
+            inputs=[*_paths(graph.successors(stage)), str(CHANGE_MARKERS / name)],
+            outputs=_paths([stage]),
+            settings=dvc_state.settings_of(stage),
+            threads=(alone and cores) or meta["threads"] * processes,
+            priority=int(alone),
+            resources={
+                "gpu": meta["gpu"] if has_gpu else 0,
+                "mem_mb": meta["mem_mb"] * processes,
+                "runtime": meta["runtime"],
+                "slurm_extra": "--exclusive" if alone and config.get("exclusive") else "",
+            },
+            is_local=meta["gpu"] == 0,
+        )
+        rules.append(rule)
+    return rules
+
+
+def rule_name(addressing: str) -> str:
+    """Return the name of a stage's rule: ``train_cnn_0`` of ``train@cnn-0``."""
+    return re.sub(r"\W", "_", addressing)
+
+
+def write_marker(marker: Path, changed: bool) -> None:
+    """Write the file by which Snakemake sees whether a stage has changed.
+
+    Args:
+        marker: the file; it is newer than all outputs if `changed`, and else older.
+        changed: whether DVC finds the stage changed.
+    """
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")
+    if not changed:
+        os.utime(marker, (1, 1))
+
+
+def flag_output(path: str) -> Any:
+    """Return an output as Snakemake sees it: DVC finds it as it was, and the report shows it.
+
+    Args:
+        path: relative to the project; without a suffix it is a folder.
+    """
+    flagged = update(directory(path) if Path(path).suffix == "" else path)
+    shown = next((REPORTED[place] for place in REPORTED if Path(path).is_relative_to(place)), None)
+    if shown is None:
+        return flagged
+    architecture = {"architecture": Path(path).name} if Path(path).is_relative_to(EXPLAINED) else {}
+
+    def labels(wildcards: Any) -> dict[str, str]:
+        name = dict(wildcards.items()).get("name", Path(path).stem)
+        return {"shows": name.replace("_", " "), **architecture}
+
+    caption = f"captions/{shown['caption']}.rst"
+    return report(flagged, **shown | {"caption": caption, "labels": labels})
+
+
+def remove_backups() -> None:
+    """Remove the copies of outputs that a killed run left: Snakemake would stop at them.
+
+    To be called when it holds its lock.
+    """
+    shutil.rmtree(Path(".snakemake/backups"), ignore_errors=True)
+
+
+def print_failures(workflow: Workflow, config: Mapping[str, Any]) -> None:
+    """Print a line for each job that failed on a cluster: what a job prints stays on its node."""
+    if not config.get("cluster", False):
+        return
+    for job in workflow.scheduler.failed:
+        log = Path(job.log[0])
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        stage = job.params.stage.partition(":")[2]
+        print(f"{stage} failed: {lines[-1] if lines else 'it did not start'}; its log: {log}")
+
+
+def _paths(stages: Iterable[Stage]) -> list[str]:
+    return sorted(os.path.relpath(out.fs_path) for stage in stages for out in stage.outs)

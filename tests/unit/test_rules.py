@@ -1,0 +1,296 @@
+"""The Snakefile's rules, as the real Snakemake parses them, and the shell script of a job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.dependency import param
+from dvc.repo import Repo
+from snakemake.api import SnakemakeApi
+from snakemake.exceptions import WorkflowError
+from snakemake.io import is_flagged
+from snakemake.rules import Rule
+from snakemake.settings.types import ConfigSettings, ResourceSettings, WorkflowSettings
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+from pipeline.engines import snakemake
+from pipeline.settings import presets
+
+ROOT = Path(__file__).parents[2]
+MODELS, SEEDS = ("cnn", "ca_cnn", "densenet", "se_densenet"), (0, 1)
+REPORTED = {
+    "reports/comparison.csv",
+    "reports/figures/comparison",
+    "reports/report.html",
+    "reports/tables",
+    *(f"reports/figures/architectures/{model}" for model in MODELS),
+}
+
+
+@contextmanager
+def project_in(root: Path) -> Iterator[Path]:
+    """The smoke preset in which nothing has run, without the code that stages depend on."""
+    for name in ("Snakefile", "dvc.yaml"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "captions", root / "captions")
+    (root / "params.yaml").write_text(presets.text("smoke"))
+    (root / "data" / "local").mkdir(parents=True)
+    Repo.init(str(root), no_scm=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        # as they were, after the test
+        patch.setenv("PATH", os.environ["PATH"])
+        patch.setattr(param, "load_path", param.load_path)
+        patch.setattr(shutil, "which", lambda name: None)  # no nvidia-smi
+        yield root
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    with project_in(tmp_path) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Rule]]:
+    """The rules on a machine of four cores without a GPU."""
+    with project_in(tmp_path_factory.mktemp("project")), parsed() as rules:
+        yield rules
+
+
+@contextmanager
+def parsed(
+    mode: ExecMode = ExecMode.DEFAULT, gpus: int | None = None, **config: bool
+) -> Iterator[dict[str, Rule]]:
+    """Parse the project's Snakefile for four cores as ``snakemake`` does; yield its rules."""
+    resources = ResourceSettings(cores=4, resources={} if gpus is None else {"gpu": gpus})
+    with SnakemakeApi() as api:
+        workflow = api.workflow(
+            resource_settings=resources,
+            config_settings=ConfigSettings(config=config),
+            workflow_settings=WorkflowSettings(exec_mode=mode),
+            snakefile=Path("Snakefile"),
+        )._workflow
+        yield {rule.name: rule for rule in workflow.rules}
+
+
+def resource(rule: Rule, name: str) -> Any:
+    return rule.resources[name].value
+
+
+def test_every_stage_is_a_rule_and_all_asks_for_every_output(rules: dict[str, Rule]) -> None:
+    runs = {f"{model}_{seed}" for model in MODELS for seed in SEEDS}
+    expected = {f"{stage}_{run}" for stage in ("train", "evaluate") for run in runs}
+    expected |= {f"explain_{model}" for model in MODELS}
+    assert set(rules) == expected | {"all", "download", "split", "measure", "report"}
+    outputs = {str(path) for rule in rules.values() for path in rule.output}
+    assert set(map(str, rules["all"].input)) == outputs
+    assert len(outputs) == 2 + 2 * 8 + 1 + 4 + 7
+
+
+def test_rule_has_the_edges_settings_and_files_of_its_stage(rules: dict[str, Rule]) -> None:
+    rule = rules["evaluate_ca_cnn_1"]
+    marker = ".cache/changes/evaluate_ca_cnn_1"
+    assert set(map(str, rule.input)) == {"data/splits", "data/trained/ca_cnn/1", marker}
+    assert list(map(str, rule.output)) == ["data/evaluated/ca_cnn/1"]
+    assert list(map(str, rule.log)) == ["logs/evaluate_ca_cnn_1.log"]
+    assert str(rule.benchmark) == "benchmarks/evaluate_ca_cnn_1.tsv"
+    assert rule.params["stage"] == "dvc.yaml:evaluate@ca_cnn-1"
+    params = yaml.safe_load(presets.text("smoke"))
+    assert rule.params["settings"] == {
+        "architectures.ca_cnn": params["architectures"]["ca_cnn"],
+        "compute": params["compute"],
+        "evaluate.batch_size": params["evaluate"]["batch_size"],
+    }
+
+
+def test_stage_that_measures_time_runs_alone_and_first(rules: dict[str, Rule]) -> None:
+    assert resource(rules["measure"], "_cores") == 4
+    assert (rules["measure"].priority, rules["train_cnn_0"].priority) == (1, 0)
+    assert resource(rules["train_cnn_0"], "_cores") == 1
+    assert resource(rules["train_cnn_0"], "mem_mb") == 4000
+    assert resource(rules["train_cnn_0"], "runtime") == 720
+    assert resource(rules["measure"], "slurm_extra") == ""
+
+
+def test_outputs_are_left_where_they_are_and_the_report_shows_those_that_say_something(
+    rules: dict[str, Rule],
+) -> None:
+    outputs = [path for rule in rules.values() for path in rule.output]
+    assert all(is_flagged(path, "update") for path in outputs)
+    assert {path for path in outputs if is_flagged(path, "directory")} == {
+        path for path in outputs if Path(path).suffix == ""
+    }
+    shown = {str(path): path.flags["report"] for path in outputs if "report" in path.flags}
+    assert set(shown) == REPORTED
+    for described in shown.values():
+        assert Path(described.caption.get_path_or_uri(secret_free=True)).is_file()
+    figures = shown["reports/figures/architectures/se_densenet"]
+    assert figures.patterns == ["{name}.png"]
+    assert figures.labels({"name": "feature_maps"}) == {
+        "shows": "feature maps",
+        "architecture": "se_densenet",
+    }
+    assert shown["reports/comparison.csv"].labels({}) == {"shows": "comparison"}
+
+
+def test_only_one_training_at_a_time_has_the_gpu_of_this_machine(project: Path) -> None:
+    with parsed() as rules:
+        assert resource(rules["train_cnn_0"], "gpu") == 0  # there is none
+    with parsed(gpu=True) as rules:
+        assert resource(rules["train_cnn_0"], "gpu") == 1
+        assert resource(rules["report"], "gpu") == 0
+        assert rules["train_cnn_0"].workflow.global_resources["gpu"] == 1
+    with parsed(gpus=3) as rules:
+        assert rules["train_cnn_0"].workflow.global_resources["gpu"] == 3
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_cluster_shares_out_its_gpus_and_nodes_itself(project: Path, exclusive: bool) -> None:
+    with parsed(cluster=True, gpu=True, exclusive=exclusive) as rules:
+        workflow = rules["measure"].workflow
+        assert "gpu" not in workflow.global_resources
+        assert resource(rules["measure"], "_cores") == 1
+        assert resource(rules["measure"], "slurm_extra") == ("--exclusive" if exclusive else "")
+        assert resource(rules["train_cnn_0"], "slurm_extra") == ""
+        assert set(workflow._localrules) == {"download", "split", "report"}
+
+
+def test_job_on_a_cluster_decides_nothing_again(project: Path) -> None:
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    (project / ".dvc" / "tmp" / "rwlock").write_text('{"wri')
+    with parsed(ExecMode.REMOTE, cluster=True) as rules:
+        assert ".cache/changes/split" in map(str, rules["split"].input)
+    assert not (project / ".cache" / "changes").exists()
+    assert (project / ".cache" / "corrupt" / "rwlock").exists()  # a job was killed while it wrote
+    assert (project / "dvc.lock").exists()
+
+
+def test_marker_is_newer_than_everything_only_if_the_stage_has_changed(tmp_path: Path) -> None:
+    marker, output = tmp_path / "changes" / "split", tmp_path / "out"
+    output.touch()
+    snakemake.write_marker(marker, changed=True)
+    assert marker.stat().st_mtime >= output.stat().st_mtime
+    snakemake.write_marker(marker, changed=False)
+    assert marker.stat().st_mtime == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("margin:", "margn:", "params.yaml: report.margn: no such setting"),
+        ("path: data/local", "path: photos", "'photos' does not exist"),
+        ("path: data/local", "path: data", "the pipeline writes data/raw itself"),
+    ],
+)
+def test_wrong_settings_are_reported_on_one_line(
+    project: Path, old: str, new: str, message: str
+) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace(old, new))
+    with pytest.raises(WorkflowError, match=message) as error, parsed():
+        pass
+    assert "\n" not in str(error.value)
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    programs = [str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = os.environ | {"PATH": os.pathsep.join(programs), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+SNAKEFILE = """\
+from pipeline.engines import snakemake as engine
+
+onstart:
+    engine.remove_backups()
+
+onerror:
+    engine.print_failures(workflow, {{"cluster": {cluster}}})
+
+rule train_cnn_0:
+    output: update(directory("out"))
+    log: "logs/train_cnn_0.log"
+    params: stage="dvc.yaml:train@cnn-0"
+    shell: "{shell}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "cluster", "line"),
+    [
+        ("(echo one; echo two) > {log}; exit 1", True, "train@cnn-0 failed: two; its log: "),
+        ("exit 1", True, "train@cnn-0 failed: it did not start; its log: "),
+        ("exit 1", False, ""),  # it has printed so itself
+    ],
+)
+def test_failed_job_of_a_cluster_is_reported_on_one_line(
+    shell: str, cluster: bool, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(shell=shell, cluster=cluster))
+    done = run(tmp_path, "snakemake", "--cores", "1")
+    assert done.returncode == 1
+    assert done.stdout == (f"{line}logs/train_cnn_0.log\n" if line else "")
+
+
+def test_backups_of_a_killed_run_do_not_stop_the_next(tmp_path: Path) -> None:
+    snakefile = SNAKEFILE.format(shell="touch out/weights", cluster=False)
+    (tmp_path / "Snakefile").write_text(snakefile)
+    (tmp_path / "out").mkdir()
+    backup = tmp_path / ".snakemake" / "backups" / "out"
+    backup.mkdir(parents=True)
+    (backup / "weights").touch()
+    done = run(tmp_path, "snakemake", "--cores", "1", "--force")
+    assert done.returncode == 0, done.stderr
+    assert not backup.exists()
+    (tmp_path / "Snakefile").write_text(snakefile.replace("    engine.remove_backups", "    str"))
+    backup.mkdir(parents=True)
+    (backup / "weights").touch()
+    assert run(tmp_path, "snakemake", "--cores", "1", "--force").returncode != 0
+
+
+DVC = """\
+#!/usr/bin/env bash
+echo "$@" >> calls
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "line", "calls"),
+    [
+        ("echo first; echo 'best epoch 2'", 0, "best epoch 2", 1),
+        ("", 0, "up to date or taken from the cache", 1),
+        ("echo 'error: torn'; echo 'ERROR: failed'; exit 3", 1, "failed: error: torn", 1),
+        # quiet, DVC says nothing of why it refuses a stage
+        ('[ "$3" = --quiet ] || echo ERROR: busy; exit 3', 1, "failed: ERROR: busy", 2),
+        ("kill -TERM $PPID; echo done", 0, "done", 1),  # as a cluster cancels a job
+    ],
+)
+def test_job_prints_one_line_of_its_stage(
+    body: str, code: int, line: str, calls: int, tmp_path: Path
+) -> None:
+    program = tmp_path / "dvc"
+    program.write_text(DVC.format(body=body))
+    program.chmod(0o755)
+    script = str(ROOT / "pipeline" / "engines" / "run_stage.sh")
+    done = run(tmp_path, "bash", script, "dvc.yaml:train@cnn-0", "log")
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.splitlines()[0] == f"{'train@cnn-0':<24} {line}"
+    quiet = "--wait-for-lock repro --quiet --single-item dvc.yaml:train@cnn-0"
+    expected = [quiet, quiet.replace(" --quiet", "")][:calls]
+    assert (tmp_path / "calls").read_text().splitlines() == expected
