@@ -155,7 +155,7 @@ def seconds_by_stage(folder: Path) -> dict[str, float]:
 def finished_project(runs: int) -> Iterator[Project]:
     """Yield a project of so many runs in which all stages are done, as both engines see it.
 
-    Images are divided as ever. What trainings and all after them leave is made up: small files,
+    Images are divided as usual. What trainings and all after them leave is made up: small files,
     each with contents of its own.
     """
     with smoke_project(seeds=runs // len(MODELS)) as project:

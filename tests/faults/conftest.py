@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +10,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.faults import record
 from tests.faults.record import Seen
 from tests.faults.stages import EPOCHS, results
-from tests.pipeline.conftest import Project, checkout
+from tests.projects import Project, checkout, copied, shared
 
 BEGAN = time.monotonic()
 
@@ -68,7 +65,7 @@ def see(record_property: Callable[[str, object], None]) -> Callable[..., None]:
 
 
 @pytest.fixture
-def chance(request: pytest.FixtureRequest) -> random.Random:
+def rng(request: pytest.FixtureRequest) -> random.Random:
     """The same moments and places for the same seed and test."""
     return random.Random(f"{request.config.getoption('seed')} {request.node.name}")
 
@@ -86,17 +83,13 @@ def small(root: Path) -> Project:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that ran without a fault; not to be changed."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    root, finished = base / "undisturbed", base / "undisturbed.finished"
-    with FileLock(base / "undisturbed.lock"):
-        if not finished.exists():
-            project = small(root)
-            project.snakemake(cores=2)
-            project.commit("a run")
-            finished.touch()
-    return Project(root)
+
+    def make(root: Path) -> None:
+        project = small(root)
+        project.snakemake(cores=2)
+        project.commit("a run")
+
+    return shared(tmp_path_factory, "undisturbed", make)
 
 
 @pytest.fixture(scope="session")
@@ -110,10 +103,7 @@ def right(undisturbed: Project) -> dict[str, str]:
 @pytest.fixture
 def finished(undisturbed: Project, tmp_path: Path) -> Project:
     """A copy of the finished project, with its cache, to break."""
-    root = tmp_path / "finished"
-    shutil.copytree(undisturbed.root, root, symlinks=True)
-    shutil.rmtree(root / "logs")
-    return Project(root)
+    return copied(undisturbed, tmp_path / "finished")
 
 
 @pytest.fixture

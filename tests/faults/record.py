@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- make test-faults writes from here -->", "<!-- to here -->"
 
 UNHARMED = "as if nothing had happened"
-TOLD = "told in one line, next run right"
+REPORTED = "reported on one line, next run right"
 STOPPED = "ended, next run right"
 
 

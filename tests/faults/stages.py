@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.pipeline.conftest import Project, environment
 from tests.pipeline.test_engines import COMPARISON, RUNS
+from tests.projects import Project, environment
 
 EPOCHS = 20
 MODEL = "ca_cnn"
+ENGINES = {"snakemake": ["snakemake", "--cores", "2"], "dvc repro": ["dvc", "repro"]}
 REPORTS = ("reports/figures/comparison", "reports/plots", "reports/tables", "reports/*.*")
 
 
@@ -80,7 +81,7 @@ def run(command: list[str], root: Path, **variables: str) -> subprocess.Complete
     )
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
     """The one line by which a stage says why it stopped."""
     assert done.returncode in (1, 2), f"{done.args}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Disk, small
-from tests.faults.record import TOLD, UNHARMED
-from tests.faults.stages import STAGES, Stage, results, run, told
-from tests.pipeline.conftest import Project
+from tests.faults.record import REPORTED, UNHARMED
+from tests.faults.stages import ENGINES, STAGES, Stage, error_line, results, run
+from tests.projects import Project
 
 AMPLE = 1 << 28
 PAGE = 4096  # the least that a file system in memory can hold
 FULL = "the disk is full; make room on it"
 READ_ONLY = "Read-only file system"
-ENGINES = {"snakemake": ["snakemake", "--cores", "2"], "dvc repro": ["dvc", "repro"]}
 
 
 def written(stage: Stage, root: Path) -> dict[str, str]:
@@ -36,7 +35,7 @@ def bytes_of(folder: Path) -> int:
 
 @pytest.mark.parametrize("share", [0.0, 0.5], ids=["nothing fits", "half of it fits"])
 @pytest.mark.parametrize("name", STAGES)
-def test_full_disk_is_told_and_the_next_run_is_right(
+def test_full_disk_is_reported_and_the_next_run_is_right(
     name: str,
     share: float,
     finished: Project,
@@ -54,7 +53,7 @@ def test_full_disk_is_told_and_the_next_run_is_right(
     (small_disk.root / "something else").write_bytes(bytes(PAGE))
     out = small_disk.root / "out"
     command = stage.command("--out", str(out))
-    assert FULL in told(run(command, finished.root))
+    assert FULL in error_line(run(command, finished.root))
 
     small_disk.resize(AMPLE)
     assert run(command, finished.root).returncode == 0
@@ -62,10 +61,10 @@ def test_full_disk_is_told_and_the_next_run_is_right(
     assert written(stage, out) == expected
     assert len(expected) > 0 or name == "measure"
     assert {path.name for path in small_disk.root.iterdir()} == {"out", "something else"}
-    see("full disk", f"stage `{name}`, alone", TOLD, TOLD)
+    see("full disk", f"stage `{name}`, alone", REPORTED, REPORTED)
 
 
-def test_training_goes_on_where_no_checkpoint_fits(
+def test_training_continues_where_no_checkpoint_fits(
     finished: Project,
     right: dict[str, str],
     disk: Callable[[int], Disk],
@@ -80,7 +79,7 @@ def test_training_goes_on_where_no_checkpoint_fits(
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_read_only_output_folder_is_told_and_the_next_run_is_right(
+def test_read_only_output_folder_is_reported_and_the_next_run_is_right(
     name: str,
     finished: Project,
     right: dict[str, str],
@@ -91,18 +90,18 @@ def test_read_only_output_folder_is_told_and_the_next_run_is_right(
     out = locked.root / "out"
     locked.read_only()
     command = stage.command("--out", str(out))
-    message = told(run(command, finished.root))
+    message = error_line(run(command, finished.root))
     assert READ_ONLY in message
     assert str(out) in message
 
     locked.writable()
     assert run(command, finished.root).returncode == 0
     assert written(stage, out) == {path: right[path] for path in written(stage, out)}
-    see("read-only output folder", f"stage `{name}`, alone", TOLD, TOLD)
+    see("read-only output folder", f"stage `{name}`, alone", REPORTED, REPORTED)
 
 
 @pytest.mark.parametrize(("engine", "share"), zip(ENGINES, (0.3, 0.7), strict=True))
-def test_engine_on_a_full_disk_stops_and_goes_on_when_there_is_room(
+def test_engine_on_a_full_disk_stops_and_continues_when_there_is_room(
     engine: str,
     share: float,
     undisturbed: Project,
@@ -110,21 +109,21 @@ def test_engine_on_a_full_disk_stops_and_goes_on_when_there_is_room(
     disk: Callable[[int], Disk],
     see: Callable[..., None],
 ) -> None:
-    whole_disk = disk(AMPLE)
-    project = small(whole_disk.root / "project")
-    used = shutil.disk_usage(whole_disk.root).used
+    full_disk = disk(AMPLE)
+    project = small(full_disk.root / "project")
+    used = shutil.disk_usage(full_disk.root).used
     needed = bytes_of(undisturbed.root) - bytes_of(project.root)
-    whole_disk.resize(used + int(share * needed))
+    full_disk.resize(used + int(share * needed))
     done = run(ENGINES[engine], project.root)
     assert done.returncode != 0
     assert "No space left on device" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
-    whole_disk.resize(AMPLE)
+    full_disk.resize(AMPLE)
     again = run(["snakemake", "--unlock"], project.root)
     assert again.returncode == 0
     again = run(ENGINES[engine], project.root)
     assert again.returncode == 0, again.stdout + again.stderr
     assert results(project.root) == right
     assert project.is_clean()
-    see("full disk", f"all of `{engine}`", TOLD, TOLD)
+    see("full disk", f"all of `{engine}`", REPORTED, REPORTED)

@@ -16,14 +16,13 @@ import pytest
 
 from pipeline.training.finished_checkpoints import FINISHED
 from tests.faults.record import STOPPED
-from tests.faults.stages import EPOCHS, MODEL, STAGES, remains, results, results_of, run
-from tests.pipeline.conftest import Project, environment
+from tests.faults.stages import ENGINES, EPOCHS, MODEL, STAGES, remains, results, results_of, run
+from tests.projects import Project, environment
 
 KILLS = 6  # of each stage with each signal
 KILLS_OF_AN_ENGINE = 8
 LONGEST_SECONDS = 15.0  # that an engine runs before it is killed: a run takes several times as long
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
-ENGINES = {"snakemake": ["snakemake", "--cores", "2"], "dvc repro": ["dvc", "repro"]}
 
 
 def interrupted(command: list[str], root: Path, number: signal.Signals, after: float) -> bool:
@@ -46,7 +45,7 @@ def interrupted(command: list[str], root: Path, number: signal.Signals, after: f
 
 
 def comes_back(project: Project, path: str, sha256: str) -> bool:
-    """Tell whether weights that an engine removed, to make them anew, need no training for it.
+    """Tell whether weights that an engine removed, to make them again, need no training for it.
 
     They are in DVC's cache, or else their checkpoints are there and say that it is finished.
     """
@@ -58,12 +57,12 @@ def comes_back(project: Project, path: str, sha256: str) -> bool:
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("name", STAGES)
-def test_killed_stage_leaves_its_output_whole_and_is_right_the_next_time(
+def test_killed_stage_leaves_its_output_complete_and_is_right_the_next_time(
     name: str,
     number: signal.Signals,
     finished: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
 ) -> None:
     stage, root = STAGES[name], finished.root
@@ -80,12 +79,12 @@ def test_killed_stage_leaves_its_output_whole_and_is_right_the_next_time(
             for pattern in stage.outputs:
                 for path in root.glob(pattern):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-        kills += interrupted(stage.command(), root, number, chance.uniform(0, seconds))
+        kills += interrupted(stage.command(), root, number, rng.uniform(0, seconds))
         left = results_of(stage, root)
         if was_there:
             assert left == expected  # what was finished stays
         else:
-            assert left.items() <= expected.items()  # each file whole or not there
+            assert left.items() <= expected.items()  # each file complete or not there
             assert name == "report" or left in ({}, expected)
         assert {path: results(root)[path] for path in right if path not in expected} == {
             path: sha256 for path, sha256 in right.items() if path not in expected
@@ -98,11 +97,11 @@ def test_killed_stage_leaves_its_output_whole_and_is_right_the_next_time(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_killed_engine_goes_on_and_no_finished_training_is_lost(
+def test_killed_engine_resumes_and_no_finished_training_is_lost(
     engine: str,
     begun: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
 ) -> None:
     command = ENGINES[engine]
@@ -110,10 +109,8 @@ def test_killed_engine_goes_on_and_no_finished_training_is_lost(
     kills = dict.fromkeys(SIGNALS, 0)
     for attempt in range(KILLS_OF_AN_ENGINE):
         number = SIGNALS[attempt % 2]
-        kills[number] += interrupted(
-            command, begun.root, number, chance.uniform(0, LONGEST_SECONDS)
-        )
-        begun.run("snakemake", "--unlock")  # mends what a kill tore of DVC's notes, too
+        kills[number] += interrupted(command, begun.root, number, rng.uniform(0, LONGEST_SECONDS))
+        begun.run("snakemake", "--unlock")  # this quarantines corrupt lock files of DVC
         there = results(begun.root)
         assert all(comes_back(begun, path, right[path]) for path in kept - there.keys())
         assert there.items() <= right.items()

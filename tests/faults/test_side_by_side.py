@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.record import TOLD, UNHARMED
+from tests.faults.record import REPORTED, UNHARMED
 from tests.faults.stages import STAGES, remains, results, run
-from tests.pipeline.conftest import Project, environment
+from tests.projects import Project, environment
 
 SNAKEMAKE, DVC = ["snakemake", "--cores", "1"], ["dvc", "repro"]
 LONGEST_SECONDS = 15.0
-ALLOWED = f"{UNHARMED}, or {TOLD}"
+ALLOWED = f"{UNHARMED}, or {REPORTED}"
 
 
 def start(command: list[str], root: Path) -> subprocess.Popen[str]:
@@ -40,11 +40,11 @@ def test_two_engines_at_once_end_right(
     second: list[str],
     begun: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
 ) -> None:
     running = [start(first, begun.root)]
-    time.sleep(chance.uniform(1, LONGEST_SECONDS))
+    time.sleep(rng.uniform(1, LONGEST_SECONDS))
     running.append(start(second, begun.root))
     said = [process.communicate(timeout=1800)[0] for process in running]
     for process, text in zip(running, said, strict=True):
@@ -56,7 +56,7 @@ def test_two_engines_at_once_end_right(
         assert again.returncode == 0, again.stdout + again.stderr
         assert results(begun.root) == right
     assert begun.is_clean()
-    outcome = TOLD if any(process.returncode for process in running) else UNHARMED
+    outcome = REPORTED if any(process.returncode for process in running) else UNHARMED
     see("two engines at once", f"`{first[0]}`, then `{second[0]}`", ALLOWED, outcome)
 
 

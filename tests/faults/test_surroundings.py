@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Disk, small
-from tests.faults.record import TOLD, UNHARMED
-from tests.faults.stages import MODEL, STAGES, results, run, told
-from tests.pipeline.conftest import Project
+from tests.faults.record import REPORTED, UNHARMED
+from tests.faults.stages import MODEL, STAGES, error_line, results, run
+from tests.projects import Project
 
 SNAKEMAKE, DVC = ["snakemake", "--cores", "2"], ["dvc", "repro"]
 DAY = 86_400
@@ -98,7 +98,7 @@ def test_home_that_cannot_be_written_is_not_needed(
     see("read-only `HOME`", "`dvc`", UNHARMED, UNHARMED)
 
 
-def test_folder_without_git_is_told_and_the_next_run_is_right(
+def test_folder_without_git_is_reported_and_the_next_run_is_right(
     begun: Project, right: dict[str, str], see: Callable[..., None]
 ) -> None:
     shutil.rmtree(begun.root / ".git")
@@ -107,7 +107,7 @@ def test_folder_without_git_is_told_and_the_next_run_is_right(
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert "is not a git repository" in done.stderr
-        see("no git repository", f"`{command[0]}`", TOLD, TOLD)
+        see("no git repository", f"`{command[0]}`", REPORTED, REPORTED)
     begun.run("git", "init", "--quiet")
     begun.snakemake("data/splits", cores=2)
     assert begun.hashes("data/splits/*").items() <= right.items()
@@ -147,7 +147,7 @@ def test_change_is_seen_whatever_the_times_of_the_outputs(
     see("clock that was wrong", f"outputs dated {days:+,} days", UNHARMED, UNHARMED)
 
 
-def test_interrupted_change_is_gone_on_with_though_outputs_are_of_the_future(
+def test_interrupted_change_is_completed_though_outputs_are_of_the_future(
     finished: Project, right: dict[str, str], see: Callable[..., None]
 ) -> None:
     date_outputs(finished, 1)
@@ -161,7 +161,7 @@ def test_interrupted_change_is_gone_on_with_though_outputs_are_of_the_future(
     see("clock that was wrong", "outputs dated +1 days, run interrupted", UNHARMED, UNHARMED)
 
 
-def test_loss_that_becomes_nan_is_told_and_the_next_run_is_right(
+def test_loss_that_becomes_nan_is_reported_and_the_next_run_is_right(
     begun: Project, right: dict[str, str], see: Callable[..., None]
 ) -> None:
     settings = (begun.root / "params.yaml").read_text()
@@ -174,10 +174,10 @@ def test_loss_that_becomes_nan_is_told_and_the_next_run_is_right(
     assert len(failed) == 2
     assert all("the loss is no longer a number" in line for line in failed)
     assert all("lower train.learning_rate in params.yaml" in line for line in failed)
-    message = told(run(STAGES["train"].command(), begun.root))
+    message = error_line(run(STAGES["train"].command(), begun.root))
     assert "lower train.learning_rate in params.yaml" in message
-    see("loss that becomes NaN", "`snakemake`", TOLD, TOLD, len(failed))
-    see("loss that becomes NaN", "stage `train`, alone", TOLD, TOLD)
+    see("loss that becomes NaN", "`snakemake`", REPORTED, REPORTED, len(failed))
+    see("loss that becomes NaN", "stage `train`, alone", REPORTED, REPORTED)
 
     (begun.root / "params.yaml").write_text(settings)
     begun.snakemake("data/trained/cnn/0", f"data/trained/{MODEL}/0", cores=2)
@@ -200,4 +200,4 @@ def test_dangling_link_among_the_images_is_named(
     assert "Traceback" not in done.stderr
     link.unlink()
     assert run([*engine, first], begun.root).returncode == 0
-    see("dangling link in `data.path`", f"`{engine[0]}`", TOLD, TOLD)
+    see("dangling link in `data.path`", f"`{engine[0]}`", REPORTED, REPORTED)

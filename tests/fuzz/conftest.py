@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +33,26 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile(os.environ.get("FUZZING", EVERYDAY))
+
+
+class TooSlowError(BaseException):
+    """An input took more of the processor's time than any may; nothing that handles errors does."""
+
+
+@contextmanager
+def processor_limit(seconds: float) -> Iterator[None]:
+    """Interrupt the block when this process has worked on it for so many seconds."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise TooSlowError(f"more than {seconds} seconds of the processor's time")
+
+    before = signal.signal(signal.SIGPROF, interrupt)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 class Outcomes:

@@ -17,15 +17,15 @@ from pipeline.system.machine import cores, cpu_name
 FILE = Path(__file__).parents[2] / "docs" / "hundred.txt"
 HEAD = """\
 A hundred trainings: 25 seeds of the 4 architectures of the preset `smoke`, with all that follows
-from them. `make test-hundred` runs them anew and writes this file. The seconds of a stage are those
-of `dvc repro` for it, with its waits for a core and for DVC's lock.
+from them. `make test-hundred` runs them and writes this file. The seconds of a stage are those of
+`dvc repro` for it, with its waits for a core and for DVC's lock.
 """
 LIBRARIES = ("torch", "dvc", "snakemake", "snakemake-executor-plugin-slurm")
 UNITS = (1, 60, 3600, 86400)  # seconds in those of Slurm's DAYS-HOURS:MINUTES:SECONDS, last first
 Seconds = dict[str, list[float]]  # of the jobs of each stage
 
 
-def of_stages(folder: Path) -> Seconds:
+def stage_seconds(folder: Path) -> Seconds:
     """The seconds in Snakemake's benchmarks: DVC and the stage, without the way to them."""
     found = defaultdict(list)
     for path in sorted(folder.glob("*.tsv")):
@@ -35,7 +35,7 @@ def of_stages(folder: Path) -> Seconds:
     return found
 
 
-def of_slurm(jobs: dict[str, list[dict[str, str]]]) -> Seconds:
+def job_seconds(jobs: dict[str, list[dict[str, str]]]) -> Seconds:
     """The seconds in Slurm's record: Snakemake within the job as well."""
     found = defaultdict(list)
     for rule, tries in jobs.items():
@@ -68,8 +68,8 @@ def surroundings() -> str:
 
 
 def write(title: str, text: str) -> None:
-    """Put a way to run them into the file, in the place of what is told of it there."""
-    told = FILE.read_text(encoding="utf-8").split("\n== ")[1:] if FILE.exists() else []
-    sections = {section.partition("\n")[0]: section for section in told}
+    """Put a way to run them into the file, in the place of what it says of it."""
+    written = FILE.read_text(encoding="utf-8").split("\n== ")[1:] if FILE.exists() else []
+    sections = {section.partition("\n")[0]: section for section in written}
     sections[title] = f"{title}\n\n{text.rstrip()}\n"
     FILE.write_text("\n== ".join([HEAD, *sections.values()]), encoding="utf-8")

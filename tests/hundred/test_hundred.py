@@ -12,15 +12,15 @@ import pytest
 
 from tests.hundred import record
 from tests.pipeline import slurm
-from tests.pipeline.conftest import Project, checkout
-from tests.pipeline.test_slurm import IMPATIENT, started
+from tests.pipeline.test_slurm import IMPATIENT, start
+from tests.projects import Project, checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 
 MODELS = ("cnn", "ca_cnn", "densenet", "se_densenet")
 SEEDS = range(25)
-OF_RUNS = {f"{stage}_{m}_{s}" for stage in ("train", "evaluate") for m in MODELS for s in SEEDS}
-JOBS = OF_RUNS | {f"explain_{model}" for model in MODELS} | {"measure"}
+RUN_JOBS = {f"{stage}_{m}_{s}" for stage in ("train", "evaluate") for m in MODELS for s in SEEDS}
+JOBS = RUN_JOBS | {f"explain_{model}" for model in MODELS} | {"measure"}
 ALL = JOBS | {"download", "split", "report"}
 
 ON_ONE_MACHINE = ("snakemake", "--cores", "16")
@@ -64,14 +64,14 @@ def run(project: Project, command: tuple[str, ...], tell: Callable[[str], None])
     """Run a command to its end, with news of it; return its seconds."""
     tell(f"{' '.join(map(str, command[-6:]))} in {project.root}")
     began = time.perf_counter()
-    with started(project, command) as running:
+    with start(project, command) as running:
         while running.poll() is None:
             try:
                 running.wait(SECONDS_BETWEEN_NEWS)
             except subprocess.TimeoutExpired:
                 trained = results(project, "trained/*/*/model.safetensors")
                 evaluated = results(project, "evaluated/*/*/metrics.json")
-                tell(f"{trained} of {len(OF_RUNS) // 2} trained, {evaluated} evaluated")
+                tell(f"{trained} of {len(RUN_JOBS) // 2} trained, {evaluated} evaluated")
     printed = (project.root / ".cache" / "snakemake.log").read_text()
     assert running.returncode == 0, printed
     return time.perf_counter() - began
@@ -107,10 +107,11 @@ def test_hundred_trainings_on_sixteen_cores(project: Project, tell: Callable[[st
     where = record.surroundings()
     seconds = run(project, ON_ONE_MACHINE, tell)
     assert_complete(project)
-    stages = record.table(record.of_stages(project.root / "benchmarks"), "stage")
+    stages = record.table(record.stage_seconds(project.root / "benchmarks"), "stage")
     record.write("`snakemake --cores 16`", f"{where}\n{outcome(seconds)}\n\n{stages}")
 
 
+@pytest.mark.needs(*slurm.NEEDS)
 def test_hundred_trainings_as_jobs_of_slurm(project: Project, tell: Callable[[str], None]) -> None:
     where = record.surroundings()
     with slurm.cluster():
@@ -121,9 +122,9 @@ def test_hundred_trainings_as_jobs_of_slurm(project: Project, tell: Callable[[st
     }
     assert {job["Restarts"] for tries in jobs.values() for job in tries} == {"0"}
     assert_complete(project)
-    stages = record.table(record.of_stages(project.root / "benchmarks"), "stage")
-    whole = record.table(record.of_slurm(jobs), "whole job")
+    stages = record.table(record.stage_seconds(project.root / "benchmarks"), "stage")
+    complete = record.table(record.job_seconds(jobs), "job, with the way to it")
     record.write(
         f"`snakemake --profile profiles/slurm`, {version}, {len(slurm.GPUS)} jobs at a time",
-        f"{where}\n{outcome(seconds)}\n\n{stages}\n\n{whole}",
+        f"{where}\n{outcome(seconds)}\n\n{stages}\n\n{complete}",
     )

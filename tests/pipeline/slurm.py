@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from socket import gethostname
@@ -16,9 +14,11 @@ from socket import gethostname
 import pytest
 from filelock import FileLock
 
+from tests.projects import wait_until
+
 SETTINGS = Path("/etc/slurm")  # elsewhere, named by SLURM_CONF, the jobs' own srun doesn't find it
 OURS = "# written by tests/pipeline/slurm.py\n"
-PROGRAMS = ("munged", "slurmctld", "slurmd", "ip")
+NEEDS = ("munged", "slurmctld", "ip", "root")
 ADDRESS = "10.99.99.1/32"
 CORES = 8
 GPUS = (
@@ -64,7 +64,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 @contextmanager
 def cluster() -> Iterator[None]:
     """Start Slurm, for one process of the test run at a time, and end it with all its jobs."""
-    _require()
+    _refuse_other_slurm()
     with ExitStack() as stack:
         stack.enter_context(FileLock(Path(tempfile.gettempdir()) / "regard-slurm-tests.lock"))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-")))
@@ -73,23 +73,25 @@ def cluster() -> Iterator[None]:
         stack.enter_context(_configured(folder))
         for daemon in _daemons(folder):
             stack.enter_context(_running(daemon, folder))
-        _wait(lambda: _said("sinfo", "--noheader", "--format=%T") == "idle\n", SECONDS_TO_START)
+        wait_until(
+            lambda: _output("sinfo", "--noheader", "--format=%T") == "idle\n", SECONDS_TO_START
+        )
         try:
             yield
         finally:
-            _said("scancel", "--user=root")
+            _output("scancel", "--user=root")
             wait_until_empty()
 
 
 def queue() -> dict[str, str]:
     """The jobs that wait or run: their numbers by the rule that they are of."""
-    lines = _said("squeue", "--noheader", "--format=%i %k").splitlines()
+    lines = _output("squeue", "--noheader", "--format=%i %k").splitlines()
     return {comment.removeprefix("rule_"): number for number, comment in map(str.split, lines)}
 
 
 def wait_until_empty() -> None:
     """Wait until no job waits, runs or is ending; fail if that takes longer than killing does."""
-    _wait(lambda: not queue(), SECONDS_TO_END)
+    wait_until(lambda: not queue(), SECONDS_TO_END)
 
 
 def cancel(job: str) -> None:
@@ -98,12 +100,12 @@ def cancel(job: str) -> None:
 
 def records() -> str:
     """What Slurm knows of every job since its start, a line for each."""
-    return _said("scontrol", "--oneliner", "show", "job")
+    return _output("scontrol", "--oneliner", "show", "job")
 
 
 def version() -> str:
-    """Name and number of the Slurm that runs; its programs tell it only while it does."""
-    return _said("sinfo", "--version").strip()
+    """Name and number of the Slurm that runs; its programs print it only while it does."""
+    return _output("sinfo", "--version").strip()
 
 
 def jobs_of(record: str) -> dict[str, list[dict[str, str]]]:
@@ -115,13 +117,8 @@ def jobs_of(record: str) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def _require() -> None:
-    """Fail with what to do where there can be no Slurm."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        pytest.fail(f"no {', '.join(missing)} here: apt-get install slurm-wlm munge iproute2")
-    if os.geteuid() != 0:
-        pytest.fail("Slurm's daemons run as root: start these tests as root")
+def _refuse_other_slurm() -> None:
+    """Fail where the machine has a Slurm of its own, which stays as it is."""
     for name in ("slurm.conf", "gres.conf"):
         if (SETTINGS / name).exists() and not (SETTINGS / name).read_text().startswith(OURS):
             pytest.fail(f"{SETTINGS / name} is of a Slurm of this machine, which stays as it is")
@@ -130,7 +127,7 @@ def _require() -> None:
 @contextmanager
 def _second_address() -> Iterator[None]:
     """Give a machine without a network an address: the daemons don't start on 127.0.0.1 alone."""
-    if _said("ip", "-4", "-oneline", "address", "show", "scope", "global"):
+    if _output("ip", "-4", "-oneline", "address", "show", "scope", "global"):
         yield
         return
     subprocess.run(["ip", "address", "add", ADDRESS, "dev", "lo"], check=True)
@@ -187,7 +184,7 @@ def _running(command: list[str], folder: Path) -> Iterator[None]:
             process.wait()
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     """What a command prints; nothing where it would wait for ever, since no controller answers."""
     try:
         return subprocess.run(
@@ -195,10 +192,3 @@ def _said(*command: str) -> str:
         ).stdout
     except subprocess.TimeoutExpired:
         return ""
-
-
-def _wait(until: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, f"Slurm took more than {seconds} seconds"
-        time.sleep(0.1)

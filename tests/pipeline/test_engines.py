@@ -5,22 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.pipeline.conftest import (
+from tests.projects import (
     Project,
     checkout,
     copied,
-    environment,
+    killed,
     leave_densenets_and_one_seed,
     shared,
 )
@@ -158,7 +154,7 @@ def test_clone_after_dvc_pull_runs_no_stage_command(
     assert clone.hashes("data/trained/**/*") == project.hashes("data/trained/**/*")
 
 
-# --- 4: what a change does anew -------------------------------------------------------------------
+# --- 4: what a change runs again ------------------------------------------------------------------
 
 
 CHANGE = ("    baseline: densenet\n", "    drop_rate: 0.1\n    baseline: densenet\n")
@@ -171,7 +167,7 @@ def changed(snakemade: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
 
     def make(root: Path) -> None:
         project = copied(snakemade, root)
-        # Snakemake copies outputs that are to be made anew, and a SIGKILL leaves the copies behind
+        # Snakemake copies outputs that are to be made again, and a SIGKILL leaves the copies behind
         shutil.copytree(root / KILLED_RUN, root / ".snakemake" / "backups" / KILLED_RUN)
         shutil.copytree(root / KILLED_RUN, (root / KILLED_RUN).with_name(".incomplete-0"))
         project.edit(*CHANGE)
@@ -185,8 +181,8 @@ def test_change_of_one_architecture_retrains_it_alone_and_back_restores_it(
 ) -> None:
     weights = snakemade.hashes("data/trained/**/model.safetensors")
     assert changed.ran() == stages_of("se_densenet") | {"measure", "report"}
-    anew = changed.hashes("data/trained/**/model.safetensors")
-    differing = {name.split("/")[2] for name in weights if anew[name] != weights[name]}
+    changed_weights = changed.hashes("data/trained/**/model.safetensors")
+    differing = {name.split("/")[2] for name in weights if changed_weights[name] != weights[name]}
     assert differing == {"se_densenet"}
 
     project = copy_of(changed)
@@ -229,7 +225,7 @@ def test_comment_in_the_settings_or_a_touched_file_runs_nothing(
     assert project.is_clean()
 
 
-def test_change_of_a_networks_code_trains_all_anew(snakemade: Project, copy_of: Copy) -> None:
+def test_change_of_a_networks_code_trains_all_again(snakemade: Project, copy_of: Copy) -> None:
     project = copy_of(snakemade)
     source = project.root / "pipeline" / "models" / "cnn.py"
     source.write_text(source.read_text() + "\n# thought over\n")
@@ -240,16 +236,16 @@ def test_change_of_a_networks_code_trains_all_anew(snakemade: Project, copy_of: 
     assert project.plans_nothing()
 
 
-def test_leftovers_of_removed_runs_are_told_and_pruned(
+def test_stale_outputs_of_removed_runs_are_reported_and_pruned(
     snakemade: Project, reproduced: Project, copy_of: Copy
 ) -> None:
     project = copy_of(snakemade)
     leave_densenets_and_one_seed(project)
     project.snakemake()
     assert project.ran() == {"measure", "report"}
-    told = (project.root / "logs" / "report.log").read_text()
-    for left_over in ("data/trained/densenet/1", "data/trained/cnn", "architectures/cnn"):
-        assert left_over in told
+    printed = (project.root / "logs" / "report.log").read_text()
+    for stale in ("data/trained/densenet/1", "data/trained/cnn", "architectures/cnn"):
+        assert stale in printed
     project.run("python", "-m", "pipeline", "prune", "--yes")
     assert not list(project.root.glob("data/*/*/1"))
     assert len(list(project.root.glob("data/*/*/0"))) == 4
@@ -312,9 +308,9 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     assert "error: " in log
     assert "resnet19" in log
     assert "Traceback" not in log
-    told = [line for line in failed.stdout.splitlines() if line.startswith("train@ca_cnn-0 ")]
-    assert "failed: error: " in told[0]
-    assert "resnet19" in told[0]  # the reason is told where the person looks first
+    lines = [line for line in failed.stdout.splitlines() if line.startswith("train@ca_cnn-0 ")]
+    assert "failed: error: " in lines[0]
+    assert "resnet19" in lines[0]  # the reason is shown where the person looks first
     assert (fresh.root / "data/evaluated/cnn/0/metrics.json").exists()
     assert (fresh.root / "reports/figures/architectures/cnn/explain.json").exists()
     assert not (fresh.root / "data/trained/ca_cnn").exists()
@@ -331,34 +327,6 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
 # --- 6: kill -9 of everything ---------------------------------------------------------------------
 
 
-def kill_in_second_training(project: Project, command: list[str]) -> None:
-    """Start a run and SIGKILL its whole process group some epochs into the second training."""
-    printed = project.root / "logs" / "all"
-    printed.parent.mkdir()
-    with printed.open("w") as output:
-        running = subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=environment(),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            logs = "".join(path.read_text() for path in printed.parent.iterdir())
-            if logs.count("epoch 5/60: loss") == 2:
-                break
-            assert running.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    assert len(project.hashes("data/trained/**/model.safetensors")) == 1
-
-
 def two_long_trainings(project: Project) -> None:
     """Leave two architectures and one seed, and let them train for longer."""
     project.leave_architectures("cnn", "ca_cnn")
@@ -373,7 +341,9 @@ def test_next_command_after_kill_9_completes_the_run(tmp_path: Path) -> None:
     two_long_trainings(project)
     undisturbed.dvc("repro", "train")
 
-    kill_in_second_training(project, ["snakemake", "--cores", "1"])
+    command = ["snakemake", "--cores", "1"]
+    killed(project, command, lambda said: said.count("epoch 5/60: loss") == 2)
+    assert len(project.hashes("data/trained/**/model.safetensors")) == 1
     project.run("snakemake", "--unlock")
     project.snakemake(cores=2)
     trained = deterministic(undisturbed, RUNS)
@@ -439,9 +409,9 @@ def test_wrong_settings_end_both_engines_before_the_first_job(
     fresh: Project, old: str, new: str, message: str
 ) -> None:
     fresh.edit(old, new)
-    told = fresh.snakemake(expect=1).stderr
-    assert message in told
-    assert "Traceback" not in told
+    printed = fresh.snakemake(expect=1).stderr
+    assert message in printed
+    assert "Traceback" not in printed
     done = fresh.dvc("repro", expect=255)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -461,9 +431,9 @@ def test_unknown_candidate_ends_an_experiment_with_the_known_ones(
 
 def test_lint_finds_nothing_but_that_rules_name_no_conda_environment(snakemade: Project) -> None:
     # the environment is .venv, the same for all rules
-    told = snakemade.run("snakemake", "--lint", expect=None).stderr
-    assert "Lints for rule train_cnn_0" in told
-    found = {line.strip() for line in told.splitlines() if line.startswith("    * ")}
+    printed = snakemade.run("snakemake", "--lint", expect=None).stderr
+    assert "Lints for rule train_cnn_0" in printed
+    found = {line.strip() for line in printed.splitlines() if line.startswith("    * ")}
     assert found <= {"* Specify a conda environment or container for each rule.:"}
 
 

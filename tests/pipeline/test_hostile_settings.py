@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.pipeline.conftest import Done, Project, environment
+from tests.projects import Done, Project, environment
 
 pytestmark = pytest.mark.slow
 

@@ -1,20 +1,16 @@
-"""SIGKILL of everything, again and again: the next command goes on, to the same weights."""
+"""SIGKILL of everything, again and again: the next command resumes, to the same weights."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import Project, checkout, environment, shared
+from tests.projects import Project, checkout, killed, shared
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +22,7 @@ SAID = ("training and", ": loss ")
 EPOCHS = 600  # takes more than ten times as long, so that the last kill still interrupts something
 TRAINED = "data/trained/cnn/0"
 WEIGHTS = f"{TRAINED}/model.safetensors"
-# They take turns: what one engine began, the other goes on with.
+# They take turns: what one engine began, the other resumes.
 ENGINES = [["snakemake", "--cores", "1", TRAINED], ["dvc", "repro", "train"]]
 
 
@@ -50,60 +46,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return shared(tmp_path_factory, "undisturbed", make).hashes(WEIGHTS)[WEIGHTS]
 
 
-def wait_for_all(group: int) -> None:
-    """Wait until no process of a group is left: DVC takes one that is ending for one that works."""
-    with contextlib.suppress(ProcessLookupError):
-        while True:
-            os.killpg(group, 0)
-            time.sleep(0.01)
-
-
-def killed(
+def interrupt(
     project: Project,
     command: list[str],
     line: str,
     after: float,
     by: signal.Signals = signal.SIGKILL,
 ) -> str:
-    """Start a run and kill its whole process group; return what the training had printed.
-
-    Args:
-        project: in which to run it.
-        command: the engine.
-        line: a piece of what the training prints.
-        after: seconds after it was printed.
-        by: the signal that all get.
-    """
-    printed = project.root / "logs"
-    for path in printed.glob("*"):
-        path.unlink()
-    printed.mkdir(exist_ok=True)
-    with (printed / "all").open("w") as output:
-        running = subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=environment(),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-
-    def said() -> str:
-        return "".join(path.read_text() for path in printed.iterdir())
-
-    try:
-        deadline = time.monotonic() + 300
-        while line not in said():
-            assert running.poll() is None, f"it ended before it could be killed: {said()}"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(after)
-    finally:
-        os.killpg(running.pid, by)
-        running.wait()
-        wait_for_all(running.pid)
+    """Kill a run that has printed a line, some seconds later; return what it had printed."""
+    said = killed(project, command, lambda printed: line in printed, after, by)
     assert not (project.root / WEIGHTS).exists(), "it was finished before it was killed"
-    return said()
+    return said
 
 
 def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
@@ -111,15 +64,15 @@ def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
 ) -> None:
     project = one_long_training(tmp_path / "killed")
     moments = random.Random(0)
-    went_on_after = []
+    resumed_after = []
     for number in range(KILLS):
         engine, line = ENGINES[number // 2 % 2], SAID[number % 2]
-        said = killed(project, engine, line, moments.uniform(0, LONGEST_SECONDS))
+        said = interrupt(project, engine, line, moments.uniform(0, LONGEST_SECONDS))
         assert "warning" not in said  # a kill tears no checkpoint
-        went_on_after += [int(epoch) for epoch in re.findall(r"resumes after epoch (\d+)/", said)]
+        resumed_after += [int(epoch) for epoch in re.findall(r"resumes after epoch (\d+)/", said)]
         project.run("snakemake", "--unlock")
-    assert went_on_after == sorted(went_on_after)
-    assert len(set(went_on_after)) >= KILLS // 2 - 1
+    assert resumed_after == sorted(resumed_after)
+    assert len(set(resumed_after)) >= KILLS // 2 - 1
 
     for engine in ENGINES:  # the first ends it, the second finds nothing to do
         project.run(*engine)
@@ -135,7 +88,7 @@ def test_cancelled_training_leaves_no_claim_of_dvc_behind(undisturbed: str, tmp_
     """As a cluster cancels a job: SIGTERM to all its processes. Other jobs read DVC's claims."""
     project = one_long_training(tmp_path / "cancelled")
     for _ in range(2):
-        killed(project, ENGINES[0], ": loss ", 0.1, signal.SIGTERM)
+        interrupt(project, ENGINES[0], ": loss ", 0.1, signal.SIGTERM)
         assert json.loads((project.root / ".dvc/tmp/rwlock").read_text()) == {}
     project.run(*ENGINES[0])
     assert "resumes after epoch" in (project.root / "logs/train_cnn_0.log").read_text()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pipeline.conftest import Project, checkout
+from tests.projects import Project, checkout
 
 pytestmark = pytest.mark.slow
 
 CLASSES = ("chat noir", "Hündin")
 PER_CLASS = 12
-UNUSABLE = {"chat noir/torn.JPG", "Hündin/empty.png", "Hündin/notes.jpg"}
+UNUSABLE = {"chat noir/truncated.JPG", "Hündin/empty.png", "Hündin/notes.jpg"}
 
 
 def own_images(folder: Path) -> None:
@@ -26,14 +26,16 @@ def own_images(folder: Path) -> None:
         for number in range(PER_CLASS):
             pixels = random.integers(0, 100, (20, 30, 3)) + 150 * label
             kind = ("", "more/")[number % 2]
-            picture = Image.fromarray(pixels.astype(np.uint8))
-            picture.save(folder / name / f"{kind}no {number}.png")
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(folder / name / f"{kind}no {number}.png")
     Image.fromarray(random.integers(0, 256, (20, 30), dtype=np.uint8)).convert("P").save(
         folder / CLASSES[0] / "palette.gif"
     )
-    torn = folder / CLASSES[0] / "torn.JPG"
-    Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(torn, format="JPEG")
-    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    truncated = folder / CLASSES[0] / "truncated.JPG"
+    Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        truncated, format="JPEG"
+    )
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size // 2])
     (folder / CLASSES[1] / "empty.png").touch()
     (folder / CLASSES[1] / "notes.jpg").write_text("no image")
 
@@ -42,7 +44,7 @@ def compare_two_on_folds(project: Project) -> None:
     """Ask for own images, two folds and the two small networks."""
     project.leave_architectures("cnn", "ca_cnn")
     project.edit("  name: digits ", "  name: image_folder ")
-    project.edit("  path: data/local ", "  path: data/my pictures ")
+    project.edit("  path: data/local ", "  path: data/my images ")
     project.edit("  folds: null ", "  folds: 2 ")
     project.edit("  max_per_class: 30 ", "  max_per_class: null ")
     project.commit("own images")
@@ -51,7 +53,7 @@ def compare_two_on_folds(project: Project) -> None:
 def test_own_images_are_audited_and_cross_validated_by_both_engines(tmp_path: Path) -> None:
     project, reproduced = checkout(tmp_path / "snakemake"), checkout(tmp_path / "dvc")
     for made in (project, reproduced):
-        own_images(made.root / "data" / "my pictures")
+        own_images(made.root / "data" / "my images")
         compare_two_on_folds(made)
     project.snakemake()
     reproduced.dvc("repro", "evaluate@ca_cnn-1")
@@ -76,7 +78,7 @@ def test_own_images_are_audited_and_cross_validated_by_both_engines(tmp_path: Pa
     assert "cross-validation" in report
 
     # a file that becomes readable is noticed, and one more that isn't ends the run where asked
-    Image.new("RGB", (9, 9)).save(project.root / "data" / "my pictures" / CLASSES[1] / "empty.png")
+    Image.new("RGB", (9, 9)).save(project.root / "data" / "my images" / CLASSES[1] / "empty.png")
     project.edit("  unusable_files: set_aside ", "  unusable_files: stop ")
     done = project.dvc("repro", "split", expect=None)
     assert done.returncode != 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.conftest import Project
+from tests.projects import Project
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +43,8 @@ def test_snakemakes_report_shows_every_figure_and_table_with_a_caption(
     for path, result in found.items():
         assert re.search(r"<p>.{20,}</p>", result["caption"], re.DOTALL), path
         assert result["labels"]["shows"], path
-    of_models = [result["labels"] for path, result in found.items() if "/architectures/" in path]
-    assert {labels["architecture"] for labels in of_models} == {
+    figures = [result["labels"] for path, result in found.items() if "/architectures/" in path]
+    assert {labels["architecture"] for labels in figures} == {
         "cnn", "ca_cnn", "densenet", "se_densenet",
     }  # fmt: skip
     assert project.is_clean()

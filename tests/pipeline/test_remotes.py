@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.pipeline.conftest import Project, environment
+from tests import needs
+from tests.projects import Project, started, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("sshd")]
 Copy = Callable[[Project], Project]
 
 SECONDS_TO_START = 10
@@ -56,12 +55,12 @@ class Server:
     storage: Path
 
     def cut(self) -> None:
-        """End all connections at once; it goes on to listen."""
+        """End all connections at once; it still listens."""
         for connection in self.process.children(recursive=True):
             connection.kill()
 
     def objects(self) -> dict[str, int]:
-        """Return the size in bytes of every whole object in the storage."""
+        """Return the size in bytes of every complete object in the storage."""
         files = (path for path in self.storage.rglob("*") if path.is_file())
         return {
             str(path.relative_to(self.storage)): path.stat().st_size
@@ -72,9 +71,8 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert program, "these tests need OpenSSH's server: apt-get install openssh-server"
-    if os.geteuid() == 0:
+    program = str(needs.find("sshd"))
+    if needs.is_root():
         Path("/run/sshd").mkdir(exist_ok=True)  # root's sshd refuses to start without
     folder = tmp_path / "ssh"
     folder.mkdir()
@@ -91,7 +89,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     started = subprocess.Popen([program, "-D", "-f", configuration, "-E", log])
     running = Server(psutil.Process(started.pid), port, folder / "user", tmp_path / "storage")
     try:
-        wait_for(lambda: is_listening(port), SECONDS_TO_START, log)
+        wait_until(lambda: is_listening(port), SECONDS_TO_START, log.read_text)
         yield running
     finally:
         running.cut()
@@ -102,13 +100,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, log: Path) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -130,25 +121,16 @@ def clone_of(project: Project, root: Path, url: Path | None = None) -> Project:
     return Project(root)
 
 
-def test_run_that_was_pushed_over_a_cut_connection_is_whole_in_a_clone(
+def test_run_that_was_pushed_over_a_cut_connection_is_complete_in_a_clone(
     shared: Project, server: Server, tmp_path: Path
 ) -> None:
     log = tmp_path / "push.log"
-    with log.open("w") as written:
-        push = subprocess.Popen(
-            ["dvc", "push", "--jobs", "1"],
-            cwd=shared.root,
-            env=environment(),
-            stdout=written,
-            stderr=subprocess.STDOUT,
+    with started(shared, ["dvc", "push", "--jobs", "1"], log) as push:
+        wait_until(
+            lambda: len(server.objects()) >= PUSHED_BEFORE_THE_CUT, SECONDS_TO_PUSH, log.read_text
         )
-    try:
-        wait_for(lambda: len(server.objects()) >= PUSHED_BEFORE_THE_CUT, SECONDS_TO_PUSH, log)
         server.cut()
         assert push.wait(SECONDS_TO_PUSH) != 0, "the push was over before the connection was cut"
-    finally:
-        push.kill()
-        push.wait()
     before = server.objects()
 
     shared.dvc("push")

@@ -6,19 +6,17 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from tests.pipeline import slurm
-from tests.pipeline.conftest import Project, checkout, environment, shared
+from tests.projects import Project, checkout, shared, started, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs(*slurm.NEEDS)]
 
 # Without a database only squeue knows of finished jobs.
 OPTIONS = (
@@ -68,52 +66,34 @@ def log_of(project: Project, rule: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def hear_interruptions() -> None:
-    """Undo what a shell does to commands in the background, should these tests run in one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def printed_file(project: Project) -> Path:
+    return project.root / ".cache" / "snakemake.log"
 
 
-@contextmanager
-def started(project: Project, command: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+def start(project: Project, command: tuple[str, ...]) -> AbstractContextManager[Popen[str]]:
     """Run Snakemake; what it prints goes to .cache/snakemake.log."""
-    printed = project.root / ".cache" / "snakemake.log"
-    printed.parent.mkdir(exist_ok=True)
-    with printed.open("w") as output:
-        running = subprocess.Popen(
-            command,
-            cwd=project.root,
-            env=environment(),
-            stdout=output,
-            stderr=output,
-            text=True,
-            preexec_fn=hear_interruptions,
-        )
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            running.kill()
-            running.wait()
+    return started(project, command, printed_file(project))
 
 
-def wait_for_epoch(project: Project, rule: str, running: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    while not re.search(r"epoch [3-9]/", log_of(project, rule)):
-        assert running.poll() is None, (project.root / ".cache/snakemake.log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait_for_epoch(project: Project, rule: str, running: Popen[str]) -> None:
+    wait_until(
+        lambda: re.search(r"epoch [3-9]/", log_of(project, rule)) is not None,
+        200,
+        printed_file(project).read_text,
+        running,
+    )
 
 
 def run_and_cancel(root: Path) -> None:
     """Run all, with one training cancelled half way; Slurm's record goes to .cache/jobs."""
     project = checkout(root)
     keep(project, "cnn", "ca_cnn")
-    with slurm.cluster(), started(project, IMPATIENT) as running:
+    with slurm.cluster(), start(project, IMPATIENT) as running:
         wait_for_epoch(project, CANCELLED, running)
         slurm.cancel(slurm.queue()[CANCELLED])
         running.wait(timeout=400)
         (project.root / ".cache" / "jobs").write_text(slurm.records())
-    printed = (project.root / ".cache" / "snakemake.log").read_text()
+    printed = printed_file(project).read_text()
     assert running.returncode == 0, printed
 
 
@@ -142,24 +122,24 @@ def test_training_evaluation_and_explanation_are_jobs_and_light_stages_are_not(
 def test_job_asks_for_the_gpu_memory_and_time_of_its_stage(
     stage: str, time_limit: str, jobs: dict[str, list[dict[str, str]]]
 ) -> None:
-    of_stage = [job for rule, tries in jobs.items() if rule.startswith(stage) for job in tries]
-    assert of_stage
-    for job in of_stage:
+    stage_jobs = [job for rule, tries in jobs.items() if rule.startswith(stage) for job in tries]
+    assert stage_jobs
+    for job in stage_jobs:
         assert re.fullmatch(r"gres.gpu:1", job["TresPerJob"])
         assert job["MinMemoryNode"] == "4000M"
         assert job["TimeLimit"] == time_limit
         assert job["NumCPUs"] == "1"  # evaluate, too, which alone on one machine takes all of them
 
 
-def test_cancelled_training_is_started_once_more_and_goes_on_from_its_checkpoint(
+def test_cancelled_training_is_started_again_and_resumes_from_its_checkpoint(
     on_slurm: Project, jobs: dict[str, list[dict[str, str]]]
 ) -> None:
     assert [job["JobState"] for job in jobs[CANCELLED]] == ["CANCELLED", "COMPLETED"]
     others = [job["JobState"] for rule, tries in jobs.items() if rule != CANCELLED for job in tries]
     assert others == ["COMPLETED"] * (len(SUBMITTED) - 1)
-    went_on = re.search(r"resumes after epoch (\d+)/", log_of(on_slurm, CANCELLED))
-    assert went_on is not None
-    assert int(went_on.group(1)) >= 2
+    resumed = re.search(r"resumes after epoch (\d+)/", log_of(on_slurm, CANCELLED))
+    assert resumed is not None
+    assert int(resumed.group(1)) >= 2
     assert "resumes" not in log_of(on_slurm, "train_ca_cnn_0")
 
 
@@ -169,13 +149,13 @@ def test_after_a_run_on_the_cluster_dvc_is_clean_and_nothing_is_planned(on_slurm
     assert not list((on_slurm.root / ".cache" / "checkpoints").iterdir())
 
 
-def test_interrupted_run_leaves_no_job_and_a_failing_stage_is_told_in_one_line(
+def test_interrupted_run_leaves_no_job_and_a_failing_stage_is_reported_on_one_line(
     tmp_path: Path,
 ) -> None:
     project = checkout(tmp_path / "fails")
     keep(project, "cnn")
     with slurm.cluster():
-        with started(project, PATIENT) as running:
+        with start(project, PATIENT) as running:
             wait_for_epoch(project, "train_cnn_0", running)
             running.send_signal(signal.SIGINT)
             running.wait(timeout=120)  # it pauses up to 40 s between two questions
@@ -183,18 +163,18 @@ def test_interrupted_run_leaves_no_job_and_a_failing_stage_is_told_in_one_line(
 
         (project.root / "own.py").write_text(NOT_A_NUMBER)
         project.edit("  loss: cross_entropy ", "  loss: own.loss ")
-        with started(project, IMPATIENT) as running:
+        with start(project, IMPATIENT) as running:
             running.wait(timeout=400)
         record = slurm.jobs_of(slurm.records())
     assert running.returncode == 1
     assert [job["JobState"] for job in record["train_cnn_0"]] == ["CANCELLED", "FAILED", "FAILED"]
-    printed = (project.root / ".cache" / "snakemake.log").read_text()
-    (told,) = re.findall(r"^train@cnn-0 .*", printed, re.MULTILINE)
-    assert "the loss is no longer a number" in told
-    assert "logs/train_cnn_0.log" in told
+    printed = printed_file(project).read_text()
+    (line,) = re.findall(r"^train@cnn-0 .*", printed, re.MULTILINE)
+    assert "the loss is no longer a number" in line
+    assert "logs/train_cnn_0.log" in line
 
 
-def test_lock_that_a_killed_job_left_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_lock_that_a_killed_job_left_is_reported_with_what_to_do(tmp_path: Path) -> None:
     project = checkout(tmp_path / "locked")
     held = {str(project.root / "data" / "raw"): {"pid": os.getpid(), "cmd": "dvc on another node"}}
     lock = project.root / ".dvc" / "tmp" / "rwlock"

@@ -1,4 +1,4 @@
-"""The benchmarks' table says what was measured; how fast anything is, no test tells."""
+"""The benchmarks' table says what was measured; no test says how fast anything is."""
 
 from __future__ import annotations
 
@@ -134,12 +134,12 @@ def test_some_rows_are_written_only_if_asked(
     write: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "benchmarks.md"
-    whole_page = tmp_path / "whole.md"
-    monkeypatch.setattr(command_line, "PAGE", whole_page)
+    default_page = tmp_path / "default.md"
+    monkeypatch.setattr(command_line, "PAGE", default_page)
     monkeypatch.setitem(ROWS, "memory", lambda: iter([line((3.0,))]))
     command_line.main(["memory", *(["--write", str(page)] if write else [])])
     assert page.exists() == write
-    assert not whole_page.exists()
+    assert not default_page.exists()
     if write:
         assert f"`python -m benchmarks memory --write {page}`" in page.read_text()
 
@@ -212,10 +212,10 @@ def test_made_up_splits_are_as_the_split_stage_writes_them(tmp_path: Path) -> No
 
 
 def test_photographs_are_as_large_as_real_ones() -> None:
-    picture = folders.photograph(np.random.default_rng(0))
-    assert picture.size == (folders.WIDTH, folders.HEIGHT)
+    photograph = folders.photograph(np.random.default_rng(0))
+    assert photograph.size == (folders.WIDTH, folders.HEIGHT)
     file = BytesIO()
-    picture.save(file, "JPEG", quality=folders.QUALITY)
+    photograph.save(file, "JPEG", quality=folders.QUALITY)
     assert 45_000 < len(file.getvalue()) < 85_000
 
 

@@ -103,15 +103,15 @@ def test_negative_epochs_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "told"),
+    ("seeds", "expected"),
     [("[0]", "; 1 seed, 4 training runs of 2 epochs"), ("[0, 1]", "; 2 seeds, 8 training runs")],
 )
-def test_check_counts_seeds_and_runs(folder: Path, seeds: str, told: str) -> None:
+def test_check_counts_seeds_and_runs(folder: Path, seeds: str, expected: str) -> None:
     edit(folder, "seeds: [0, 1]", f"seeds: {seeds}")
     (folder / "data" / "local").mkdir(parents=True)
     done = run("check", cwd=folder)
     assert done.returncode == 0
-    assert told in done.stdout
+    assert expected in done.stdout
 
 
 def test_explanations_are_looked_for_where_it_is_said(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_explanations_are_looked_for_where_it_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["predict", "export"])
-def test_help_tells_which_model_it_is_if_none_is_named(command: str) -> None:
-    told = " ".join(run(command, "--help").stdout.split())
-    assert "the candidate (model in params.yaml) if not given" in told
+def test_help_says_which_model_it_is_if_none_is_named(command: str) -> None:
+    shown = " ".join(run(command, "--help").stdout.split())
+    assert "the candidate (model in params.yaml) if not given" in shown
 
 
-def test_help_of_export_tells_that_a_file_is_replaced() -> None:
+def test_help_of_export_says_that_a_file_is_replaced() -> None:
     assert "a file that is there is replaced" in " ".join(run("export", "--help").stdout.split())
 
 
@@ -150,8 +150,8 @@ def test_summary_ends_with_the_reports_answer(
     (tmp_path / "report.md").write_text(f"# Title\n\n{answer}\n\n## More\n\ntext\n")
     print_summary(tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    told = lines.index("Does ca_cnn pay on a_b <c>? Yes, it pays.")
-    assert [line.startswith("report: ") for line in lines[told + 1 :]] == [True, True]
+    answered = lines.index("Does ca_cnn pay on a_b <c>? Yes, it pays.")
+    assert [line.startswith("report: ") for line in lines[answered + 1 :]] == [True, True]
     (tmp_path / "report.md").unlink()
     print_summary(tmp_path)
     assert "Yes, it pays" not in capsys.readouterr().out
@@ -187,7 +187,7 @@ def test_networks_too_deep_for_the_images_are_refused(folder: Path) -> None:
     assert "image_size" in message
 
 
-def test_gpu_that_is_not_there_is_told(folder: Path) -> None:
+def test_gpu_that_is_not_there_is_reported(folder: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -238,7 +238,7 @@ def test_image_folder_that_does_not_exist_is_named(folder: Path) -> None:
     assert "data.path: 'pets' does not exist" in refused(folder, "download")
 
 
-def test_empty_image_folder_is_told(folder: Path) -> None:
+def test_empty_image_folder_is_reported(folder: Path) -> None:
     image_folder(folder)
     (folder / "pets").mkdir()
     message = refused(folder, "download")
@@ -246,7 +246,7 @@ def test_empty_image_folder_is_told(folder: Path) -> None:
     assert "pets" in message
 
 
-def test_image_folder_of_one_class_is_told(folder: Path) -> None:
+def test_image_folder_of_one_class_is_reported(folder: Path) -> None:
     image_folder(folder, "cat")
     message = refused(folder, "download")
     assert "cat" in message
@@ -262,15 +262,15 @@ def test_archive_with_a_wrong_checksum_is_refused(folder: Path) -> None:
     assert "c58f30108f718f92721af3b95e74349a" in message  # the MD5 that its authors publish
 
 
-def test_without_network_it_is_told_what_was_tried_and_what_to_do(
+def test_without_network_the_error_says_what_was_tried_and_what_to_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, nobody)
-    monkeypatch.setenv("npm_config_registry", nobody)
+        monkeypatch.setenv(name, closed)
+    monkeypatch.setenv("npm_config_registry", closed)
     monkeypatch.setenv("npm_config_cache", str(folder.parent / "npm-cache"))
     edit(folder, "name: digits", "name: cifar10")
     done = start("download", cwd=folder)
@@ -320,7 +320,7 @@ def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
     assert run("check", cwd=folder).returncode == 0
 
 
-# --- stale outputs ---------------------------------------------------------------------------------
+# --- stale outputs --------------------------------------------------------------------------------
 
 
 def test_checkpoints_are_listed_and_pruned(folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -16,17 +14,36 @@ from pipeline.models import build
 BC_100 = {"family": "densenet", "growth_rate": 12, "block_config": [16, 16, 16]}
 
 
-class Sleeper(nn.Module):
+class Clock:
+    """A clock that stands still but where it is set on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which the cost is measured."""
+    made = Clock()
+    monkeypatch.setattr(cost, "time", made)
+    return made
+
+
+class Delay(nn.Module):
     """Takes a known time, and remembers how it was called."""
 
-    def __init__(self, milliseconds: float) -> None:
+    def __init__(self, clock: Clock, milliseconds: float) -> None:
         super().__init__()
+        self.clock = clock
         self.milliseconds = milliseconds
         self.modes: list[tuple[bool, bool]] = []
 
     def forward(self, images: Tensor) -> Tensor:
         self.modes.append((self.training, torch.is_inference_mode_enabled()))
-        time.sleep(self.milliseconds / 1000)
+        self.clock.seconds += self.milliseconds / 1000
         return images
 
 
@@ -137,18 +154,16 @@ def test_model_is_restored_when_the_measurement_fails() -> None:
     assert all(module.training for module in model.modules())
 
 
-def test_latency_is_in_milliseconds_per_run() -> None:
-    sleeper = Sleeper(milliseconds=5)
-    times = cost.latency(sleeper, torch.zeros(1, 3, 8, 8), repeats=4)
-    assert times.shape == (4,)
+def test_latency_is_in_milliseconds_per_run(clock: Clock) -> None:
+    delay = Delay(clock, milliseconds=5)
+    times = cost.latency(delay, torch.zeros(1, 3, 8, 8), repeats=4)
     assert times.dtype == np.float64
-    assert times.min() >= 5
-    assert np.median(times) < 50
-    assert sleeper.modes == [(False, True)] * (cost.WARM_UP_IMAGES + 4)
+    np.testing.assert_allclose(times, [5.0] * 4)
+    assert delay.modes == [(False, True)] * (cost.WARM_UP_IMAGES + 4)
 
 
-def test_throughput_is_in_images_per_second() -> None:
-    sleeper = Sleeper(milliseconds=10)
-    rate = cost.throughput(sleeper, torch.zeros(16, 3, 8, 8), repeats=5)
-    assert 160 < rate <= 1600
-    assert sleeper.modes == [(False, True)] * (cost.WARM_UP_BATCHES + 5)
+def test_throughput_is_in_images_per_second(clock: Clock) -> None:
+    delay = Delay(clock, milliseconds=10)
+    rate = cost.throughput(delay, torch.zeros(16, 3, 8, 8), repeats=5)
+    assert rate == pytest.approx(1600)
+    assert delay.modes == [(False, True)] * (cost.WARM_UP_BATCHES + 5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.report import markdown, page
+from tests import needs
 from tests.unit.made_runs import compared, viewed
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+pytestmark = pytest.mark.needs("chromium")
+
 WIDTHS = (390, 820, 1440)
 NAME = "<script>document.title = 'owned'</script>"
 SORTED = markdown.table("""
@@ -66,9 +67,10 @@ TEXT = f"""# `a` against `b` on digits
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)  # None: playwright's own
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(
+            executable_path=needs.find("chromium"), args=["--no-sandbox"]
+        )
         yield launched
         launched.close()
 

@@ -40,12 +40,12 @@ SOURCES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("benchmarks/**/*.py
 def test_no_command_of_dvc_yaml_holds_a_setting() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     commands = {name: stage["cmd"] for name, stage in stages.items()}
-    of_matrix = {name for name, stage in stages.items() if "matrix" in stage}
-    assert of_matrix == {"train", "evaluate", "explain"}
+    matrix_stages = {name for name, stage in stages.items() if "matrix" in stage}
+    assert matrix_stages == {"train", "evaluate", "explain"}
     assert commands == {
         name: (
             'python -m pipeline stage "$DVC_STAGE"'
-            if name in of_matrix
+            if name in matrix_stages
             else f"python -m pipeline {name}"
         )
         for name in stages
@@ -101,9 +101,9 @@ def test_message_about_a_hostile_name_sends_nothing_to_the_terminal(
 ) -> None:
     params = smoke(tmp_path, "  ca_cnn:", '  "a\\e]0;owned\\a\\e[31m":')
     assert main(["check", "--params", str(params)]) == 2
-    told = capsys.readouterr().err
-    assert r"'a\x1b]0;owned\x07\x1b[31m'" in told
-    assert told.removesuffix("\n").isprintable()
+    printed = capsys.readouterr().err
+    assert r"'a\x1b]0;owned\x07\x1b[31m'" in printed
+    assert printed.removesuffix("\n").isprintable()
 
 
 # --- no file is taken for code --------------------------------------------------------------------
@@ -123,10 +123,10 @@ def dangers(source: str, path: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module in DANGEROUS_MODULES:
             yield str(node.module)
         elif isinstance(node, ast.Call):
-            yield from dangers_of_call(node, path)
+            yield from call_dangers(node, path)
 
 
-def dangers_of_call(call: ast.Call, path: str) -> Iterator[str]:
+def call_dangers(call: ast.Call, path: str) -> Iterator[str]:
     name = ast.unparse(call.func)
     given = {word.arg: ast.unparse(word.value) for word in call.keywords}
     if name in DANGEROUS_CALLS:
@@ -287,7 +287,7 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
-    """Start hosts that answer as told; gives the address of a file there."""
+    """Start hosts that answer as asked; gives the address of a file there."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     running: list[tuple[http.server.HTTPServer, threading.Thread]] = []
@@ -327,9 +327,9 @@ def test_redirect_to_what_is_no_web_address_is_refused(
     assert list(tmp_path.rglob("*.tgz")) == []
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["size told", "size not told"])
+@pytest.mark.parametrize("announced", [True, False], ids=["size announced", "size not announced"])
 def test_download_that_would_fill_the_disk_is_ended(
-    told: bool,
+    announced: bool,
     answering: Callable[[Answer], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -340,7 +340,7 @@ def test_download_that_would_fill_the_disk_is_ended(
     def flood(host: http.server.BaseHTTPRequestHandler) -> None:
         nonlocal sent
         host.send_response(200)
-        if told:
+        if announced:
             host.send_header("Content-Length", str(1 << 40))
         host.end_headers()
         try:

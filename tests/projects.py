@@ -1,4 +1,4 @@
-"""Projects of one's own for tests that run the real engines: the working tree, committed to git."""
+"""Checkouts of the working tree, committed to git, for tests that run the real engines in them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,57 +135,102 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], No
     return Project(root)
 
 
-@pytest.fixture(scope="session")
-def snakemade(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The smoke preset as ``snakemake --cores 4`` leaves it."""
-
-    def make(root: Path) -> None:
-        project = checkout(root)
-        project.snakemake(cores=4)
-        project.commit("a run")
-
-    return shared(tmp_path_factory, "snakemade", make)
-
-
 def leave_densenets_and_one_seed(project: Project) -> None:
     project.leave_architectures("densenet", "se_densenet")
     project.edit("seeds: [0, 1]", "seeds: [0]")
 
 
-@pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The DenseNets of the smoke preset with its first seed, as ``dvc repro`` leaves them."""
+def wait_until(
+    condition: Callable[[], bool],
+    seconds: float,
+    output: Callable[[], str] = str,
+    running: subprocess.Popen[str] | None = None,
+) -> None:
+    """Wait for something that a program does; fail if it takes very long or the program ends.
 
-    def make(root: Path) -> None:
-        project = checkout(root)
-        leave_densenets_and_one_seed(project)
-        project.dvc("repro")
-        project.commit("a run")
+    Args:
+        condition: whether it has happened.
+        seconds: many times what it takes.
+        output: what the program has printed, for the failure.
+        running: the program.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert running is None or running.poll() is None, f"it has ended: {output()}"
+        assert time.monotonic() < deadline, f"not after {seconds} seconds: {output()}"
+        time.sleep(0.005)
 
-    return shared(tmp_path_factory, "reproduced", make)
+
+def hear_interruptions() -> None:
+    """Undo what a shell does to commands in the background, should these tests run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.fixture(scope="session")
-def compared(snakemade: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished project and its experiment ``other``, which puts another candidate forward."""
+@contextmanager
+def started(
+    project: Project, command: Sequence[str], printed: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a session of its own; kill what is left of it at the end.
 
-    def make(root: Path) -> None:
-        done = copied(snakemade, root).dvc(
-            "exp", "run", "--name", "other", "--set-param", "model=se_densenet"
+    Args:
+        project: in which it runs.
+        command: such as an engine.
+        printed: the file for what it prints.
+    """
+    printed.parent.mkdir(parents=True, exist_ok=True)
+    with printed.open("w") as output:
+        running = subprocess.Popen(
+            command,
+            cwd=project.root,
+            env=environment(),
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_interruptions,
         )
-        (root / "logs").mkdir()
-        (root / "logs" / "experiment").write_text(done.stdout)
-
-    return shared(tmp_path_factory, "compared", make)
-
-
-@pytest.fixture
-def copy_of(tmp_path: Path) -> Callable[[Project], Project]:
-    """Copies of a finished project to change at will."""
-    return lambda project: copied(project, tmp_path / "copy")
+    try:
+        yield running
+    finally:
+        kill_group(running)
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Project:
-    """The smoke preset in which nothing has run."""
-    return checkout(tmp_path / "fresh")
+def kill_group(running: subprocess.Popen[str], by: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to all processes of a command that was `started`; wait until they are gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, by)
+        running.wait()
+        while True:  # DVC takes a process that is ending for one that works
+            os.killpg(running.pid, 0)
+            time.sleep(0.01)
+    running.wait()
+
+
+def killed(
+    project: Project,
+    command: Sequence[str],
+    when: Callable[[str], bool],
+    after: float = 0.0,
+    by: signal.Signals = signal.SIGKILL,
+) -> str:
+    """Start an engine and kill all its processes; return what it and its stages had printed.
+
+    Args:
+        project: in which to run it.
+        command: the engine.
+        when: whether what has been printed is reason to kill them.
+        after: seconds to wait from then on.
+        by: the signal that all get.
+    """
+    logs = project.root / "logs"
+    for path in logs.glob("*"):
+        path.unlink()
+
+    def said() -> str:
+        return "".join(path.read_text() for path in logs.iterdir())
+
+    with started(project, command, logs / "all") as running:
+        wait_until(lambda: when(said()), 300, said, running)
+        time.sleep(after)
+        kill_group(running, by)
+    return said()
