@@ -47,7 +47,10 @@ def one_line(block: str) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return the environment of the templates; those of HTML escape what they are given."""
+    """Return the environment of the templates; those of HTML escape what they are given.
+
+    What a macro of another template returns counts as escaped there: pass it through `forceescape`.
+    """
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,

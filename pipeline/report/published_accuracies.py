@@ -47,19 +47,12 @@ SAME_SIZE = (None, 1)
 
 @dataclass(frozen=True)
 class Published:
-    """A published result on CIFAR-10's 10,000 test images.
+    """A published result on CIFAR-10's 10,000 test images."""
 
-    Attributes:
-        network: what its authors call it.
-        accuracy: test accuracy in percent.
-        conditions: of the training, and how many runs the figure is of.
-        source: where it stands, as Markdown.
-    """
-
-    network: str
-    accuracy: float
-    conditions: str
-    source: str
+    network: str  # what its authors call it
+    accuracy: float  # percent
+    conditions: str  # of the training, and how many runs the figure is of
+    source: str  # where it stands, as Markdown
 
 
 TUTORIAL_CONDITIONS = "50 epochs, Adam 0.001, batch 64, dropout 0.5; one run"
