@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import time
@@ -110,7 +111,8 @@ def is_changed(stage: Stage, outputs: set[Path]) -> bool:
 def force_cache_verification(out: Output) -> None:
     """Have DVC take the checksums of what its cache holds of an output before it uses it.
 
-    It believes every file in its cache that is read-only, as all are that it put there.
+    It believes every file in its cache that is read-only, as all are that it put there. A list of a
+    folder's files it reads before it takes its checksum: a corrupt one is removed, as DVC does.
 
     Args:
         out: an output that is to come back from the cache.
@@ -118,13 +120,17 @@ def force_cache_verification(out: Output) -> None:
     if not out.hash_info or not out.hash_info.value:
         return
     cached = Path(out.cache.oid_to_path(out.hash_info.value))
-    try:
-        listed = json.loads(cached.read_text(encoding="utf-8")) if out.hash_info.isdir else []
-        files = [Path(out.cache.oid_to_path(entry["md5"])) for entry in listed]
-    except (OSError, ValueError, TypeError, KeyError):  # the list itself is missing or corrupt
-        files = []
-    for path in (cached, *files):
-        with contextlib.suppress(OSError):  # it is missing, or another's in a shared cache
+    files = [cached]
+    with contextlib.suppress(OSError):  # one is missing, or another's in a shared cache
+        if out.hash_info.isdir:
+            content = cached.read_bytes()
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if f"{md5}.dir" != out.hash_info.value:
+                cached.unlink()
+                return
+            files += [Path(out.cache.oid_to_path(entry["md5"])) for entry in json.loads(content)]
+    for path in files:
+        with contextlib.suppress(OSError):
             path.chmod(MAY_BE_WRITTEN)
 
 

@@ -131,6 +131,24 @@ def test_dvc_finds_a_changed_object_when_it_has_it_checked(repo: Repo, tmp_path:
     assert out.changed_cache()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"relpath", b"rmlpath"), (b'"md5"', b"'md5'"), (b"[", b"")]
+)
+def test_corrupt_list_of_a_folder_is_missing_to_dvc(
+    repo: Repo, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "weights").write_bytes(b"right")
+    (stage,) = repo.add(str(tmp_path / "out"))
+    (out,) = stage.outs
+    listed = Path(out.cache_path)
+    listed.chmod(0o644)
+    listed.write_bytes(listed.read_bytes().replace(old, new, 1))
+    dvc_state.force_cache_verification(out)
+    assert not listed.exists()
+    assert out.changed_cache()
+
+
 def test_dvc_lock_that_is_being_written_is_read_once_it_is_complete(
     repo: Repo, tmp_path: Path
 ) -> None:
