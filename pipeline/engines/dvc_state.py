@@ -44,10 +44,7 @@ MAY_BE_WRITTEN = 0o644
 
 
 def open_repo(root: Path = Path()) -> Repo:
-    """Return DVC's view of a project.
-
-    Args:
-        root: its folder.
+    """Return DVC's view of the project in `root`.
 
     Raises:
         DvcException: if it can't be read.
@@ -64,9 +61,6 @@ def read_graph(repo: Repo) -> DiGraph:
     DVC writes ``dvc.lock`` in place, with seconds between its first and its last line where there
     are hundreds of stages, and each job on a cluster reads it while others end: one that is being
     written is read again.
-
-    Args:
-        repo: as DVC opened it.
 
     Raises:
         DvcException: if a file can't be read, and dvc.lock can't be for a minute.
@@ -91,10 +85,6 @@ def is_changed(stage: Stage, outputs: set[Path]) -> bool:
 
     What other stages write is left to Snakemake. Outputs that are to come back from DVC's cache are
     verified there.
-
-    Args:
-        stage: as DVC knows it.
-        outputs: of all stages.
     """
 
     def is_made(path: Path) -> bool:
@@ -113,9 +103,6 @@ def force_cache_verification(out: Output) -> None:
 
     It believes every file in its cache that is read-only, as all are that it put there. A list of a
     folder's files it reads before it takes its checksum: a corrupt one is removed, as DVC does.
-
-    Args:
-        out: an output that is to come back from the cache.
     """
     if not out.hash_info or not out.hash_info.value:
         return
@@ -135,35 +122,25 @@ def force_cache_verification(out: Output) -> None:
 
 
 def clamp_future_mtimes(paths: Iterable[Path]) -> None:
-    """Give what is of the future the present time, so that what is made from now on is newer.
-
-    Args:
-        paths: outputs; a folder's time is that of the file in it that Snakemake reads.
-    """
+    """Give outputs of the future the present time, so that what is made from now on is newer."""
     now = time.time()
     for output in paths:
-        for path in (output, output / ".snakemake_timestamp"):
+        for path in (output, output / ".snakemake_timestamp"):  # a folder's time, for Snakemake
             if path.exists() and path.stat().st_mtime > now:
                 os.utime(path, (now, now))
 
 
 def quarantine_corrupt_lock(repo: Repo, folder: Path) -> None:
-    """Move a corrupt ``dvc.lock`` out of the way: all that it named comes back from the cache.
+    """Move a corrupt ``dvc.lock`` to `folder`: all that it named comes back from the cache."""
 
-    Args:
-        repo: as DVC opened it.
-        folder: where to move it.
-    """
-    _quarantine(Path(repo.root_dir, "dvc.lock"), _read_lock, repo.lock, folder)
+    def parse(text: str) -> None:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text) or {})
+
+    _quarantine(Path(repo.root_dir, "dvc.lock"), parse, repo.lock, folder)
 
 
 def quarantine_corrupt_rwlock(repo: Repo, folder: Path) -> None:
-    """Move a corrupt ``rwlock`` out of the way; it is read in no time, so that each job can.
-
-    Args:
-        repo: as DVC opened it.
-        folder: where to move it.
-    """
+    """Move a corrupt ``rwlock`` to `folder`; it is read in no time, so that each job can."""
     _quarantine(Path(repo.tmp_dir, RWLOCK_FILE), json.loads, rwlock_guard(repo), folder)
 
 
@@ -189,7 +166,3 @@ def _quarantine(path: Path, parse: Callable[[str], object], lock: LockBase, fold
             folder.mkdir(parents=True, exist_ok=True)
             path.replace(folder / path.name)
             say(f"{os.path.relpath(path)} is corrupt: moved to {folder}; DVC writes it again")
-
-
-def _read_lock(text: str) -> None:
-    COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text) or {})

@@ -63,30 +63,17 @@ REPORTED: dict[Path, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class StageRule:
-    """The rule of one stage.
+    """The rule of one stage."""
 
-    Attributes:
-        name: the stage's as Snakemake can have it, such as ``train_cnn_0``.
-        address: the stage's in DVC, such as ``dvc.yaml:train@cnn-0``.
-        inputs: outputs of the stages that it waits for, and its marker.
-        outputs: files and folders that it writes.
-        settings: the values of the settings that it depends on.
-        threads: cores that it takes; all of this machine's if it measures time, so that nothing
-            runs beside it.
-        priority: 1 for a stage that measures time, which has to wait for an idle machine; else 0.
-        resources: as Snakemake and Slurm count them: `mem_mb` in MB, `runtime` in minutes.
-        is_local: whether it runs where Snakemake does, not as a job on a cluster.
-    """
-
-    name: str
-    address: str
-    inputs: list[str]
+    name: str  # the stage's as Snakemake can have it, such as ``train_cnn_0``
+    address: str  # the stage's in DVC, such as ``dvc.yaml:train@cnn-0``
+    inputs: list[str]  # outputs of the stages that it waits for, and its marker
     outputs: list[str]
-    settings: dict[str, Any]
-    threads: int
-    priority: int
-    resources: dict[str, int | str]
-    is_local: bool
+    settings: dict[str, Any]  # the values of those that it depends on
+    threads: int  # all of this machine's if it measures time, so that nothing runs beside it
+    priority: int  # 1 for a stage that measures time, which has to wait for an idle machine
+    resources: dict[str, int | str]  # as Slurm counts: `mem_mb` in MB, `runtime` in minutes
+    is_local: bool  # whether it runs where Snakemake does, not as a job on a cluster
 
 
 def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule]:
@@ -158,12 +145,7 @@ def rule_name(addressing: str) -> str:
 
 
 def write_marker(marker: Path, changed: bool) -> None:
-    """Write the file by which Snakemake sees whether a stage has changed.
-
-    Args:
-        marker: the file; it is newer than all outputs if `changed`, and else older.
-        changed: whether DVC finds the stage changed.
-    """
+    """Write the file that is newer than all outputs if a stage has changed, and else older."""
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"changed, found at {time.time_ns()}\n" if changed else "unchanged\n")
     if not changed:
@@ -171,11 +153,7 @@ def write_marker(marker: Path, changed: bool) -> None:
 
 
 def flag_output(path: str) -> Any:
-    """Return an output as Snakemake sees it: DVC finds it as it was, and the report shows it.
-
-    Args:
-        path: relative to the project; without a suffix it is a folder.
-    """
+    """Return an output as Snakemake sees it: DVC finds it as it was, and the report shows it."""
     flagged = update(directory(path) if Path(path).suffix == "" else path)
     shown = next((REPORTED[place] for place in REPORTED if Path(path).is_relative_to(place)), None)
     if shown is None:

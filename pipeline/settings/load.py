@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.settings import rules
-from pipeline.settings.schema import FAMILIES, LOSSES, SHORTENED, Settings, not_one_of, shown
+from pipeline.settings.schema import FAMILIES, LOSSES, Settings
 from pipeline.settings.yaml_file import read
-from pipeline.system.errors import InputError, suggestion
+from pipeline.system.errors import SHORTENED, InputError, not_one_of, shown, suggestion
 
 MOST_LISTED = 20  # mistakes in one message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,8 @@ def apply(name: str, params: Path) -> list[str]:
     try:
         known = {text(preset).encode() for preset in available()}
         if params.exists() and params.read_bytes() not in known:
-            kept = params.with_suffix(".yaml.bak")
-            number = 1
-            while kept.exists():
-                number += 1
-                kept = params.with_suffix(f".yaml.bak{number}")
+            names = (params.with_suffix(f".yaml.bak{n if n > 1 else ''}") for n in count(1))
+            kept = next(name for name in names if not name.exists())
             params.rename(kept)
             messages.append(f"{params} was edited: kept as {kept}")
         write_text(params, text(name))

@@ -6,24 +6,18 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from collections import Counter
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.settings.image_sizes import LARGEST_IMAGE
-from pipeline.system.errors import suggestion
+from pipeline.system.errors import not_one_of, shown, suggestion
 
 # Names become folders, stage addresses and rule names, which a file system has to take.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 LOSSES = ("cross_entropy", "mse")
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-
-SHORTENED = reprlib.Repr()
-SHORTENED.maxstring = SHORTENED.maxlong = SHORTENED.maxother = 80
-SHORTENED.maxlevel = 3
 
 
 def setting(comment: str) -> Any:
@@ -372,15 +366,3 @@ class Settings(Section):
             if baseline == name:
                 raise ValueError(f"{where}: '{name}' can't be its own baseline")
         return self
-
-
-def shown(value: object) -> str:
-    """Return a value as a message quotes it: on one line, and not longer than helps."""
-    return SHORTENED.repr(value)
-
-
-def not_one_of(where: str, value: object, known: Iterable[str]) -> str:
-    """Return what a message says of a value out of a list, with the closest known name."""
-    names = list(known)
-    close = suggestion(value, names) if isinstance(value, str) else ""
-    return f"{where}: {shown(value)} is not one of {', '.join(names)}{close}"

@@ -12,8 +12,7 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import Node
 
-from pipeline.settings.schema import shown
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, shown
 
 LONGEST_PROBLEM = 200  # characters
 

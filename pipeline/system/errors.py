@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import errno
+import reprlib
 from collections.abc import Iterable
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+SHORTENED = reprlib.Repr()
+SHORTENED.maxstring = SHORTENED.maxlong = SHORTENED.maxother = 80  # characters
+SHORTENED.maxlevel = 3
 
 
 class InputError(Exception):
@@ -52,6 +56,17 @@ def choose(value: str, known: Iterable[str], where: str) -> str:
     """
     names = list(known)
     if value not in names:
-        message = f"{where}: '{value}' is not one of {', '.join(names)}"
-        raise InputError(message + suggestion(value, names))
+        raise InputError(not_one_of(where, value, names))
     return value
+
+
+def not_one_of(where: str, value: object, known: Iterable[str]) -> str:
+    """Return what a message says of a value out of a list, with the closest known name."""
+    names = list(known)
+    close = suggestion(value, names) if isinstance(value, str) else ""
+    return f"{where}: {shown(value)} is not one of {', '.join(names)}{close}"
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it: on one line, and not longer than helps."""
+    return SHORTENED.repr(value)
