@@ -20,6 +20,7 @@ from pipeline.statistics.estimates import (
 )
 from pipeline.statistics.significance import (
     McNemar,
+    PValues,
     corrected_p_values,
     discordant_gain,
     mcnemar,
@@ -47,84 +48,47 @@ class ClassDifference:
     """How an architecture differs from its baseline on the images of one class.
 
     The interval is for that class alone: among many classes a few exclude 0 by luck.
-
-    Attributes:
-        name: of the class.
-        images: its different test images.
-        difference: of its recall, in percentage points; NaN where no run was tested on the class.
     """
 
-    name: str
-    images: int
-    difference: Estimate
+    name: str  # of the class
+    images: int  # its different test images
+    difference: Estimate  # of its recall; NaN where no run was tested on the class
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An architecture against its baseline.
-
-    Attributes:
-        model: the architecture.
-        baseline: its baseline.
-        difference: of test accuracy, in percentage points.
-        mcnemar: of each run.
-        p: two-sided, of no difference, over runs and images; NaN for a single run, and where no
-            difference was seen in any image.
-        p_holm: the same, corrected for all pairs of the comparison.
-        p_margin: one-sided, of a gain of the margin or more; NaN where `p` is.
-        p_margin_holm: the same, corrected for all pairs of the comparison.
-        smallest_detectable: the true gain in percentage points that a repetition would detect with
-            a probability of 80 %; for a single run, that another test of the same two networks
-            would.
-        verdict: whether it pays.
-        confounders: settings besides the attention in which the two differ.
-        by_class: in the order of the classes.
-    """
+    """An architecture against its baseline."""
 
     model: str
     baseline: str
-    difference: Estimate
-    mcnemar: tuple[McNemar, ...]
-    p: float
-    p_holm: float
-    p_margin: float
-    p_margin_holm: float
+    difference: Estimate  # of test accuracy
+    mcnemar: tuple[McNemar, ...]  # of each run
+    p: PValues  # over runs and images; NaN for a single run, and where no image shows a difference
+    # the true gain in percentage points that a repetition would detect with a probability of 80 %;
+    # for a single run, that another test of the same two networks would
     smallest_detectable: float
     verdict: Verdict
-    confounders: tuple[str, ...]
-    by_class: tuple[ClassDifference, ...]
+    confounders: tuple[str, ...]  # settings besides the attention in which the two differ
+    by_class: tuple[ClassDifference, ...]  # in the order of the classes
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One architecture.
+    """One architecture."""
 
-    Attributes:
-        model: its name.
-        summary: of its runs.
-        pair: the comparison with its baseline, if it has one.
-    """
-
-    model: str
-    summary: Summary
-    pair: Pair | None
+    model: str  # its name
+    summary: Summary  # of its runs
+    pair: Pair | None  # the comparison with its baseline, if it has one
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several networks that answer together.
+    """Several networks that answer together."""
 
-    Attributes:
-        model: the architecture whose runs these are; None for one run of each architecture.
-        members: their names: of runs such as ``cnn-0``, or of architectures.
-        summary: of the one ensemble of all seeds, or of the ensembles of each run.
-        gain: how much more accurate it is than its members on average, in percentage points.
-    """
-
-    model: str | None
-    members: tuple[str, ...]
-    summary: Summary
-    gain: float
+    model: str | None  # the architecture whose runs these are; None for one run of each
+    members: tuple[str, ...]  # names of runs such as ``cnn-0``, or of architectures
+    summary: Summary  # of the one ensemble of all seeds, or of the ensembles of each run
+    gain: float  # how much more accurate than its members on average, in percentage points
 
     @property
     def label(self) -> str:
@@ -146,25 +110,15 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is compared, and what came of it.
+    """All that is compared, and what came of it."""
 
-    Attributes:
-        runs: by architecture, in the same order of runs for each.
-        architectures: the settings of each, as in params.yaml.
-        classes: their names, in the order of the labels.
-        design: how the runs belong together.
-        judgement: how pairs were judged.
-        entries: by architecture.
-        ensembles: those of single architectures, then that of all.
-    """
-
-    runs: Mapping[str, Sequence[Run]]
-    architectures: Mapping[str, Mapping[str, Any]]
-    classes: tuple[str, ...]
-    design: Design
-    judgement: Judgement
-    entries: Mapping[str, Entry]
-    ensembles: tuple[Ensemble, ...]
+    runs: Mapping[str, Sequence[Run]]  # by architecture, in the same order of runs for each
+    architectures: Mapping[str, Mapping[str, Any]]  # the settings of each, as in params.yaml
+    classes: tuple[str, ...]  # their names, in the order of the labels
+    design: Design  # how the runs belong together
+    judgement: Judgement  # how pairs were judged
+    entries: Mapping[str, Entry]  # by architecture
+    ensembles: tuple[Ensemble, ...]  # those of single architectures, then that of all
 
     @property
     def pairs(self) -> list[Pair]:
@@ -190,18 +144,17 @@ def compare(
     )
     trials = {model: [run_trial(run) for run in model_runs] for model, model_runs in runs.items()}
     correct = {model: [trial.correct for trial in found] for model, found in trials.items()}
-    baselines = {model: architectures[model]["baseline"] for model in runs}
     gains = {
         model: paired_gains(correct[model], correct[baseline])
-        for model, baseline in baselines.items()
-        if baseline is not None
+        for model in runs
+        if (baseline := architectures[model]["baseline"]) is not None
     }
     tested = {model: design.test(pair_gains) for model, pair_gains in gains.items()}
     p_values = corrected_p_values(list(tested.values()), judgement.margin)
 
     pairs = {}
     for (model, pair_gains), p in zip(gains.items(), p_values, strict=True):
-        baseline = baselines[model]
+        baseline = architectures[model]["baseline"]
         difference = bootstrap_mean(pair_gains, bootstrap)
         known = tested[model] if len(pair_gains) > 1 else discordant_gain(pair_gains[0])
         images = np.bincount(design.test_labels(runs[model]), minlength=len(classes))
@@ -214,10 +167,7 @@ def compare(
             baseline=baseline,
             difference=difference,
             mcnemar=tuple(map(mcnemar, pair_gains)),
-            p=p.no_difference,
-            p_holm=p.no_difference_holm,
-            p_margin=p.margin,
-            p_margin_holm=p.margin_holm,
+            p=p,
             smallest_detectable=smallest_detectable(known, judgement.confidence),
             verdict=verdict(difference, p, judgement.margin),
             confounders=confounders(architectures[model], architectures[baseline]),

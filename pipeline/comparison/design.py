@@ -19,26 +19,17 @@ ClassScores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Design:
-    """How an experiment with several runs of each architecture was laid out.
+    """How an experiment with several runs of each architecture was laid out."""
 
-    Attributes:
-        unit: what a run stands for: ``seed`` or ``fold``.
-        same_images: whether all runs are tested on the same images.
-        resampling: how the bootstrap draws.
-        test: how a mean gain is tested that comes of this layout.
-        described: names a number of runs, such as ``3 seeds``.
-        test_labels: gets the runs of one architecture; returns the labels int64 (N,) of all its
-            different test images.
-        class_scores: gets the runs of one architecture and the classes; returns for each class
-            precision, recall and f1 in [0, 1] and support, the number of its test images.
-    """
-
-    unit: str
-    same_images: bool
-    resampling: Resampling
-    test: GainTest
-    described: Callable[[int], str]
+    unit: str  # what a run stands for: ``seed`` or ``fold``
+    same_images: bool  # whether all runs are tested on the same images
+    resampling: Resampling  # how the bootstrap draws
+    test: GainTest  # how a mean gain is tested that comes of this layout
+    described: Callable[[int], str]  # names a number of runs, such as ``3 seeds``
+    # of the runs of one architecture: the labels int64 (N,) of all its different test images
     test_labels: Callable[[Sequence[Run]], np.ndarray]
+    # of the same and the classes: for each class precision, recall and f1 in [0, 1] and support,
+    # the number of its test images
     class_scores: Callable[[Sequence[Run], Sequence[str]], ClassScores]
 
 

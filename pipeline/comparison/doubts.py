@@ -81,23 +81,14 @@ def judged(pair: Pair, comparison: Comparison) -> str:
 
 
 def distinguishable(candidate: np.ndarray, baseline: np.ndarray) -> bool:
-    """Return whether two costs differ by more than runs do: no run of one is within the other's.
-
-    Args:
-        candidate: float (R,), measured for each run.
-        baseline: the same.
-    """
+    """Return whether two costs, float (R,), differ by more than runs do: they don't overlap."""
     if min(len(candidate), len(baseline)) < 2:
         return False
     return bool(candidate.min() > baseline.max() or candidate.max() < baseline.min())
 
 
 def idle(modules: pd.DataFrame) -> list[str]:
-    """Return which attention modules give all they weight the same weight in every image.
-
-    Args:
-        modules: ``attention_variation.csv`` of an architecture.
-    """
+    """Return which modules of ``attention_variation.csv`` weight all alike in every image."""
     even = modules["sd_between"] <= IDLE_BELOW * modules["mean"]
     return list(modules["module"][modules["constant"] & even])
 

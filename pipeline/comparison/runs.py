@@ -42,11 +42,6 @@ class Run:
     metrics: records.Evaluation  # ``metrics.json`` of the evaluation
     timings: Timings  # of the architecture
 
-    @property
-    def stopped_early(self) -> bool:
-        """Whether the training ended before its last epoch, since validation got no better."""
-        return self.training.stopped_early
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -83,7 +78,19 @@ def read_runs(
     Raises:
         InputError: if a file is missing, incomplete or corrupt, or is of other splits.
     """
-    timings = _read_timings(measured / "timings.json", list(models))
+    path, again = measured / "timings.json", "measure again (python -m pipeline measure)"
+    with remedy("measure the architectures first (python -m pipeline measure)", again):
+        found = records.read(path, records.Timings)
+    timings = {}
+    for model in models:
+        if model not in found.architectures:
+            raise InputError(f"{path}: without {model}; {again}")
+        times = found.architectures[model]
+        latencies, throughputs = np.array(times.latency_ms), np.array(times.throughput)
+        timings[model] = Timings(latencies, throughputs, found.device_name)
+    rounds = {len(part) for one in timings.values() for part in (one.latencies, one.throughputs)}
+    if len(rounds) > 1:
+        raise InputError(f"{path}: not of the same rounds for all; {again}")
     return {
         model: [
             _read_run(model, seed, trained, evaluated, test_labels, timings[model], splits)
@@ -91,27 +98,6 @@ def read_runs(
         ]
         for model in timings
     }
-
-
-def _read_timings(path: Path, models: Sequence[str]) -> dict[str, Timings]:
-    again = "measure again (python -m pipeline measure)"
-    with remedy("measure the architectures first (python -m pipeline measure)", again):
-        found = records.read(path, records.Timings)
-    missing = [model for model in models if model not in found.architectures]
-    if missing:
-        raise InputError(f"{path}: without {missing[0]}; {again}")
-    timings = {
-        model: Timings(
-            np.array(found.architectures[model].latency_ms),
-            np.array(found.architectures[model].throughput),
-            found.device_name,
-        )
-        for model in models
-    }
-    rounds = {len(part) for one in timings.values() for part in (one.latencies, one.throughputs)}
-    if len(rounds) > 1:
-        raise InputError(f"{path}: not of the same rounds for all; {again}")
-    return timings
 
 
 def _read_run(
@@ -129,8 +115,9 @@ def _read_run(
         history = read_table(trained / "history.csv", records.HISTORY)
         training = records.read(trained / "train.json", records.Training)
     with remedy(first, again):
-        logits = np.array(load_array(evaluated / "logits.npy"))
-        metrics = records.read(evaluated / "metrics.json", records.Evaluation)
+        answers, path = evaluated / "logits.npy", evaluated / "metrics.json"
+        logits = np.array(load_array(answers))
+        metrics = records.read(path, records.Evaluation)
     epochs = training.epochs
     if list(history["epoch"]) != [*range(1, epochs + 1)] or not 1 <= training.best_epoch <= epochs:
         raise InputError(
@@ -138,24 +125,17 @@ def _read_run(
             f"{model} again"
         )
     if metrics.splits != splits:
-        raise InputError(
-            f"{evaluated / 'metrics.json'}: is of other splits than those given; {again}"
-        )
+        raise InputError(f"{path}: is of other splits than those given; {again}")
     if logits.ndim != 2 or len(logits) != len(labels) or not np.isfinite(logits).all():
         raise InputError(
-            f"{evaluated / 'logits.npy'}: expected finite numbers, a row for each of {len(labels)} "
-            f"test images, got shape {logits.shape}; {again}"
+            f"{answers}: expected finite numbers, a row for each of {len(labels)} test images, got "
+            f"shape {logits.shape}; {again}"
         )
-    sizes = {len(metrics.per_class), len(metrics.confusion), *map(len, metrics.confusion)}
-    if sizes != {logits.shape[1]}:
-        raise InputError(
-            f"{evaluated / 'metrics.json'}: is not of the {logits.shape[1]} classes of logits.npy; "
-            f"{again}"
-        )
+    classes = logits.shape[1]
+    if {len(metrics.per_class), len(metrics.confusion), *map(len, metrics.confusion)} != {classes}:
+        raise InputError(f"{path}: is not of the {classes} classes of logits.npy; {again}")
     if abs(float((logits.argmax(axis=1) == labels).mean()) - metrics.accuracy) > 1e-9:
-        raise InputError(
-            f"{evaluated / 'metrics.json'}: its accuracy is not that of logits.npy; {again}"
-        )
+        raise InputError(f"{path}: its accuracy is not that of logits.npy; {again}")
     return Run(model, seed, history, training, labels, logits, metrics, timings)
 
 
@@ -164,10 +144,7 @@ def read_explanations(
 ) -> dict[str, Explanation]:
     """Read what was explained of `models`; an architecture of which there is nothing is left out.
 
-    Args:
-        folder: holds ``<model>/`` with the explain stage's files.
-        models: names of architectures.
-        test_images: how many the first run has.
+    `folder` holds ``<model>/`` with the explain stage's files; the first run has `test_images`.
 
     Raises:
         InputError: if a file of an architecture is missing, incomplete or corrupt.

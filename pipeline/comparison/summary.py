@@ -14,68 +14,38 @@ from pipeline.evaluation.calibration import Reliability
 from pipeline.statistics.estimates import Bootstrap, Estimate, accuracy_estimate
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One run of a network, or of several networks that answer together.
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What a trial and several together have: of all their test images, and of their costs."""
 
-    Attributes:
-        correct: bool (N,), which test images it got right.
-        nll: mean negative log-likelihood of the test images, nats.
-        brier: their Brier score, in [0, 2].
-        reliability: whether the confidence in them came true.
-        parameters: number of parameters.
-        macs: multiply-accumulates for one image.
-        latencies: float (R,), time for one image in each round of measuring, ms.
-        throughputs: float (R,), images per second in each round.
-        training_seconds: time of all epochs.
-    """
-
-    correct: np.ndarray
-    nll: float
-    brier: float
-    reliability: Reliability
-    parameters: int
-    macs: int
-    latencies: np.ndarray
-    throughputs: np.ndarray
-    training_seconds: float
+    nll: float  # mean negative log-likelihood, nats
+    brier: float  # Brier score, in [0, 2]
+    reliability: Reliability  # whether the confidence came true
+    parameters: int  # how many
+    macs: int  # multiply-accumulates for one image
+    latencies: np.ndarray  # float (rounds of measuring,), time for one image, ms
+    training_seconds: float  # time of all epochs, mean over trials
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Several trials together.
+@dataclass(frozen=True, kw_only=True)
+class Trial(_Measured):
+    """One run of a network, or of several networks that answer together."""
 
-    Attributes:
-        accuracies: float (R,), test accuracy of each trial in percent.
-        accuracy: that of all images of all trials, with its interval, in percent.
-        accuracy_sd: sample standard deviation of `accuracies`; NaN for a single trial.
-        nll: mean negative log-likelihood of all images of all trials, nats.
-        ece: expected calibration error of all images of all trials, in [0, 1].
-        brier: Brier score of all images of all trials, in [0, 2].
-        reliability: of all images of all trials.
-        parameters: number of parameters.
-        macs: multiply-accumulates for one image.
-        latency_ms: time for one image, median over rounds of measuring.
-        throughput: images per second, median over rounds.
-        training_seconds: time of all epochs, mean over trials.
-        latencies: float, time for one image in each round of measuring, ms.
-        training_times: float (R,), time of all epochs of each trial, seconds.
-    """
+    correct: np.ndarray  # bool (N,), which test images it got right
+    throughputs: np.ndarray  # float (rounds of measuring,), images per second
 
-    accuracies: np.ndarray
-    accuracy: Estimate
-    accuracy_sd: float
-    nll: float
-    ece: float
-    brier: float
-    reliability: Reliability
-    parameters: int
-    macs: int
-    latency_ms: float
-    throughput: float
-    training_seconds: float
-    latencies: np.ndarray
-    training_times: np.ndarray
+
+@dataclass(frozen=True, kw_only=True)
+class Summary(_Measured):
+    """Several trials together."""
+
+    accuracies: np.ndarray  # float (R,), test accuracy of each trial in percent
+    accuracy: Estimate  # that of all images of all trials, in percent
+    accuracy_sd: float  # sample standard deviation of `accuracies`; NaN for a single trial
+    ece: float  # expected calibration error of all images of all trials, in [0, 1]
+    latency_ms: float  # median of `latencies`
+    throughput: float  # images per second, median over rounds
+    training_times: np.ndarray  # float (R,), time of all epochs of each trial, seconds
 
 
 def run_trial(run: Run) -> Trial:
@@ -118,6 +88,7 @@ def ensemble_trial(members: Sequence[Run]) -> Trial:
 def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
     """Return what trials of the same thing come to together."""
     accuracies = np.array([100 * trial.correct.mean() for trial in trials])
+    training_times = np.array([trial.training_seconds for trial in trials])
     images = [len(trial.correct) for trial in trials]
     reliability = calibration.pooled([trial.reliability for trial in trials])
     return Summary(
@@ -132,9 +103,9 @@ def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
         macs=trials[0].macs,
         latency_ms=float(np.median(trials[0].latencies)),
         throughput=float(np.median(trials[0].throughputs)),
-        training_seconds=float(np.mean([trial.training_seconds for trial in trials])),
+        training_seconds=float(training_times.mean()),
         latencies=trials[0].latencies,
-        training_times=np.array([trial.training_seconds for trial in trials]),
+        training_times=training_times,
     )
 
 

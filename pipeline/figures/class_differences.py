@@ -59,17 +59,12 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
                 axes.set_xlabel("difference of recall (percentage points)")
                 axes.tick_params(labelbottom=True)
         interval = interval_name(comparison.judgement.confidence)
-        draw_legend(
-            figure,
-            [
-                {
-                    "label": f"in colour: {interval} excludes 0",
-                    "color": palette[pairs[0].model],
-                    "marker": "D",
-                },
-                {"label": "grey: includes 0", "color": UNCERTAIN, "marker": "D"},
-            ],
-        )
+        colour = palette[pairs[0].model]
+        legend = [
+            {"label": f"in colour: {interval} excludes 0", "color": colour, "marker": "D"},
+            {"label": "grey: includes 0", "color": UNCERTAIN, "marker": "D"},
+        ]
+        draw_legend(figure, legend)
     return figure
 
 

@@ -30,16 +30,12 @@ class Panel:
     title: str
 
 
-# The panels of one test image, from left to right.
-Item = Sequence[Panel]
-
-
 @dataclass(frozen=True)
 class Group:
     """Test images that belong together, on a ground of one colour."""
 
     title: str
-    items: Sequence[Item]
+    items: Sequence[Sequence[Panel]]  # of each image, from left to right
     colour: str
 
 
@@ -82,15 +78,7 @@ def draw_disagreements(
 ) -> Figure | None:
     """Draw test images that only one of two networks got right: gained left, lost right.
 
-    Args:
-        candidate: a run of the candidate.
-        baseline: the run of the baseline on the same test images.
-        images: uint8 (M, H, W, C), possibly memory-mapped.
-        rows: int64 (N,), where in `images` the runs' test images are.
-        classes: the K names.
-        candidate_maps: float16 (N, h, w) in [0, 1], Grad-CAM of what the candidate predicted; None
-            to draw the images alone.
-        baseline_maps: the same of the baseline.
+    Both runs have the same test images; the arguments are those of `draw_mistakes`.
 
     Returns:
         None if there is no such image.
@@ -99,15 +87,11 @@ def draw_disagreements(
     networks = [(shortened(run.model, NAME_WIDTH), run, maps) for run, maps in both]
     gained, lost = clearest_disagreements(candidate, baseline)
     found = [("Gained", networks[1][0], gained, GAINED), ("Lost", networks[0][0], lost, LOST)]
-    groups = [
-        Group(
-            f"{change}: only {name} is right",
-            [_item(images[rows[n]], n, networks, classes) for n in chosen],
-            colour,
-        )
-        for change, name, chosen, colour in found
-        if len(chosen)
-    ]
+    groups = []
+    for change, name, chosen, colour in found:
+        items = [_item(images[rows[n]], n, networks, classes) for n in chosen]
+        if items:
+            groups.append(Group(f"{change}: only {name} is right", items, colour))
     if not groups:
         return None
     return _draw_groups(groups, 1 if len(groups[0].items[0]) > 1 else ALONE_ACROSS)
@@ -145,24 +129,20 @@ def _item(
     n: int,
     networks: Sequence[tuple[str, Run, np.ndarray | None]],
     classes: Sequence[str],
-) -> Item:
-    """Return the panels of a test image: itself, then what each network looked at.
+) -> Sequence[Panel]:
+    """Return the panels of test image `n`: itself, then what each network looked at.
 
-    Args:
-        image: uint8 (H, W, C).
-        n: which test image.
-        networks: names, runs and their maps; without maps the predicted classes, with
-            their probabilities, stand above the image.
-        classes: the K names.
+    `networks` are names, runs and their maps; without maps the predicted classes, with their
+    probabilities, stand above the image.
     """
     image = np.asarray(image)
     truth = shortened(classes[networks[0][1].labels[n]], NAME_WIDTH)
-    predicted = []
-    for _, run, _ in networks:
+    answers = []
+    for name, run, _ in networks:
         best = int(run.logits[n].argmax())
         probability = softmax(run.logits[n].astype(np.float64))[best]
-        predicted.append(f"{shortened(classes[best], NAME_WIDTH)} ({100 * probability:.1f} %)")
-    answers = list(zip([name for name, *_ in networks], predicted, strict=True))
+        label = shortened(classes[best], NAME_WIDTH)
+        answers.append((name, f"{label} ({100 * probability:.1f} %)"))
     heats = [maps[n] for *_, maps in networks if maps is not None]
     if len(heats) < len(networks):
         lines = [f"true: {truth}", *(f"{name}: {answer}" for name, answer in answers)]

@@ -18,12 +18,7 @@ GROUP = 0.72  # of the height of an architecture's row that its kinds of heatmap
 
 
 def draw_faithfulness(faithfulness: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the area under both curves of each kind of heatmap, with its interval.
-
-    Args:
-        faithfulness: by architecture the rows of its ``faithfulness.csv``: heatmap, curve, area,
-            low, high, images.
-    """
+    """Draw the areas, with intervals, of each architecture's ``faithfulness.csv``."""
     with style():
         found = {kind for table in faithfulness.values() for kind in table["heatmap"]}
         looks = {kind: look for kind, look in HEATMAPS.items() if kind in found}
@@ -44,11 +39,9 @@ def draw_faithfulness(faithfulness: Mapping[str, pd.DataFrame]) -> Figure:
         names = [shortened(model, 24) for model in faithfulness]
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        draw_legend(
-            figure,
-            [
-                {"label": look.name, "color": look.colour, "marker": look.marker}
-                for look in looks.values()
-            ],
-        )
+        legend = [
+            {"label": look.name, "color": look.colour, "marker": look.marker}
+            for look in looks.values()
+        ]
+        draw_legend(figure, legend)
     return figure

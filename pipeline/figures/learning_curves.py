@@ -29,13 +29,8 @@ def draw_learning_curves(
 
     One line for each architecture, the mean over runs (dashed for those without a baseline), in a
     band from the lowest to the highest run; a mark on the validation curves for each run's best
-    epoch. Where a run ended early, thin lines show the others one by one.
-
-    Args:
-        runs: by architecture.
-        baselines: the baseline of each architecture, if it has one.
-        design: how the runs belong together.
-        loss: what was minimised: `train.loss`. The validation loss is cross entropy whatever it is.
+    epoch. Where a run ended early, thin lines show the others one by one. `loss`, of the settings,
+    is what was minimised. The validation loss is cross entropy whatever it is.
     """
     with style():
         palette, shapes = colours(list(runs)), markers(list(runs))
@@ -104,11 +99,7 @@ def draw_learning_curves(
 def _draw_curves(axes: Axes, by_epoch: pd.DataFrame, line: str, colour: str) -> None:
     """Draw mean and range as far as all runs went, then each run that trained for longer.
 
-    Args:
-        axes: to draw into.
-        by_epoch: (epochs, R), NaN after the end of a run.
-        line: the style of the mean's line.
-        colour: of all.
+    `by_epoch` is (epochs, R), NaN after the end of a run.
     """
     shared = by_epoch.dropna()
     axes.fill_between(

@@ -18,12 +18,7 @@ def draw_samples(
 ) -> Figure:
     """Draw a few images of each class, at most ten classes, one row each.
 
-    Args:
-        images: uint8 (N, H, W, C), possibly memory-mapped.
-        labels: int64 (N,).
-        rows: row numbers of the images to choose from.
-        classes: the K names.
-        seed: of the choice of images.
+    `images` are uint8 (N, H, W, C), `labels` int64 (N,); those in `rows` are chosen from.
     """
     generator = np.random.default_rng(seed)
     spread = np.linspace(0, len(classes) - 1, min(len(classes), MOST_CLASSES)).round().astype(int)

@@ -39,8 +39,6 @@ ALL_ARCHITECTURES = "dimgrey"  # the ensemble that is of no single architecture
 # Where the colours start again, the marker changes.
 MARKERS = ("D", "o", "s", "^", "v", "P")
 
-NO_KEYWORDS: Mapping[str, str] = {}
-
 HEAT_COLOURS = "viridis"
 HEAT_OPACITY = 0.6
 HEAT_LABEL = "share of the map's maximum"
@@ -84,13 +82,10 @@ def markers(names: Sequence[str]) -> dict[str, str]:
     return {name: MARKERS[cycle % len(MARKERS)] for name, cycle in cycles.items()}
 
 
-def save(figure: Figure, path: Path, keywords: Mapping[str, str] = NO_KEYWORDS) -> None:
+def save(figure: Figure, path: Path, keywords: Mapping[str, str] | None = None) -> None:
     """Write `figure` as an opaque PNG without the metadata that would change its bytes.
 
-    Args:
-        figure: to write.
-        path: of the file; its folder is made.
-        keywords: what the file says besides the image: text by keyword.
+    The file's folder is made. `keywords` are what the file says besides: text by keyword.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Fonts and transparency are looked up only now.
@@ -98,7 +93,7 @@ def save(figure: Figure, path: Path, keywords: Mapping[str, str] = NO_KEYWORDS) 
         # A character that the font lacks is drawn as a box; there is a warning for each.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(
-            path, format="png", metadata={"Software": None, **keywords}, facecolor="white",
+            path, format="png", metadata={"Software": None, **(keywords or {})}, facecolor="white",
             transparent=False,
         )  # fmt: skip
 
@@ -112,9 +107,7 @@ def panel_grid(panels: int, most_across: int) -> tuple[int, int]:
 def draw_legend(figure: Figure, looks: Sequence[Mapping[str, Any]]) -> None:
     """Draw a legend beneath all panels, in as many columns as the figure is wide.
 
-    Args:
-        figure: with constrained layout.
-        looks: the keywords of a `Line2D` for each entry, its label among them.
+    `looks` are the keywords of a `Line2D` for each entry, its label among them.
     """
     handles = [Line2D([], [], **look) for look in looks]
     longest = max(len(look["label"]) for look in looks)
@@ -143,13 +136,7 @@ def show_classified(axes: Axes, image: np.ndarray, true: str, predicted: str) ->
 
 
 def show_heat(axes: Axes, image: np.ndarray, heat: np.ndarray) -> None:
-    """Draw an image with a heatmap laid over all of it, as the squares that it has.
-
-    Args:
-        axes: to draw into.
-        image: uint8 (H, W, C) with C 1 or 3.
-        heat: float (h, w) in [0, 1].
-    """
+    """Draw `image` as `show_image` does, all of it under `heat`, float (h, w) in [0, 1]."""
     show_image(axes, image)
     height, width = image.shape[:2]
     axes.imshow(

@@ -109,12 +109,7 @@ def draw_trade_off(comparison: Comparison) -> Figure:
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
     """Return which of n points no other beats: none is as cheap and as accurate and better in one.
 
-    Args:
-        costs: n numbers, lower is better.
-        accuracies: n numbers, higher is better.
-
-    Returns:
-        bool (n,); of equal points all are on the front, or none.
+    Of equal points all are on the front, or none. The answer is bool (n,).
     """
     cost, accuracy = np.asarray(costs), np.asarray(accuracies)
     as_good = (cost <= cost[:, None]) & (accuracy >= accuracy[:, None])  # (n, other)

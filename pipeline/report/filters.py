@@ -30,11 +30,6 @@ def thousands(value: float, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
-def enumerated(names: Iterable[str]) -> str:
-    """Return such as ``a, b and c``."""
-    return formats.listed(list(names))
-
-
 def codes(names: Iterable[str]) -> list[str]:
     """Return names of architectures or settings as Markdown."""
     return [f"`{name}`" for name in names]
@@ -61,18 +56,12 @@ def environment() -> Environment:
     )
     functions: list[Callable[..., Any]] = [
         *(formats.percent, formats.points, formats.spread, formats.p_value, formats.change),
-        *(
-            formats.interval_name,
-            formats.relative,
-            formats.large,
-            formats.latency,
-            formats.duration,
-            text.plural,
-        ),
-        *(fixed, significant, thousands, codes, enumerated, one_line),
+        *(formats.interval_name, formats.relative, formats.large, formats.latency),
+        *(formats.duration, text.plural, fixed, significant, thousands, codes, one_line),
         *(markdown.table, markdown.fenced, markdown.folded, markdown.folded_if_long),
     ]
     made.filters |= {function.__name__: function for function in functions}
+    made.filters["enumerated"] = lambda names: formats.listed([*names])
     made.filters["md_escape"] = markdown.escape
     made.globals["image"] = markdown.image
     return made

@@ -24,9 +24,7 @@ def escape(text: str) -> str:
 def table(block: str) -> str:
     """Return a table: columns of numbers to the right, the first and those of words to the left.
 
-    Args:
-        block: lines of cells such as ``| a | b |``, the headings first; a ``|`` in a cell is
-            escaped.
+    `block` is lines of cells such as ``| a | b |``, the headings first; a ``|`` in one is escaped.
     """
     headings, *rows = [line.strip() for line in block.splitlines() if line.strip()]
     columns = zip(*(row[2:-2].split(" | ") for row in rows), strict=True)

@@ -91,12 +91,9 @@ class _Renderer(RendererHTML):
 
 
 def page(text: str, folder: Path, view: View | None) -> str:
-    """Return the report as an HTML page of one file.
+    """Return the report, Markdown that begins with its title, as an HTML page of one file.
 
-    Args:
-        text: the report, Markdown, which begins with its title.
-        folder: what the links in it are relative to.
-        view: what stands at the head of the page; None for a text alone.
+    Its links are relative to `folder`. Without a `view` nothing but the text is at its head.
 
     Raises:
         InputError: if a figure that the report shows is missing, incomplete or not a PNG.

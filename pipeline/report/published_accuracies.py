@@ -7,13 +7,10 @@ recipes differ, so the figures say what such a network can reach, not whether ou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.data.arrays import Dataset
-
-CIFAR10_TEST_IMAGES = 10_000
-CIFAR10_SIZE = 32
 
 TUTORIAL_CNN: Mapping[str, Any] = {
     "family": "cnn",
@@ -55,38 +52,32 @@ class Published:
     source: str  # where it stands, as Markdown
 
 
-TUTORIAL_CONDITIONS = "50 epochs, Adam 0.001, batch 64, dropout 0.5; one run"
-TUTORIAL = "the tutorial whose networks and recipe the preset `cifar10` follows"
-PLAIN = Published("plain CNN", 84.68, TUTORIAL_CONDITIONS, TUTORIAL)
-WITH_CHANNEL_ATTENTION = Published(
-    "CNN with channel attention", 85.38, TUTORIAL_CONDITIONS, TUTORIAL
+TUTORIAL = (
+    "50 epochs, Adam 0.001, batch 64, dropout 0.5; one run",
+    "the tutorial whose networks and recipe the preset `cifar10` follows",
 )
+PLAIN = Published("plain CNN", 84.68, *TUTORIAL)
+WITH_CHANNEL_ATTENTION = Published("CNN with channel attention", 85.38, *TUTORIAL)
 DENSENET_PAPER = Published(
     "DenseNet-BC (L=100, k=12)",
     95.49,
     "300 epochs, SGD, shifts and mirroring; one run",
     "[Huang et al. 2017](https://arxiv.org/abs/1608.06993), table 2",
 )
-DENSENET_AGAIN = Published(
-    "DenseNet-BC (L=100, k=12)",
-    95.23,
-    "300 epochs, SGD, shifts and mirroring; one run",
-    "[a reimplementation in PyTorch](https://github.com/bamos/densenet.pytorch)",
+DENSENET_AGAIN = replace(
+    DENSENET_PAPER,
+    accuracy=95.23,
+    source="[a reimplementation in PyTorch](https://github.com/bamos/densenet.pytorch)",
 )
 
 
 def published_for(architecture: Mapping[str, Any], dataset: Dataset) -> Sequence[Published]:
-    """Return what was published for a network; nothing where no figure is of the same.
-
-    Args:
-        architecture: its settings, as in params.yaml.
-        dataset: the images it was trained and tested on.
-    """
+    """Return what was published for a network with these settings, on the same images."""
     same_images = (
         dataset.name == "cifar10"
         and dataset.folds is None
-        and dataset.image_size == CIFAR10_SIZE
-        and len(dataset.rows("test")) == CIFAR10_TEST_IMAGES
+        and dataset.image_size == 32
+        and len(dataset.rows("test")) == 10_000
     )
     if not same_images:
         return ()

@@ -101,7 +101,7 @@ def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             "validation_accuracy": 100 * run.training.validation_accuracy,
             "best_epoch": run.training.best_epoch,
             "epochs": run.training.epochs,
-            "stopped_early": run.stopped_early,
+            "stopped_early": run.training.stopped_early,
             "training_seconds": run.history["seconds"].sum(),
             "precision": run.training.precision,
             "device": run.training.device_name,
@@ -113,9 +113,10 @@ def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 def timings_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """Return one row for each architecture and round of measuring."""
-    tables = {
-        model: pd.DataFrame(
+    tables = (
+        pd.DataFrame(
             {
+                "model": model,
                 "round": np.arange(len(first.timings.latencies)) + 1,
                 "latency_ms": first.timings.latencies,
                 "throughput": first.timings.throughputs,
@@ -123,8 +124,8 @@ def timings_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             }
         )
         for model, (first, *_) in runs.items()
-    }
-    return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True)
+    )
+    return pd.concat(tables, ignore_index=True)
 
 
 def per_class_table(comparison: Comparison) -> pd.DataFrame:
@@ -170,21 +171,16 @@ def calibration_table(comparison: Comparison) -> pd.DataFrame:
     `confidence` and `accuracy` their means in [0, 1], none in an empty bin.
     """
     edges = np.arange(BINS + 1) / BINS
-    summaries = {entry.model: entry.summary for entry in comparison.entries.values()}
-    summaries |= {ensemble.label: ensemble.summary for ensemble in comparison.ensembles}
-    tables = {
-        name: pd.DataFrame(
-            {
-                "bin_low": edges[:-1],
-                "bin_high": edges[1:],
-                "count": summary.reliability.counts,
-                "confidence": summary.reliability.confidence,
-                "accuracy": summary.reliability.accuracy,
-            }
+    named = [(entry.model, entry.summary) for entry in comparison.entries.values()]
+    named += [(ensemble.label, ensemble.summary) for ensemble in comparison.ensembles]
+    tables = (
+        pd.DataFrame(
+            {"model": name, "bin_low": edges[:-1], "bin_high": edges[1:]}
+            | vars(summary.reliability)
         )
-        for name, summary in summaries.items()
-    }
-    return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True)
+        for name, summary in named
+    )
+    return pd.concat(tables, ignore_index=True).rename(columns={"counts": "count"})
 
 
 def headline_metrics(entry: Entry) -> dict[str, float | int]:
@@ -197,16 +193,16 @@ def headline_metrics(entry: Entry) -> dict[str, float | int]:
     metrics = {
         "accuracy": round(summary.accuracy.mean, 4),
         "accuracy_sd": round(summary.accuracy_sd, 4),
-        "difference": round(pair.difference.mean, 4) if pair else math.nan,
-        "difference_low": round(pair.difference.low, 4) if pair else math.nan,
-        "difference_high": round(pair.difference.high, 4) if pair else math.nan,
-        "p_holm": float(f"{pair.p_holm:.4g}") if pair else math.nan,
-        "nll": round(summary.nll, 6),
-        "ece": round(summary.ece, 6),
-        "brier": round(summary.brier, 6),
-        "parameters": summary.parameters,
-        "macs": summary.macs,
     }
+    if pair:
+        metrics |= {
+            "difference": round(pair.difference.mean, 4),
+            "difference_low": round(pair.difference.low, 4),
+            "difference_high": round(pair.difference.high, 4),
+            "p_holm": float(f"{pair.p.no_difference_holm:.4g}"),
+        }
+    metrics |= {name: round(getattr(summary, name), 6) for name in ("nll", "ece", "brier")}
+    metrics |= {"parameters": summary.parameters, "macs": summary.macs}
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
@@ -247,7 +243,9 @@ def _pair_cells(pair: Pair, comparison: Comparison) -> dict[str, Any]:
         "difference_low": pair.difference.low,
         "difference_high": pair.difference.high,
         "interval_method": pair.difference.method,
-        **{name: getattr(pair, name) for name in ("p", "p_holm", "p_margin_holm")},
+        "p": pair.p.no_difference,
+        "p_holm": pair.p.no_difference_holm,
+        "p_margin_holm": pair.p.margin_holm,
         "gained": np.mean([run.gained for run in pair.mcnemar]),
         "lost": np.mean([run.lost for run in pair.mcnemar]),
         "smallest_detectable": pair.smallest_detectable,

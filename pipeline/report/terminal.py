@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from markdown_it import MarkdownIt
@@ -58,8 +57,7 @@ def _answer(report: Path) -> str:
 
 def summary_table(architectures: pd.DataFrame) -> Table:
     """Return the architectures of ``comparison.csv`` for a terminal of 80 columns."""
-    numbers = ("accuracy\n%", "difference\nin points", "verdict")
-    table = _table("Test accuracy and cost", "architecture", *numbers)
+    cells = []
     for row in architectures.to_dict("records"):
         difference, verdict = formats.ABSENT, formats.ABSENT
         if not pd.isna(row["difference"]):
@@ -68,35 +66,30 @@ def summary_table(architectures: pd.DataFrame) -> Table:
             )
             difference = f"{mean}\n({low} to {high})"
             verdict = f"{row['verdict']}{'' if pd.isna(row['confounders']) else ' *'}"
-        table.add_row(row["model"], _accuracy(row), difference, verdict, *_costs(row))
-    return table
+        cells.append((row["model"], difference, verdict))
+    headings = ("architecture", "difference\nin points", "verdict")
+    return _table("Test accuracy and cost", headings, cells, architectures)
 
 
 def ensembles_table(ensembles: pd.DataFrame) -> Table:
     """Return the ensembles of ``comparison.csv`` for a terminal of 80 columns."""
     title = "Ensembles: the mean of the members' probabilities"
-    table = _table(title, "members", "accuracy\n%", "gain over\nmembers")
-    for row in ensembles.to_dict("records"):
-        members = row["model"].removeprefix("ensemble: ")
-        table.add_row(members, _accuracy(row), formats.points(row["gain"]), *_costs(row))
-    return table
+    members = ensembles["model"].str.removeprefix("ensemble: ")
+    cells = zip(members, ensembles["gain"].map(formats.points), strict=True)
+    return _table(title, ("members", "gain over\nmembers"), cells, ensembles)
 
 
-def _table(title: str, first: str, *numbers: str) -> Table:
+def _table(
+    title: str, headings: Sequence[str], cells: Iterable[Sequence[str]], comparison: pd.DataFrame
+) -> Table:
+    """Return a table of `cells` with accuracy, after the first of them, and costs at the end."""
     table = Table(title=title, box=None, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold")
-    for heading in (*numbers, "param-\neters", "latency\nms", "training"):
+    table.add_column(headings[0], overflow="fold")
+    for heading in ("accuracy\n%", *headings[1:], "param-\neters", "latency\nms", "training"):
         table.add_column(heading, justify="right")
+    for row, (first, *others) in zip(comparison.to_dict("records"), cells, strict=True):
+        accuracy = formats.spread(row["accuracy"], row["accuracy_sd"])
+        parameters, latency = formats.large(row["parameters"]), f"{row['latency_ms']:.3g}"
+        training = formats.duration(row["training_seconds"])
+        table.add_row(first, accuracy, *others, parameters, latency, training)
     return table
-
-
-def _accuracy(row: Mapping[Hashable, Any]) -> str:
-    return formats.spread(row["accuracy"], row["accuracy_sd"])
-
-
-def _costs(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
-    return (
-        formats.large(row["parameters"]),
-        f"{row['latency_ms']:.3g}",
-        formats.duration(row["training_seconds"]),
-    )

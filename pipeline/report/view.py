@@ -188,15 +188,8 @@ def view(
 ) -> View:
     """Return all that the report says.
 
-    Args:
-        candidate: the architecture it is about.
-        comparison: what was compared, and what came of it.
-        ensembles: the kinds that were asked for.
-        explanations: by architecture, of those that were explained.
-        folders: links to the figures of these.
-        dataset: the images.
-        figures: links to the report's own figures, by name.
-        provenance: of the results.
+    `ensembles` are the kinds that were asked for, `explanations` those there are and `folders` the
+    links to their figures, by architecture; `figures` are links to the report's own, by name.
     """
     design, runs = comparison.design, comparison.runs
     machine = attrgetter("device_name", "device", "precision", "threads")
@@ -245,8 +238,10 @@ def view(
             explained(explanations[name], folders[name], name in compared) for name in by_interest
         ),
         improving=tuple(improving),
-        improving_stopped=any(run.stopped_early for name in improving for run in runs[name]),
-        stopped_after=tuple(run.training.epochs for run in all_runs if run.stopped_early),
+        improving_stopped=any(
+            run.training.stopped_early for name in improving for run in runs[name]
+        ),
+        stopped_after=tuple(one.epochs for one in trainings if one.stopped_early),
         dataset=dataset,
         mean=tuple(datasets[0].mean.tolist()),
         std=tuple(datasets[0].std.tolist()),
@@ -308,13 +303,7 @@ def _fronts(summaries: Mapping[str, Summary]) -> tuple[Front, ...]:
 
 
 def explained(explanation: Explanation, folder: str, compared: bool) -> Explained:
-    """Return what was found out about an architecture.
-
-    Args:
-        explanation: what the explain stage wrote.
-        folder: the link to its figures.
-        compared: whether it is the candidate or the candidate's baseline.
-    """
+    """Return what was found out about an architecture; the arguments are as in `Explained`."""
     areas = {
         (row["heatmap"], row["curve"]): row for row in explanation.faithfulness.to_dict("records")
     }

@@ -49,17 +49,9 @@ def run(
     """Write the report: all in ``reports/`` but the figures that explain single architectures.
 
     These are ``report.md``, ``report.html``, ``comparison.csv``, ``metrics.json``,
-    ``figures/comparison/``, ``tables/`` and ``plots/``.
-
-    Args:
-        settings: all of params.yaml.
-        splits: the folder that the split stage wrote.
-        trained: the folder with ``<model>/<seed>/`` of the training stage.
-        evaluated: the folder with ``<model>/<seed>/`` of the evaluation stage.
-        measured: the folder that the measure stage wrote.
-        figures: the folder with ``<model>/`` of the explain stage.
-        out: the folder to write these into; what else it holds stays.
-        params_path: the settings file, which the report quotes.
+    ``figures/comparison/``, ``tables/`` and ``plots/``; what else `out` holds stays. `trained` and
+    `evaluated` hold ``<model>/<seed>/``, `figures` the explain stage's ``<model>/``. The report
+    quotes the settings file.
 
     Raises:
         InputError: if a stage's output is missing, incomplete or corrupt, or is of other splits.
@@ -139,11 +131,7 @@ def _draw(
 ) -> dict[str, Figure]:
     """Draw the report's own figures, by name; without those that would show nothing.
 
-    Args:
-        settings: all of params.yaml.
-        comparison: what was compared.
-        explanations: of those that were explained.
-        dataset: as the first run sees it.
+    `dataset` is as the first run sees it.
     """
     runs, design, classes = comparison.runs, comparison.design, dataset.classes
     images, rows = dataset.images, dataset.rows("test")

@@ -23,58 +23,36 @@ DRAWN_AT_ONCE = 2**22  # counts of 8 bytes: many patterns and resamples must not
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over all images of all runs with its bootstrap interval, in percentage points.
-
-    Attributes:
-        mean: of what was measured.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        standard_error: standard deviation of the resampled means.
-        confidence: coverage of the interval, such as 0.95.
-        runs: the number of runs.
-        method: how the ends were taken from the resampled means: BCa, or their plain percentiles
-            where BCa is not defined.
-    """
+    """A mean over all images of all runs with its bootstrap interval, in percentage points."""
 
     mean: float
-    low: float
+    low: float  # end of the interval
     high: float
-    standard_error: float
-    confidence: float
-    runs: int
-    method: IntervalMethod
+    standard_error: float  # standard deviation of the resampled means
+    confidence: float  # coverage of the interval, such as 0.95
+    runs: int  # how many
+    method: IntervalMethod  # plain percentiles of the resampled means where BCa is not defined
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How runs and images are drawn.
+    """How runs and images are drawn."""
 
-    Attributes:
-        means: gets integers (N_r,) for each run, the number of resamples and the generator; returns
-            the means (resamples,) of what was drawn.
-        influences: gets the same integers; returns for each source of variation how much each of
-            its members moves the mean, float (members,). They are what the jackknife estimates.
-    """
-
+    # of integers (N_r,) for each run, a number of resamples and a generator: the means (resamples,)
     means: Callable[[Sequence[np.ndarray], int, np.random.Generator], np.ndarray]
+    # of the same integers, for each source of variation: how much each of its members moves the
+    # mean, float (members,), which is what the jackknife estimates
     influences: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made.
+    """How intervals are made."""
 
-    Attributes:
-        resampling: how runs and images are drawn: `CROSSED` or `NESTED`.
-        confidence: coverage of the interval, such as 0.95.
-        resamples: the number of bootstrap resamples.
-        seed: of the resampling.
-    """
-
-    resampling: Resampling
-    confidence: float
-    resamples: int
-    seed: int
+    resampling: Resampling  # `CROSSED` or `NESTED`
+    confidence: float  # coverage of the interval, such as 0.95
+    resamples: int  # how many
+    seed: int  # of the resampling
 
 
 def paired_gains(
@@ -232,13 +210,8 @@ def _bca_levels(
     """Return which quantiles of the resampled means stand for `tails`, or None where none do.
 
     Equations 14.9, 14.10, 14.14 and 14.15 of Efron and Tibshirani; the acceleration is taken over
-    all sources of variation, as for the several samples of `scipy.stats.bootstrap`.
-
-    Args:
-        means: float (resamples,), the resampled means.
-        mean: of the data.
-        influences: float (members,) for each source of variation.
-        tails: float (2,), the wanted levels.
+    all sources of variation, as for the several samples of `scipy.stats.bootstrap`. `mean` is that
+    of the data, `influences` are those of `Resampling`.
     """
     below = (np.mean(means < mean) + np.mean(means <= mean)) / 2
     variance = sum((moved**2).sum() / len(moved) ** 2 for moved in influences)

@@ -23,10 +23,8 @@ class Mean:
 def mean_over_images(values: np.ndarray, lowest: float, highest: float) -> Mean:
     """Return the mean of each column with Student's interval of 95 % for it.
 
-    Args:
-        values: float (N, ...), of N images; NaN where an image has no value.
-        lowest: that a value can be. The interval is cut there.
-        highest: that a value can be.
+    `values` are float (N, ...), of N images, NaN where an image has no value. The interval is cut
+    at the `lowest` and the `highest` that a value can be.
     """
     known = np.isfinite(values)
     images = known.sum(axis=0)

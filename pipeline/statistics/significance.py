@@ -19,49 +19,33 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class McNemar:
-    """The exact test of McNemar, Psychometrika 12 (1947), for the two networks of one run.
+    """The exact test of McNemar, Psychometrika 12 (1947), for the two networks of one run."""
 
-    Attributes:
-        gained: images that only the candidate got right.
-        lost: images that only the baseline got right.
-        p: two-sided, of no difference on images like these between these two networks.
-    """
-
-    gained: int
-    lost: int
-    p: float
+    gained: int  # images that only the candidate got right
+    lost: int  # images that only the baseline got right
+    p: float  # two-sided, of no difference on images like these between these two networks
 
 
 @dataclass(frozen=True)
 class MeanGain:
     """A mean gain with what is known of its error: t distributed about the true one.
 
-    Attributes:
-        mean: over all images of all runs, in percentage points.
-        standard_error: in percentage points.
-        degrees_of_freedom: of the standard error; infinite where it is known.
+    Of a single run, of a single image a run, and where gains don't vary, its error is NaN.
     """
 
-    mean: float
-    standard_error: float
-    degrees_of_freedom: float
+    mean: float  # over all images of all runs, in percentage points
+    standard_error: float  # in percentage points
+    degrees_of_freedom: float  # of the standard error; infinite where it is known
 
 
 @dataclass(frozen=True)
 class PValues:
-    """What the tests of one pair among several came to; NaN where nothing can be tested.
+    """What the tests of one pair among several came to; NaN where nothing can be tested."""
 
-    Attributes:
-        no_difference: two-sided, of no difference.
-        no_difference_holm: the same, corrected for all pairs.
-        margin: one-sided, of a true gain of the margin or more.
-        margin_holm: the same, corrected for all pairs.
-    """
-
-    no_difference: float
-    no_difference_holm: float
-    margin: float
-    margin_holm: float
+    no_difference: float  # two-sided
+    no_difference_holm: float  # the same, corrected for all pairs
+    margin: float  # one-sided, of a true gain of the margin or more
+    margin_holm: float  # the same, corrected for all pairs
 
 
 # Gets gains, int8 (N_r,) in {-1, 0, 1} for each run.
@@ -90,10 +74,6 @@ def crossed_gain(gains: Sequence[np.ndarray]) -> MeanGain:
 
     Args:
         gains: int8 (N,) in {-1, 0, 1} for each run, of the same images in the same order.
-
-    Returns:
-        The mean gain; standard error and degrees of freedom are NaN for a single run or a single
-        image, and where the gains don't vary.
     """
     by_run = 100 * np.stack(gains).astype(np.float64)  # (R, N)
     runs, images = by_run.shape
@@ -124,10 +104,6 @@ def nested_gain(gains: Sequence[np.ndarray]) -> MeanGain:
 
     Args:
         gains: int8 (N_r,) in {-1, 0, 1} for each run; each trained on the images of all others.
-
-    Returns:
-        The mean gain; standard error and degrees of freedom are NaN for a single run or runs of a
-        single image, and where the gains don't vary.
     """
     runs = len(gains)
     mean = 100 * float(np.concatenate(gains).mean())
@@ -164,12 +140,7 @@ def p_as_large_as(gain: MeanGain, margin: float) -> float:
 
 
 def corrected_p_values(gains: Sequence[MeanGain], margin: float) -> list[PValues]:
-    """Test the mean gains of several pairs, and correct for their number.
-
-    Args:
-        gains: of each pair, with a standard error of NaN where it is not known.
-        margin: the smallest gain in percentage points that would matter.
-    """
+    """Test the mean gains of several pairs against none and `margin` points; correct for all."""
     no_difference = [p_no_difference(gain) for gain in gains]
     as_large = [p_as_large_as(gain, margin) for gain in gains]
     columns = (no_difference, holm(no_difference), as_large, holm(as_large))

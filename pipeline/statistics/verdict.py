@@ -22,12 +22,8 @@ def verdict(difference: Estimate, p: PValues, margin: float) -> Verdict:
       the images. In both cases the p values are NaN.
 
     The interval has two ends, each wrong with a probability of (1 - confidence) / 2. The one-sided
-    p is held to that level, the two-sided one to twice as much: each test mirrors one end.
-
-    Args:
-        difference: in percentage points.
-        p: of the same difference.
-        margin: the smallest improvement, in percentage points, that would matter.
+    p is held to that level, the two-sided one to twice as much: each test mirrors one end. `margin`
+    is the smallest improvement in percentage points that would matter.
     """
     error = 1 - difference.confidence
     if difference.low > 0 and p.no_difference_holm < error:
