@@ -32,11 +32,7 @@ AGAIN = "delete the folder and run the split stage again (python -m pipeline spl
 
 @dataclass(frozen=True)
 class Dataset:
-    """The divided images.
-
-    With k folds there are k runs, each with a division of its own. What `read` returns then is all
-    of them, and `for_run` gives one.
-    """
+    """The divided images; with k folds the divisions of all k runs (`for_run` gives one)."""
 
     name: str  # of the source
     images: np.ndarray  # uint8 (N, H, W, C), mapped from the file and read-only
@@ -70,10 +66,7 @@ class Dataset:
         return int(self.images.shape[-1])
 
     def for_run(self, seed: int) -> Dataset:
-        """Return the data set as the run with this seed sees it.
-
-        Without folds every run sees the same, else run r tests on fold r and has its own training
-        and validation split, mean and std.
+        """Return the data set as the run with this seed sees it: with folds, run r tests on fold r.
 
         Raises:
             InputError: if there are folds, but none for this run.
@@ -112,14 +105,11 @@ class Dataset:
 
 
 def read(folder: Path, settings: Settings | None = None) -> Dataset:
-    """Open the divided images.
-
-    Args:
-        folder: as the split stage left it, usually ``data/splits``.
-        settings: params.yaml, where splits of other settings are stale.
+    """Open the divided images in the split stage's `folder`.
 
     Raises:
-        InputError: if a file is missing, corrupt, or does not fit the others, or they are stale.
+        InputError: if a file is missing, corrupt, or does not fit the others, or if they are of
+            other `settings`.
     """
     first = (
         "run the pipeline first (dvc repro, or snakemake --cores 4), or the split stage alone "
@@ -192,16 +182,8 @@ def count(
         groups: the names of the groups, such as `SPLITS`.
         classes: the names of the classes.
     """
-    return {
-        name: dict(
-            zip(
-                classes,
-                np.bincount(labels[group == name], minlength=len(classes)).tolist(),
-                strict=True,
-            )
-        )
-        for name in groups
-    }
+    counts = {name: np.bincount(labels[group == name], minlength=len(classes)) for name in groups}
+    return {name: dict(zip(classes, found.tolist(), strict=True)) for name, found in counts.items()}
 
 
 def _check_fit(folder: Path, dataset: Dataset, class_names: Sequence[str]) -> None:

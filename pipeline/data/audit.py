@@ -16,7 +16,7 @@ def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) 
     """Stop where files can't be used and `unusable_files` says so, or a class has none left.
 
     Raises:
-        InputError: in these two cases. Each file in question is said first, with its reason.
+        InputError: in these two cases, after a line on each such file with its reason.
     """
     if collection.rejected and unusable_files == "stop":
         _say(collection.rejected)

@@ -11,7 +11,8 @@ comes last, as it mixes images with each other.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -72,32 +73,22 @@ class Draws:
 
     def __getitem__(self, positions: slice | Tensor) -> Draws:
         """Return the draws of some of the images, by slice or by a tensor of positions."""
-        return Draws(**{name: value[positions] for name, value in self._drawn().items()})
+        return self._each(lambda drawn: drawn[positions])
 
     def to(self, device: torch.device | str) -> Draws:
         """Return the draws on `device`."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in self._drawn().items()}
-        return Draws(**moved)
+        return self._each(lambda drawn: drawn.to(device, non_blocking=True))
 
-    def _drawn(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Draws:
+        drawn = {name: value for name, value in vars(self).items() if value is not None}
+        return Draws(**{name: change(value) for name, value in drawn.items()})
 
 
 def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Generator) -> Draws:
-    """Draw the parameters of `count` images.
+    """Draw the parameters of `count` images of `size` pixels squared, on the CPU.
 
     Every step has its own random numbers whether it is on or off, so that switching one off leaves
-    what the others draw as it was.
-
-    Args:
-        augmentation: the range of each step.
-        count: number of images, usually an epoch's.
-        size: height and width of the images, in pixels.
-        generator: a CPU generator; the same state gives the same draws.
-
-    Returns:
-        Draws on the CPU, one per image.
+    what the others draw as it was. The same state of the CPU `generator` gives the same draws.
     """
     uniform = torch.rand(8, count, generator=generator)  # in [0, 1)
     for_patches = torch.rand(4, count, generator=generator)
@@ -137,14 +128,23 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
         float32 (B, C, H, W) in [0, 1], in channels_last memory format.
     """
     moved = _move_pixels(_crop_and_resize(images, draws), draws)
-    steps = [draws.brightness, draws.contrast]
-    if images.shape[-1] == 3:
-        steps += [draws.saturation, draws.hue]
-    if all(step is None for step in steps):
+    brightness, contrast = draws.brightness, draws.contrast
+    is_rgb = images.shape[-1] == 3
+    saturation, hue = (draws.saturation, draws.hue) if is_rgb else (None, None)
+    if all(step is None for step in (brightness, contrast, saturation, hue)):
         return (moved / 255).permute(0, 3, 1, 2)
     # One plane per channel: (C, B, H, W). The colour arithmetic then runs over contiguous memory.
     planes = moved.permute(3, 0, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    planes = _change_colours(planes / 255, draws)
+    planes = planes / 255
+    if brightness is not None:
+        planes = planes.mul_(brightness.view(-1, 1, 1)).clamp_(max=1.0)
+    if contrast is not None:
+        grey = _luma(planes.mean((2, 3))) if is_rgb else planes[0].mean((1, 2))
+        planes = _blended(planes, grey.view(-1, 1, 1), contrast)
+    if saturation is not None:
+        planes = _blended(planes, _luma(planes), saturation)
+    if hue is not None:
+        planes = _hue_shifted(planes, hue)
     return planes.permute(1, 2, 3, 0).contiguous().permute(0, 3, 1, 2)
 
 
@@ -186,15 +186,9 @@ def cutmix(images: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tu
 
 
 def normalise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tensor) -> Tensor:
-    """Subtract the mean of each channel and divide by its standard deviation.
+    """Return float (B, C, H, W) less the mean of each channel, divided by its standard deviation.
 
-    Args:
-        images: float (B, C, H, W); left unchanged.
-        mean: (C,), in the units of `images`.
-        std: (C,), in the units of `images`.
-
-    Returns:
-        A tensor like `images`.
+    `mean` and `std` (C,) are in the units of `images`, which are left unchanged.
     """
     count, channels, height, width = images.shape
     # all pixels of an image in one row: a loop over its three channels would be slow
@@ -208,15 +202,10 @@ def normalise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tenso
 
 
 def standardise(images: Tensor, mean: np.ndarray | Tensor, std: np.ndarray | Tensor) -> Tensor:
-    """Scale pixels to [0, 1] and `normalise` them.
+    """Scale uint8 (B, H, W, C) to [0, 1] and `normalise` it.
 
     On a CPU it goes by a few images, so that their floats stay in the cache from one step to the
     next; the bits are the same.
-
-    Args:
-        images: uint8 (B, H, W, C); left unchanged.
-        mean: (C,), for images in [0, 1].
-        std: (C,), the same.
 
     Returns:
         float32 (B, C, H, W), in channels_last memory format.
@@ -294,9 +283,8 @@ def _sampled(length: Tensor, first: Tensor, size: int) -> Tensor:
 def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
     """Crop, then flip, then rotate: (B, H, W, C) to the same, in a single gather.
 
-    The three steps are followed backwards: each output pixel is traced to where it lies before
-    the rotation, before the flip and before the crop. A pixel that leaves the image on the way is
-    zero.
+    The steps are followed backwards: each output pixel is traced to where it lies before rotation,
+    flip and crop. A pixel that leaves the image on the way is zero.
     """
     cropped, flipped, rotated = draws.shift_down, draws.flip, draws.angle
     if cropped is None and flipped is None and rotated is None:
@@ -332,21 +320,6 @@ def _move_pixels(images: Tensor, draws: Draws) -> Tensor:
     in_row = first + (rows.clamp(-1, height).int() + 1) * (width + 2)
     index = in_row + (columns.clamp(-1, width).int() + 1)  # (B, H, W)
     return framed.view(-1, channels).index_select(0, index.view(-1)).view(images.shape)
-
-
-def _change_colours(planes: Tensor, draws: Draws) -> Tensor:
-    """Apply the colour steps to float (C, B, H, W) in [0, 1]; `planes` may be overwritten."""
-    is_rgb = len(planes) == 3
-    if draws.brightness is not None:
-        planes = planes.mul_(draws.brightness.view(-1, 1, 1)).clamp_(max=1.0)
-    if draws.contrast is not None:
-        grey = _luma(planes.mean((2, 3))) if is_rgb else planes[0].mean((1, 2))
-        planes = _blended(planes, grey.view(-1, 1, 1), draws.contrast)
-    if draws.saturation is not None and is_rgb:
-        planes = _blended(planes, _luma(planes), draws.saturation)
-    if draws.hue is not None and is_rgb:
-        planes = _hue_shifted(planes, draws.hue)
-    return planes
 
 
 def _luma(planes: Tensor) -> Tensor:

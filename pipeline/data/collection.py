@@ -26,8 +26,7 @@ class Collection:
     ids: np.ndarray  # int64 (N,), the position of each image in the source, rejected ones counted
     # for each image the file it is from, with its position where a file holds many
     origins: list[str]
-    # bool (N,), whether the source itself puts the image into its test set; None where the source
-    # has none
+    # bool (N,), whether the source puts the image into its test set; None where it has none
     official_test: np.ndarray | None = None
     rejected: tuple[Rejected, ...] = ()  # what can't be used and is not among the images
     # a .npy file of just these images that may be moved; None where there is none

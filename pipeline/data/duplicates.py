@@ -16,10 +16,7 @@ BYTES_OF_DIGEST = 16  # of sha256: two of a million images agree by chance once 
 
 
 def find(images: np.ndarray) -> list[np.ndarray]:
-    """Find the images that are equal, byte for byte.
-
-    Args:
-        images: uint8 (N, H, W, C), in memory or mapped; read once, from the first to the last.
+    """Find the images that are equal, byte for byte, in uint8 (N, H, W, C).
 
     Returns:
         The rows of each group of two or more equal images, ascending; the groups by first row.
@@ -40,13 +37,7 @@ def find(images: np.ndarray) -> list[np.ndarray]:
 
 
 def summarise(groups: Sequence[np.ndarray], labels: np.ndarray, division: Division) -> Duplicates:
-    """Count what the groups mean for the division.
-
-    Args:
-        groups: as `find` returns them.
-        labels: int64 (M,), the classes of the divided images.
-        division: of the same images.
-    """
+    """Count what the groups of `find` mean for the division; `labels` is int64 (M,)."""
     places = division.places
     # with folds every image is a test image, in the run of its fold
     is_test = division.split == SPLITS[-1] if division.fold is None else np.full(len(labels), True)

@@ -40,13 +40,8 @@ def divide(
     The official test set is the test split where there is one, else `test_fraction` of all images
     is drawn. Validation is `validation_fraction` of the rest.
 
-    Args:
-        collection: the images.
-        seed: of the draw; the same seed and labels give the same division.
-        validation_fraction: between 0 and 1.
-        test_fraction: between 0 and 1.
-        max_per_class: most images of a class in each split, None for all. A smaller number takes
-            a subset of what a larger one takes.
+    Of a class each split gets at most `max_per_class` images; a smaller number takes a subset of
+    what a larger one takes. The same seed and labels give the same division.
 
     Raises:
         InputError: if a class has too few images to be in all three splits.
@@ -91,16 +86,11 @@ def divide_into_folds(
     """Divide a collection for k-fold cross-validation, each class in the same proportions.
 
     Run r tests on fold r, so that every image is tested once. What is left to a run is divided
-    into training and validation by a draw of its own. All images are divided: an official test set
-    is pooled with the rest, and the source's own division has no effect.
+    into training and validation by a draw of its own, with `validation_fraction` of it. An official
+    test set is pooled with the rest.
 
-    Args:
-        collection: the images.
-        seed: of all draws; the same seed and labels give the same division.
-        folds: the number k of folds and of runs.
-        validation_fraction: of the images that a run doesn't test, between 0 and 1.
-        max_per_class: most images of a class in each fold, None for all; the others are in no run.
-            A smaller number takes folds that are subsets of those that a larger one takes.
+    Of a class each fold gets at most `max_per_class` images; the others are in no run. A smaller
+    number takes subsets of what a larger one takes. The same seed and labels give the same folds.
 
     Raises:
         InputError: if a class has too few images to be in every fold, and in training and
@@ -124,9 +114,8 @@ def divide_into_folds(
     if max_per_class is not None:
         shuffled = np.random.default_rng(seed).permutation(rows)
         members = [shuffled[fold[shuffled] == run] for run in range(folds)]
-        rows = np.sort(
-            np.concatenate([_first(each, labels[each], max_per_class) for each in members])
-        )
+        first = [_first(each, labels[each], max_per_class) for each in members]
+        rows = np.sort(np.concatenate(first))
     fold, labels = fold[rows], labels[rows]
     split = np.full((len(rows), folds), SPLITS[-1], dtype=np.array(SPLITS).dtype)
     for run in range(folds):

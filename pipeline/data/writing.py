@@ -5,26 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from pipeline.data import duplicates
-from pipeline.data.arrays import (
-    DESCRIPTION,
-    DUPLICATES,
-    IMAGES,
-    INDEX,
-    LABELS,
-    REJECTED,
-    SPLITS,
-    Dataset,
-    count,
-    read,
-    run_columns,
-)
+from pipeline.data import arrays, duplicates
 from pipeline.data.collection import Collection
 from pipeline.data.splitting import Division
 from pipeline.storage import records
@@ -50,19 +38,10 @@ def write(
     *,
     image_size: int | None,
     normalisation: Literal["training", "imagenet"],
-) -> Dataset:
-    """Write the divided images of a collection; the same input gives the same bytes.
+) -> arrays.Dataset:
+    """Write the divided images of the source `name`, and return them as `arrays.read` does.
 
-    Args:
-        folder: an existing folder.
-        name: of the source.
-        collection: the source's images.
-        division: which of them are used, and for what.
-        image_size: height and width to resize to, None to keep the collection's.
-        normalisation: whose mean and standard deviation to use.
-
-    Returns:
-        What was written, as `arrays.read` gives it.
+    They are resized to `image_size` pixels squared, if given. The same input gives the same bytes.
 
     Raises:
         InputError: if ImageNet's mean and std are asked for images that aren't RGB.
@@ -74,12 +53,14 @@ def write(
             f"have {channels} channel; use 'training'"
         )
     labels = collection.labels[division.rows]
-    _write_images(folder / IMAGES, collection, division.rows, image_size)
-    save_array(folder / LABELS, labels.astype(np.int64))
-    written = np.load(folder / IMAGES, mmap_mode="r")
+    images = folder / arrays.IMAGES
+    _write_images(images, collection, division.rows, image_size)
+    save_array(folder / arrays.LABELS, labels.astype(np.int64))
+    written = np.load(images, mmap_mode="r")
     with ThreadPoolExecutor(max_workers=2) as threads:
-        on_disk = threads.submit(_sync, folder / IMAGES)
-        sha256 = {name: threads.submit(checksum, folder / name) for name in (IMAGES, LABELS)}
+        on_disk = threads.submit(_sync, images)
+        files = (arrays.IMAGES, arrays.LABELS)
+        sha256 = {file: threads.submit(checksum, folder / file) for file in files}
         groups = duplicates.find(written)
     on_disk.result()
     _write_tables(folder, collection, division, groups)
@@ -91,11 +72,11 @@ def write(
         mean, std = _training_statistics(written, division)
     if division.fold is None:
         folds = None
-        counts = count(division.split, labels, SPLITS, collection.classes)
+        counts = arrays.count(division.split, labels, arrays.SPLITS, collection.classes)
     else:
         folds = division.split.shape[1]
         names = [f"fold {run}" for run in range(folds)]
-        counts = count(np.array(names)[division.fold], labels, names, collection.classes)
+        counts = arrays.count(np.array(names)[division.fold], labels, names, collection.classes)
     record = records.Splits(
         name=name,
         classes=list(collection.classes),
@@ -108,31 +89,28 @@ def write(
         counts=counts,
         rejected=len(collection.rejected),
         duplicates=duplicates.summarise(groups, labels, division),
-        sha256={name: future.result() for name, future in sha256.items()},
+        sha256={file: future.result() for file, future in sha256.items()},
     )
-    records.write(folder / DESCRIPTION, record)
-    return read(folder)
+    records.write(folder / arrays.DESCRIPTION, record)
+    return arrays.read(folder)
 
 
 def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and population standard deviation of each channel, in units of [0, 1].
+    """Return mean and population std of each channel in these rows of uint8 (N, H, W, C).
 
     Both come from exact integer counts of the 256 values, so neither depends on the order of the
     images or on how many are read at once.
 
-    Args:
-        images: uint8 (N, H, W, C).
-        rows: the rows to measure.
-
     Returns:
-        Two float64 (C,). The std of a channel that never varies is 1, so that one may divide.
+        Two float64 (C,), in units of [0, 1]. The std of a channel that never varies is 1, so that
+        one may divide.
     """
     return _moments(_histogram(images, rows))
 
 
 def _training_statistics(images: np.ndarray, division: Division) -> tuple[np.ndarray, np.ndarray]:
     """Return `channel_statistics` of the training split; with folds (folds, C), of each run's."""
-    training = division.split == SPLITS[0]
+    training = division.split == arrays.SPLITS[0]
     if division.fold is None:
         return channel_statistics(images, np.flatnonzero(training))
     # a run trains on most images: counting all once and then each run's others reads fewer
@@ -143,12 +121,10 @@ def _training_statistics(images: np.ndarray, division: Division) -> tuple[np.nda
 
 def _histogram(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Count the pixels of each value in some images, int64 (C, 256)."""
-    channels = images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
+    counts = np.zeros((images.shape[-1], 256), np.int64)
     for piece in _pieces(rows, images[0].nbytes):
-        pixels = images[piece]
-        for channel in range(channels):
-            counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+        for channel, pixels in enumerate(np.moveaxis(images[piece], -1, 0)):
+            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
     return counts
 
 
@@ -173,11 +149,11 @@ def _write_tables(
     if division.fold is None:
         columns, values = ["split"], division.split[:, np.newaxis]
     else:
-        columns = ["fold", *run_columns(division.split.shape[1])]
+        columns = ["fold", *arrays.run_columns(division.split.shape[1])]
         values = np.column_stack([division.fold.astype(str), division.split])
     ids, classes, origins = collection.ids, collection.classes, collection.origins
     write_rows(
-        folder / INDEX,
+        folder / arrays.INDEX,
         ("id", *columns, "class", "origin"),
         (
             (int(ids[row]), *given, classes[collection.labels[row]], origins[row])
@@ -186,7 +162,7 @@ def _write_tables(
     )
     places = division.places
     write_rows(
-        folder / DUPLICATES,
+        folder / arrays.DUPLICATES,
         ("group", "id", "split", "class", "origin"),
         (
             (number, int(ids[row]), place, classes[collection.labels[row]], origins[row])
@@ -195,7 +171,7 @@ def _write_tables(
         ),
     )
     write_rows(
-        folder / REJECTED,
+        folder / arrays.REJECTED,
         ("path", "reason"),
         ((rejected.path, rejected.reason) for rejected in collection.rejected),
     )
@@ -206,9 +182,9 @@ def _write_images(
 ) -> None:
     """Write the rows to a file, resized where `image_size` is another size, a piece at a time."""
     images = collection.images
-    count, height, width, channels = images.shape
-    size = (height, width) if image_size is None else (image_size, image_size)
-    resizes = size != (height, width)
+    count, *shape, channels = images.shape
+    size = shape if image_size is None else [image_size, image_size]
+    resizes = size != shape
     if collection.file is not None and not resizes and np.array_equal(rows, np.arange(count)):
         collection.file.replace(path)
         return
@@ -219,7 +195,7 @@ def _write_images(
         for piece in track(pieces, "writing images"):
             pixels = images[piece]
             if resizes:
-                pixels = np.stack(list(threads.map(_resized, pixels, [size] * len(pixels))))
+                pixels = np.stack(list(threads.map(_resized, pixels, repeat(size[0]))))
             target[start : start + len(pixels)] = pixels
             start += len(pixels)
 
@@ -237,10 +213,8 @@ def _pieces(rows: np.ndarray, bytes_per_row: int) -> Iterator[np.ndarray]:
         yield rows[start : start + length]
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
     """Resize uint8 (H, W, C) bilinearly, averaging where it shrinks."""
-    height, width = size
-    grey = image.shape[-1] == 1
-    pixels = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
-    return resized[..., np.newaxis] if grey else resized
+    pixels = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    resized = np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR))
+    return resized.reshape(size, size, -1)

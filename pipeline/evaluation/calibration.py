@@ -47,21 +47,15 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
 
 def pooled(parts: Sequence[Reliability]) -> Reliability:
     """Return the reliability of all predictions of `parts` together."""
-    counts = np.stack([part.counts for part in parts])  # (P, BINS)
-    confidences = np.stack([part.confidence for part in parts])
-    accuracies = np.stack([part.accuracy for part in parts])
     return _means(
-        counts.sum(axis=0),
-        np.nansum(counts * confidences, axis=0),
-        np.nansum(counts * accuracies, axis=0),
+        np.sum([part.counts for part in parts], axis=0),
+        np.nansum([part.counts * part.confidence for part in parts], axis=0),
+        np.nansum([part.counts * part.accuracy for part in parts], axis=0),
     )
 
 
 def expected_calibration_error(found: Reliability) -> float:
-    """Return the mean distance of confidence and accuracy over predictions, in [0, 1].
-
-    This is equation 3 of Guo et al.
-    """
+    """Return the mean distance of confidence and accuracy, in [0, 1]: equation 3 of Guo et al."""
     distances = np.abs(found.confidence - found.accuracy)
     return float(np.nansum(found.counts * distances) / found.counts.sum())
 
@@ -69,9 +63,7 @@ def expected_calibration_error(found: Reliability) -> float:
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the squared distance of probabilities and truth, summed over classes, in [0, 2].
 
-    Args:
-        probabilities: float (N, K), of each class; rows sum to 1.
-        labels: int (N,), in [0, K).
+    The arguments are those of `reliability`.
     """
     right = probabilities[np.arange(len(labels)), labels]
     return float(((probabilities**2).sum(axis=1) - 2 * right + 1).mean())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,13 +53,7 @@ class _MacCounter(TorchDispatchMode):
         """Keep PyTorch from importing its compiler, which would take a second, to leave us out."""
         return False
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, and add what it cost if it is a convolution or a matrix product."""
         output = func(*args, **(kwargs or {}))
         match func.overloadpacket:
@@ -74,43 +67,27 @@ class _MacCounter(TorchDispatchMode):
         return output
 
 
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Let PyTorch's own attention modules run as the operations that they consist of."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
 def macs(model: nn.Module, image_size: int, in_channels: int = 3) -> int:
     """Return the multiply-accumulates of all convolutions and linear layers for one image.
 
     Self-attention's products of queries, keys and values have no weights and are left out.
     PyTorch's `FlopCounterMode` counts twice this number (and those products); it would take a
-    second to start.
-
-    Args:
-        model: the network; it is run once, in evaluation mode, and left as it was.
-        image_size: height and width of the image, in pixels.
-        in_channels: channels of the image.
+    second to start. The image is `image_size` pixels squared; `model` is left as it was.
     """
     weight = next(model.parameters())
     image = weight.new_zeros((1, in_channels, image_size, image_size))  # (1, C, H, W)
-    with frozen_eval(model), torch.no_grad(), _plain_attention(), _MacCounter() as counter:
-        model(image)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # attention modules run as their operations
+    try:
+        with frozen_eval(model), torch.no_grad(), _MacCounter() as counter:
+            model(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return counter.total
 
 
 def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
-    """Measure how long one image takes, from the call to the finished logits.
-
-    Args:
-        model: the network, on the image's device; it is left in the mode that it had.
-        image: one normalised image, (1, C, H, W).
-        repeats: how often to measure.
+    """Measure how long one normalised image (1, C, H, W) takes, from the call to finished logits.
 
     Returns:
         The time of each run in milliseconds, float64 (repeats,).
@@ -119,19 +96,16 @@ def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
         for _ in range(WARM_UP_IMAGES):
             model(image)
         runs = [_milliseconds(lambda: model(image), image.device) for _ in range(repeats)]
-    return np.array(runs)  # (repeats,)
+    return np.array(runs)
 
 
 def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
-    """Measure how many images a second the network classifies, in batches of this size.
+    """Return how many images per second the network classifies, in batches like `images`.
 
     Args:
         model: the network, on the images' device; it is left in the mode that it had.
         images: a batch of normalised images, (B, C, H, W).
         repeats: how many such batches to time, one after the other.
-
-    Returns:
-        Images per second.
     """
     with frozen_eval(model), torch.inference_mode():
         for _ in range(WARM_UP_BATCHES):

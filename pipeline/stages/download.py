@@ -12,12 +12,9 @@ from pipeline.system.progress import say
 
 
 def run(data_settings: Data, out: Path, downloads: Path) -> None:
-    """Fetch the source that `data.name` names.
+    """Fetch the source that `data.name` names; `out` is made or replaced.
 
-    Args:
-        data_settings: the section `data` of the settings.
-        out: the folder to make, usually ``data/raw``; it appears complete or not at all.
-        downloads: a folder that keeps finished downloads when a later step fails.
+    `downloads` keeps finished downloads when a later step fails.
 
     Raises:
         InputError: if the source can't be had, or its files are not what they should be.

@@ -24,18 +24,10 @@ from pipeline.training.prediction import predict
 
 
 def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, out: Path) -> None:
-    """Evaluate and write ``logits.npy`` and ``metrics.json``.
+    """Evaluate a training run's `weights` and write ``logits.npy`` and ``metrics.json`` to `out`.
 
     The logits are computed in fp32, so that what is reported doesn't depend on what the hardware
-    rounds to.
-
-    Args:
-        settings: all of params.yaml; `architectures`, `evaluate` and `compute` are used.
-        model: a key of `settings.architectures`.
-        seed: of the training run, which says what its test split is where there are folds.
-        weights: the ``model.safetensors`` of one training run.
-        splits: the folder that the split stage wrote.
-        out: the folder to write.
+    rounds to. With folds, the run's `seed` says what its test split is.
 
     Raises:
         InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.

@@ -23,12 +23,7 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
     """Measure latency and throughput of every architecture and write ``timings.json``.
 
     The networks are not trained: how long one takes depends on its layers, not on its weights. Each
-    has its turn in every round, in fp32.
-
-    Args:
-        settings: all of params.yaml; `architectures`, `evaluate` and `compute` are used.
-        splits: the folder that the split stage wrote: the test images are what is classified.
-        out: the folder to write.
+    has its turn in every round, in fp32, on test images of the `splits`.
 
     Raises:
         InputError: if the splits are missing or corrupt, or a network doesn't fit the images.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,7 @@ from pipeline.system.text import plural
 
 
 def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> None:
-    """Divide the images that the download stage got.
-
-    Args:
-        data_settings: the section `data` of the settings.
-        split_settings: the section `split` of the settings.
-        raw: the download stage's output.
-        out: the folder to make, usually ``data/splits``; it appears complete or not at all.
+    """Divide the images that the download stage put into `raw`; `out` is made or replaced.
 
     Raises:
         InputError: if `raw` is incomplete, files can't be used and the settings say to stop, or a
@@ -38,21 +33,15 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
         )
         audit.check(collection, data_settings.unusable_files)
         if split_settings.folds is None:
-            division = splitting.divide(
-                collection,
-                seed=split_settings.seed,
-                validation_fraction=split_settings.validation_fraction,
-                test_fraction=split_settings.test_fraction,
-                max_per_class=split_settings.max_per_class,
-            )
+            divide = partial(splitting.divide, test_fraction=split_settings.test_fraction)
         else:
-            division = splitting.divide_into_folds(
-                collection,
-                seed=split_settings.seed,
-                folds=split_settings.folds,
-                validation_fraction=split_settings.validation_fraction,
-                max_per_class=split_settings.max_per_class,
-            )
+            divide = partial(splitting.divide_into_folds, folds=split_settings.folds)
+        division = divide(
+            collection,
+            seed=split_settings.seed,
+            validation_fraction=split_settings.validation_fraction,
+            max_per_class=split_settings.max_per_class,
+        )
         dataset = writing.write(
             folder,
             name,
@@ -66,12 +55,11 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
         sizes = ", ".join(f"{len(dataset.rows(split))} {split}" for split in arrays.SPLITS)
     else:
         sizes = f"{dataset.folds} folds of {', '.join(map(str, np.bincount(dataset.fold)))}"
-    size, channels, rejected = dataset.image_size, dataset.channels, ""
-    if dataset.rejected:
-        rejected = f"; {dataset.rejected} set aside, see {out / arrays.REJECTED}"
+    shape = "x".join(map(str, dataset.images.shape[1:]))
+    rejected = f"; {dataset.rejected} set aside, see {out / arrays.REJECTED}"
     say(
-        f"{name}: {sizes} images of {size}x{size}x{channels} in {len(dataset.classes)} classes"
-        f"{rejected}"
+        f"{name}: {sizes} images of {shape} in {len(dataset.classes)} classes"
+        f"{rejected if dataset.rejected else ''}"
     )
     if dataset.duplicates.across_splits:
         count = dataset.duplicates.test_images

@@ -23,12 +23,9 @@ def atomic_folder(folder: Path, known_by: str) -> Iterator[Path]:
     names). If the block raises it is removed, and `folder` is as before; what a killed run left is
     removed by the next. A second process that writes the same folder waits for the first.
 
-    Args:
-        folder: the folder to make or to replace.
-        known_by: a file that every such folder holds. A folder without it is not replaced.
-
     Raises:
-        InputError: if `folder` holds something else, or can't be made.
+        InputError: if `folder` can't be made, or holds something else: a folder without the file
+            `known_by` is not replaced.
     """
     given, folder = folder, folder.resolve()
     staging = folder.parent / f".incomplete-{folder.name}"
@@ -66,11 +63,7 @@ def atomic_folder(folder: Path, known_by: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; at the end that file takes the place of `path`.
-
-    A reader finds the old file or the new, never half of one. If the block raises, `path` is as
-    before.
-    """
+    """Yield a path to write to; at the end, unless the block raises, that file replaces `path`."""
     staging = path.with_name(f".incomplete-{path.name}")
     try:
         yield staging
@@ -92,10 +85,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _lock(staging: Path, given: Path) -> int:
-    """Make the folder, unless it is there, and wait until no other process holds it.
+    """Make the folder, wait until no other process holds it, and hold it.
 
-    Returns:
-        A file descriptor of the folder, which holds it until it is closed, as a kill does.
+    It is held until the returned file descriptor is closed, as a kill does.
     """
     while True:
         staging.mkdir(parents=True, exist_ok=True)

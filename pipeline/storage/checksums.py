@@ -15,14 +15,7 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 
 def check(path: Path, expected: str, algorithm: str, remedy: str) -> None:
-    """Raise an `InputError` unless the file has the expected checksum.
-
-    Args:
-        path: the file.
-        expected: its checksum in hexadecimal.
-        algorithm: as `hashlib` names it.
-        remedy: what a person can do when it is wrong.
-    """
+    """Raise an `InputError` with the `remedy` unless the file has this checksum (hexadecimal)."""
     actual = checksum(path, algorithm)
     if actual != expected:
         raise InputError(wrong(str(path), expected, actual, algorithm, remedy))

@@ -51,17 +51,11 @@ def as_csv(table: pd.DataFrame) -> str:
     A name that a spreadsheet would take for a formula has an apostrophe before it, and a control
     character in a name is written as ``\n`` or ``\x1b``.
     """
-    inert = table.apply(lambda column: column.map(_inert))
-    text: str = inert.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    return text
+    return str(table.map(_inert).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def write_table(table: pd.DataFrame, path: Path, kind: Table | None = None) -> None:
-    """Write a table as CSV, see `as_csv`, with the columns of its `kind` if another stage reads it.
-
-    Raises:
-        ValueError: if it has other columns.
-    """
+    """Write a table, see `as_csv`; one that another stage reads has the columns of its `kind`."""
     if kind is not None and list(table) != list(kind.columns):
         raise ValueError(f"{path.name} has the columns {list(table)}, not {list(kind.columns)}")
     path.write_text(as_csv(table), encoding="utf-8")

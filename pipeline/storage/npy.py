@@ -16,13 +16,6 @@ def new_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     Its room on the disk is taken at once. A full disk is then an error here: at a write through the
     mapping it would be a signal that ends the process without a word.
-
-    Args:
-        path: the file to make.
-        shape: of the array.
-
-    Raises:
-        OSError: if the disk is full.
     """
     images: np.ndarray = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS
@@ -36,16 +29,10 @@ def new_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array as `np.save` does.
+    """Write an array, which has to fit into memory twice, as `np.save` does.
 
-    NumPy writes to a file through C's buffer, and what of that finds no room is lost in silence.
-
-    Args:
-        path: the file, replaced if it is there.
-        array: it has to fit into memory twice.
-
-    Raises:
-        OSError: if the disk is full.
+    A full disk is an `OSError`: NumPy itself writes to a file through C's buffer, and what of that
+    finds no room is lost in silence.
     """
     content = io.BytesIO()
     np.save(content, array)

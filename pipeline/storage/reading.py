@@ -40,12 +40,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def remedy(missing: str, corrupt: str) -> Iterator[None]:
-    """Add to the error of a file what to do about it.
-
-    Args:
-        missing: what to run if it is not there.
-        corrupt: what to run if it can't be read.
-    """
+    """Add to the error of a file what to run: if it is `missing`, or `corrupt`."""
     try:
         yield
     except MissingFileError as error:

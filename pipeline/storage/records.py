@@ -64,8 +64,7 @@ class Duplicates(Record):
 
     groups: int  # groups of images with the same pixels
     images: int  # images in them
-    # groups with images in more than one split (with folds: in more than one fold)
-    across_splits: int
+    across_splits: int  # groups with images in more than one split (with folds: in several folds)
     across_classes: int  # groups with images of more than one class
     # test images that also lie in train or validation (with folds: in the run that tests them)
     test_images: int

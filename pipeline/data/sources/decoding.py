@@ -28,16 +28,9 @@ class UndecodableError(Exception):
 def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     """Decode an image file: uint8 (image_size, image_size, 3).
 
-    It is what `decode_upright` gives, resized whatever its proportions. A large JPEG is decoded at
-    a half, a quarter or an eighth of its size, whichever leaves at least `GAP` times `image_size`:
-    a photograph of 12 megapixels takes a third of the time.
-
-    Args:
-        file: at its beginning.
-        image_size: height and width in pixels.
-
-    Raises:
-        UndecodableError: as `decode_upright`.
+    It is what `decode_upright` gives or raises, resized whatever its proportions. A large JPEG is
+    decoded at a half, a quarter or an eighth of its size, whichever leaves at least `GAP` times
+    `image_size`: a photograph of 12 megapixels takes a third of the time.
     """
     with _opened(file) as image:
         image.draft(None, (GAP * image_size, GAP * image_size))
@@ -46,14 +39,11 @@ def decode(file: BinaryIO, image_size: int) -> np.ndarray:
 
 
 def decode_upright(file: BinaryIO) -> Image.Image:
-    """Decode an image file at its own size, as RGB.
+    """Decode an image file from its beginning, at its own size, as RGB.
 
     The image is turned upright by its EXIF orientation. Of several frames or pages it is the first.
     What is transparent is laid over white, as a page or a viewer shows it: the colours under
     transparent pixels are what a program happened to leave there, often black.
-
-    Args:
-        file: at its beginning.
 
     Raises:
         UndecodableError: if it isn't a complete image, has more than `MOST_PIXELS` pixels, or its
@@ -109,12 +99,8 @@ def _silence_libtiff() -> None:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring 16-bit grey down to 8 bits; Pillow's own conversion would clip it to white.
-
-    Raises:
-        ValueError: if its values have no known range, as 32-bit integers and floats.
-    """
-    if image.mode in ("I", "F"):
+    """Bring 16-bit grey down to 8 bits; Pillow's own conversion would clip it to white."""
+    if image.mode in ("I", "F"):  # 32-bit integers and floats
         raise ValueError(f"pixels of mode {image.mode} have no known range; save it as 8 or 16 bit")
     if not image.mode.startswith("I;16"):
         return image

@@ -14,7 +14,6 @@ from pipeline.data.collection import Collection
 from pipeline.storage.npy import save_array
 
 BRIGHTEST = 16  # the source counts the dark pixels of 4 x 4 blocks
-CLASSES = tuple("0123456789")
 
 
 def fetch(raw: Path, local: Path, downloads: Path) -> str:
@@ -33,7 +32,7 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
     return Collection(
         images=images,
         labels=labels,
-        classes=CLASSES,
+        classes=tuple("0123456789"),
         ids=np.arange(len(labels)),
         origins=[f"load_digits:{position}" for position in range(len(labels))],
     )

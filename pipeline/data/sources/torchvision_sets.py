@@ -174,10 +174,7 @@ def _extract(archive: Path, members: Sequence[str], folder: Path) -> None:
 
 
 def _read_batches(dataset: Any, raw: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Read images and labels of the training and the test part.
-
-    torchvision's reader checks each file's MD5 before it unpickles it.
-    """
+    """Read images and labels of both parts; torchvision checks each file's MD5 first."""
     try:
         parts = [dataset(raw, train=train) for train in (True, False)]
     except RuntimeError as error:
