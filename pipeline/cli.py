@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from functools import partial
@@ -27,10 +28,13 @@ from pipeline.paths import (
     TRAINED,
     weights_file,
 )
+from pipeline.settings import presets
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
+from pipeline.stages import stale_outputs
 from pipeline.system.errors import InputError, StageError, choose, format_os_error
 from pipeline.system.text import plural, printable
+from pipeline.training import finished_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,11 +77,7 @@ def download(
 
 
 @app.command()
-def split(
-    params: ParamsFile = PARAMS,
-    raw: Raw = RAW,
-    out: Out = SPLITS,
-) -> None:
+def split(params: ParamsFile = PARAMS, raw: Raw = RAW, out: Out = SPLITS) -> None:
     """Decode the images and divide them into training, validation and test."""
     settings = load(params)
     from pipeline.stages import split as stage
@@ -100,7 +100,7 @@ def train(
 ) -> None:
     """Train one architecture with one seed; after an interruption, resume it."""
     _train(model, seed, params, splits, out, checkpoints)
-    _remove_checkpoints(model, seed, checkpoints)
+    finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
 
 
 @app.command()
@@ -186,9 +186,15 @@ def stage(
         stages[f"explain@{model}"] = partial(explain, model, params)
     for model, seed in product(settings.architectures, settings.seeds):
         stages[f"train@{model}-{seed}"] = partial(_train, model, seed, params)
-        stages[f"evaluate@{model}-{seed}"] = partial(_evaluate_as_stage, model, seed, params)
+        stages[f"evaluate@{model}-{seed}"] = partial(evaluate, model, seed, params)
     plain = name.rpartition(":")[2]  # DVC puts the path of dvc.yaml before it in other folders
     stages[choose(plain, stages, "STAGE")]()
+    kind, _, run = plain.partition("@")
+    if kind == "evaluate":
+        # DVC deletes an output that it hasn't noted before it makes it again: a kill between the
+        # end of a training and DVC's note would lose it. When DVC begins with the evaluation, it
+        # has noted it.
+        finished_checkpoints.remove_finished(CHECKPOINTS, run)
 
 
 def _train(
@@ -203,22 +209,6 @@ def _train(
     from pipeline.stages import train as stage
 
     stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed), checkpoints)
-
-
-def _evaluate_as_stage(model: str, seed: int, params: Path) -> None:
-    """Evaluate a run; then remove the checkpoints of its training.
-
-    DVC deletes an output that it hasn't noted before it makes it again: a kill between the end of a
-    training and DVC's note would lose it. When DVC begins with the evaluation, it has noted it.
-    """
-    evaluate(model, seed, params)
-    _remove_checkpoints(model, seed, CHECKPOINTS)
-
-
-def _remove_checkpoints(model: str, seed: int, checkpoints: Path) -> None:
-    from pipeline.training import finished_checkpoints
-
-    finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
 
 
 @app.command()
@@ -315,8 +305,6 @@ def preset(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Replace params.yaml by a ready-made alternative."""
-    from pipeline.settings import presets
-
     if name is None:
         for known, summary in presets.available().items():
             typer.echo(f"{known:<14}{summary}")
@@ -326,10 +314,7 @@ def preset(
 
 
 @app.command()
-def models(
-    params: ParamsFile = PARAMS,
-    splits: Splits = SPLITS,
-) -> None:
+def models(params: ParamsFile = PARAMS, splits: Splits = SPLITS) -> None:
     """List the architectures of params.yaml with their parameters and multiply-accumulates."""
     settings = load(params)
     from pipeline.commands.models import print_architectures
@@ -344,11 +329,6 @@ def prune(
 ) -> None:
     """Remove the outputs of runs that params.yaml no longer lists, and checkpoints."""
     settings = load(params)
-    import shutil
-
-    from pipeline.stages import stale_outputs
-    from pipeline.training import finished_checkpoints
-
     found = stale_outputs.find(settings, TRAINED, EVALUATED, EXPLAINED)
     checkpoints = finished_checkpoints.list_checkpoints(CHECKPOINTS)
     if not found and not checkpoints:

@@ -22,15 +22,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_trained(model: str, seed: int, weights: Path) -> None:
-    """Check that the network of a training run is there.
-
-    Args:
-        model: the name of the architecture.
-        seed: of the run.
-        weights: its ``model.safetensors``.
+    """Check that `weights`, the ``model.safetensors`` of a training run, are there.
 
     Raises:
-        InputError: if it isn't; the message says what to run.
+        InputError: if they aren't; the message says what to run.
     """
     if not weights.exists():
         raise InputError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +34,6 @@ TOLERANCE = 1e-4  # of the largest logit, or of 1 if that is larger
 
 INPUT = "images"
 OUTPUT = "logits"
-METADATA = "metadata.json"
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Network = Callable[[np.ndarray], np.ndarray]  # images float32 (B, C, H, W) in [0, 1] to logits
 
@@ -42,10 +41,7 @@ Network = Callable[[np.ndarray], np.ndarray]  # images float32 (B, C, H, W) in [
 class Normalising(nn.Module):
     """A network with the normalisation of its images inside.
 
-    Args:
-        network: takes normalised images (B, C, H, W) and returns logits (B, K).
-        mean: float32 (C,), for images in [0, 1].
-        std: float32 (C,).
+    `mean` and `std` are float32 (C,), for images in [0, 1].
     """
 
     mean: Tensor
@@ -64,37 +60,23 @@ class Normalising(nn.Module):
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file that a network can be exported to.
+    """A kind of file that a network can be exported to."""
 
-    Attributes:
-        ending: of the file's name.
-        write: ``write(network, example, metadata, path)`` writes the file; `example` is a batch of
-            two images, `metadata` text by name.
-        load: ``load(path)`` gives the network in it, run by what the format is made for.
-        packages: that it needs besides PyTorch.
-    """
-
-    ending: str
-    write: Callable[[nn.Module, Tensor, dict[str, str], Path], None]
-    load: Callable[[Path], Network]
-    packages: tuple[str, ...]
+    ending: str  # of the file's name
+    # ``write(network, example, metadata, path)``; `example` is a batch of two images
+    write: Callable[[nn.Module, Tensor, dict[str, Any], Path], None]
+    load: Callable[[Path], Network]  # runs the network by what the format is made for
+    packages: tuple[str, ...]  # that it needs besides PyTorch
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, read again and compared.
-
-    Attributes:
-        path: the file.
-        difference: the largest between its logits and the original's.
-        largest: the largest logit of the original.
-        images: how many test images were compared.
-    """
+    """A file that was written, read again and compared."""
 
     path: Path
-    difference: float
-    largest: float
-    images: int
+    difference: float  # the largest between its logits and the original's
+    largest: float  # the largest logit of the original
+    images: int  # test images that were compared
 
     @property
     def allowed(self) -> float:
@@ -118,15 +100,8 @@ def run(
     channels, mean, std, splits (their fingerprint), version (the commit of this code, None without
     git) and torch (its version).
 
-    Args:
-        settings: all of params.yaml; `architectures`, `seeds`, `data` and `split` are used.
-        model: a key of `settings.architectures`.
-        seed: one of `settings.seeds`.
-        splits: the folder that the split stage wrote.
-        weights: the ``model.safetensors`` of the training run.
-        file_format: a name in `FORMATS`.
-        out: the file to write, in the place of one that is there; ``exports/MODEL-SEED`` and the
-            format's ending if None.
+    `weights` is the ``model.safetensors`` of the run, `file_format` a name in `FORMATS`. A file
+    `out` that is there is replaced; it is ``exports/MODEL-SEED`` and the format's ending if None.
 
     Raises:
         InputError: if the network isn't trained, weights or splits are corrupt or don't fit the
@@ -190,9 +165,9 @@ def run(
     return exported
 
 
-def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, str]:
+def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, Any]:
     commit = provenance.commit(Path(__file__).parents[2])
-    content = {
+    return {
         "model": model,
         "seed": seed,
         "classes": dataset.classes,
@@ -204,10 +179,9 @@ def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, str]:
         "version": None if commit is None else commit.name + " (changed)" * commit.changed,
         "torch": torch.__version__,
     }
-    return {name: json.dumps(value) for name, value in content.items()}
 
 
-def _write_onnx(network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path) -> None:
+def _write_onnx(network: nn.Module, example: Tensor, metadata: dict[str, Any], path: Path) -> None:
     import onnx
 
     torch.onnx.export(
@@ -222,7 +196,8 @@ def _write_onnx(network: nn.Module, example: Tensor, metadata: dict[str, str], p
         verbose=False,
     )
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, metadata)
+    texts = {name: json.dumps(value) for name, value in metadata.items()}
+    onnx.helper.set_model_props(model, texts)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -235,12 +210,11 @@ def _load_onnx(path: Path) -> Network:
 
 
 def _write_torchscript(
-    network: nn.Module, example: Tensor, metadata: dict[str, str], path: Path
+    network: nn.Module, example: Tensor, metadata: dict[str, Any], path: Path
 ) -> None:
     traced = torch.jit.trace(network, example, check_trace=False)
-    content = {name: json.loads(value) for name, value in metadata.items()}
-    text = json.dumps(content, indent=2)
-    torch.jit.save(traced, path, _extra_files={METADATA: text})
+    extra_files = {"metadata.json": json.dumps(metadata, indent=2)}
+    torch.jit.save(traced, path, _extra_files=extra_files)
 
 
 def _load_torchscript(path: Path) -> Network:
@@ -249,7 +223,7 @@ def _load_torchscript(path: Path) -> Network:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", _write_onnx, _load_onnx, ONNX_PACKAGES),
+    "onnx": Format(".onnx", _write_onnx, _load_onnx, ("onnx", "onnxscript", "onnxruntime")),
     "torchscript": Format(".pt", _write_torchscript, _load_torchscript, ()),
 }
 

@@ -19,9 +19,7 @@ from pipeline.system.formats import ABSENT
 def print_architectures(settings: Settings, splits: Path) -> None:
     """Print each architecture's parameters and multiply-accumulates for one image.
 
-    Args:
-        settings: all of params.yaml.
-        splits: the folder that the split stage writes; asked where the source has no fixed shape.
+    The split stage's `splits` are read where the source has no fixed shape.
 
     Raises:
         InputError: if a network can't be built for the images, or their shape isn't known yet.

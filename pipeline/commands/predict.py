@@ -25,65 +25,21 @@ from pipeline.settings.schema import Settings
 from pipeline.system.progress import say, track
 from pipeline.system.text import printable
 from pipeline.training import compute
-from pipeline.training.compute import Hardware
 from pipeline.training.networks import trained
 
 
 @dataclass(frozen=True)
 class Member:
-    """The network of one seed, with what its images are normalised by.
+    """The network of one seed, with what its images are normalised by."""
 
-    Attributes:
-        network: in evaluation mode.
-        mean: float32 (C,), for images in [0, 1].
-        std: float32 (C,).
-        layer: of the network, at which Grad-CAM is taken.
-    """
-
-    network: Classifier
-    mean: np.ndarray
-    std: np.ndarray
-    layer: nn.Module
+    network: Classifier  # in evaluation mode
+    mean: np.ndarray  # float32 (C,), for images in [0, 1]
+    std: np.ndarray  # float32 (C,)
+    layer: nn.Module  # of the network, at which Grad-CAM is taken
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Return what the network takes, float32 (B, C, H, W), for uint8 (B, H, W, C)."""
         return normalise(pixels.permute(0, 3, 1, 2).float().div(255), self.mean, self.std)
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """The networks of all seeds of one architecture.
-
-    Attributes:
-        model: the name of the architecture.
-        dataset: that they were trained on.
-        members: one for each seed.
-        device: where they are.
-    """
-
-    model: str
-    dataset: Dataset
-    members: tuple[Member, ...]
-    device: torch.device
-
-    def logits(self, pixels: Tensor) -> np.ndarray:
-        """Return each member's logits, float32 (M, B, K), for uint8 (B, H, W, C)."""
-        with torch.inference_mode():
-            answers = [member.network(member.inputs(pixels)) for member in self.members]
-        return torch.stack(answers).cpu().numpy()
-
-    def heatmaps(self, pixels: Tensor, targets: Tensor) -> np.ndarray:
-        """Return the mean of the members' Grad-CAMs, float32 (B, h, w) in [0, 1].
-
-        Args:
-            pixels: uint8 (B, H, W, C).
-            targets: int64 (B,), the class of each image to explain.
-        """
-        maps = [
-            class_activation_maps(one.network, "grad_cam", one.layer, one.inputs(pixels), targets)
-            for one in self.members
-        ]
-        return np.mean(maps, axis=0)
 
 
 def run(
@@ -100,15 +56,9 @@ def run(
     The probabilities are the mean over the networks of all seeds. The images are decoded as those
     of the data set. A file that can't be classified is reported on one line and skipped.
 
-    Args:
-        settings: all of params.yaml; `architectures`, `seeds`, `data`, `split` and `compute` are
-            used.
-        model: a key of `settings.architectures`.
-        given: image files, and folders of them.
-        splits: the folder that the split stage wrote.
-        weights: the folder with ``<seed>/model.safetensors`` of the training runs.
-        out: the folder for the figures, made if there is none.
-        top: how many classes to return, the likeliest first.
+    `given` are image files, and folders of them; `weights` is the folder with
+    ``<seed>/model.safetensors`` of the training runs, `out` that for the figures, made if there is
+    none; `top` is how many classes to return.
 
     Returns:
         One answer for each image, in the order of `given`.
@@ -123,37 +73,42 @@ def run(
     for seed, path in files.items():
         check_trained(model, seed, path)
     paths = list_images(given, out)
-    with compute.prepare(settings.compute, precision="fp32") as hardware:
-        ensemble = _ensemble(settings, model, files, dataset, hardware)
-        # One by one: matrix products treat the rows of a batch differently, so that the last bits
-        # of an image's logits depend on its row. Drawing takes far longer than a batch would save.
-        return [_answer(ensemble, path, out, top) for path in track(paths, f"{model}: images")]
-
-
-def _ensemble(
-    settings: Settings, model: str, files: dict[int, Path], dataset: Dataset, hardware: Hardware
-) -> Ensemble:
     size, channels = dataset.image_size, dataset.channels
     members = []
-    for seed, path in files.items():
-        seed_dataset = dataset.for_run(seed)
-        network = trained(settings, model, path, seed_dataset, hardware)
+    with compute.prepare(settings.compute, precision="fp32") as hardware:
         blank = torch.zeros(1, channels, size, size, device=hardware.device)
-        layer = network.activation_layers()[cam_layers(network, blank)["grad_cam"]]
-        members.append(Member(network, seed_dataset.mean, seed_dataset.std, layer))
-    return Ensemble(model, dataset, tuple(members), hardware.device)
+        for seed, path in files.items():
+            seed_dataset = dataset.for_run(seed)
+            network = trained(settings, model, path, seed_dataset, hardware)
+            layer = network.activation_layers()[cam_layers(network, blank)["grad_cam"]]
+            members.append(Member(network, seed_dataset.mean, seed_dataset.std, layer))
+        # One by one: matrix products treat the rows of a batch differently, so that the last bits
+        # of an image's logits depend on its row. Drawing takes far longer than a batch would save.
+        return [
+            _answer(members, model, dataset, path, out, top, hardware.device)
+            for path in track(paths, f"{model}: images")
+        ]
 
 
-def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
+def _answer(
+    members: Sequence[Member],
+    model: str,
+    dataset: Dataset,
+    path: Path,
+    out: Path,
+    top: int,
+    device: torch.device,
+) -> Answer:
     """Read, classify and draw an image."""
-    dataset = ensemble.dataset
     try:
         image = read_image(path, dataset.image_size, dataset.channels)
     except UndecodableError as reason:
         say(f"{printable(str(path))}: {reason}")
         return Failure(path, str(reason))
-    pixels = torch.from_numpy(image.pixels)[None].to(ensemble.device)
-    logits = ensemble.logits(pixels)  # (M, 1, K)
+    pixels = torch.from_numpy(image.pixels)[None].to(device)
+    with torch.inference_mode():
+        answers = [member.network(member.inputs(pixels)) for member in members]
+    logits = torch.stack(answers).cpu().numpy()  # (M, 1, K)
     probabilities = mean_probabilities(logits)[0]  # (K,)
     ranking = np.argsort(-probabilities, kind="stable")[:top]
     prediction = Prediction(
@@ -161,9 +116,14 @@ def _answer(ensemble: Ensemble, path: Path, out: Path, top: int) -> Answer:
         classes=tuple(dataset.classes[label] for label in ranking),
         probabilities=tuple(probabilities[ranking].tolist()),
         agreeing=int((logits[:, 0].argmax(axis=1) == ranking[0]).sum()),
-        members=len(ensemble.members),
+        members=len(members),
         figure=own_path(out, path),
     )
-    class_map = ensemble.heatmaps(pixels, torch.from_numpy(ranking[:1]).to(ensemble.device))[0]
-    save(draw_prediction(ensemble.model, prediction, image.shown, class_map), prediction)
+    targets = torch.from_numpy(ranking[:1]).to(device)
+    maps = [
+        class_activation_maps(one.network, "grad_cam", one.layer, one.inputs(pixels), targets)[0]
+        for one in members
+    ]  # (h, w) each
+    figure = draw_prediction(model, prediction, image.shown, np.mean(maps, axis=0))
+    save(figure, prediction)
     return prediction

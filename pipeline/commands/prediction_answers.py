@@ -22,22 +22,13 @@ WIDEST = 100_000  # columns; more than any names take
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the networks of all seeds predict together for one image.
-
-    Attributes:
-        file: the image.
-        classes: the names of the likeliest classes, the likeliest first.
-        probabilities: of these, in [0, 1].
-        agreeing: how many networks find the first of `classes` the likeliest on their own.
-        members: how many networks there are.
-        figure: the file of the figure.
-    """
+    """What the networks of all seeds predict together for one image."""
 
     file: Path
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    agreeing: int
-    members: int
+    classes: tuple[str, ...]  # the names of the likeliest, the likeliest first
+    probabilities: tuple[float, ...]  # of these, in [0, 1]
+    agreeing: int  # networks that find the first of `classes` the likeliest on their own
+    members: int  # networks
     figure: Path
 
     @property

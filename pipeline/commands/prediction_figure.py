@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,10 @@ DIGEST_LENGTH = 16
 def draw_prediction(
     model: str, prediction: Prediction, image: np.ndarray, class_map: np.ndarray
 ) -> Figure:
-    """Draw an image, the same under the heatmap of its class, and the likeliest classes.
+    """Draw an image, uint8 (H, W, 3), the same under a heatmap, and its likeliest classes.
 
-    Args:
-        model: the name of the architecture.
-        prediction: for the image.
-        image: uint8 (H, W, 3).
-        class_map: float (h, w), not negative: what speaks for the likeliest class. It is divided by
-            its maximum, and drawn as coarse as it is.
+    The heatmap is `class_map`, float (h, w), not negative: what speaks for the likeliest class. It
+    is divided by its maximum, and drawn as coarse as it is.
     """
     with style():
         figure = Figure(figsize=(13.5, 4.6), layout="constrained")
@@ -95,9 +92,7 @@ def save(figure: Figure, prediction: Prediction) -> None:
 
 def safe_name(image: Path) -> str:
     """Return the name of a file without its ending, of characters that every system takes."""
-    kept = "".join(
-        character if character.isalnum() or character in "-_." else "_" for character in image.stem
-    )
+    kept = re.sub(r"[^\w.-]", "_", image.stem)
     cut = kept.encode("utf-8")[:LONGEST_NAME].decode("utf-8", "ignore")
     return cut.lstrip(".") or "image"
 

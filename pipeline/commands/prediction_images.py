@@ -26,15 +26,10 @@ MOST_ENDINGS = 5  # of files that are left out, named in the message
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image file, as a network sees it and as a person does.
+    """An image file, as a network sees it and as a person does."""
 
-    Attributes:
-        pixels: uint8 (image_size, image_size, C), what the network gets.
-        shown: uint8 (h, w, 3), upright, at its own proportions, no side over `LONGEST_SIDE`.
-    """
-
-    pixels: np.ndarray
-    shown: np.ndarray
+    pixels: np.ndarray  # uint8 (image_size, image_size, C), what the network gets
+    shown: np.ndarray  # uint8 (h, w, 3), upright, in its proportions, no side over LONGEST_SIDE
 
 
 def list_images(given: Sequence[Path], out: Path) -> list[Path]:
@@ -42,12 +37,8 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
 
     In a folder they are what the source image_folder would list. Files of a kind that Pillow can't
     read, by the ending of their names, are left out and reported once; one without an ending is
-    tried.
-
-    Args:
-        given: files and folders; a file is returned whatever it is, and so is a folder that holds
-            nothing, for `read_image` to refuse.
-        out: the folder that results are written to; nothing in it is an image to classify.
+    tried. A file that was given is returned whatever it is, and so is a folder that holds nothing,
+    for `read_image` to refuse. Nothing in `out`, where results are written, is one to classify.
 
     Raises:
         InputError: if a folder can't be read, or lies in `out`.
@@ -83,10 +74,8 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
 def read_image(path: Path, image_size: int, channels: int) -> InputImage:
     """Decode an image file just as the images of a data set are decoded.
 
-    Args:
-        path: the file.
-        image_size: height and width of the data set's images in pixels.
-        channels: theirs; 3 for RGB, 1 for grey: Pillow's mode L, luminance by ITU-R 601-2.
+    `image_size` is their height and width in pixels; `channels` are 3 for RGB, 1 for grey: Pillow's
+    mode L, luminance by ITU-R 601-2.
 
     Raises:
         UndecodableError: if it can't be read or isn't a complete image.

@@ -18,7 +18,7 @@ from pipeline.explain.attention_weights import (
     variation,
 )
 from pipeline.explain.choice import spread
-from pipeline.figures.style import COLOURS, shortened, style, without_axes
+from pipeline.figures.style import COLOURS, panel_grid, shortened, style, without_axes
 from pipeline.models.attention import Kind
 
 COLOUR_MAP = "viridis"
@@ -53,7 +53,7 @@ def draw_attention(
     for kind, modules in by_kind.items():
         if kind == "channel":
             panel = max(1.6, 0.24 * len(classes)) if len(classes) <= MOST_CLASS_NAMES else 3.0
-            heights.append((panel + 0.75) * _grid(modules)[0])
+            heights.append((panel + 0.75) * _grid(modules)[1])
         else:
             row = float(np.clip(8 / min(len(classes), MOST_MAPS), 0.8, 1.7)) + 0.12
             heights.append(row * len(modules) + (0.9 if _turned(classes) else 0.4))
@@ -77,10 +77,9 @@ def draw_attention(
 
 
 def _grid(modules: Mapping[str, ModuleWeights]) -> tuple[int, int]:
-    """Return rows and columns of panels of channels."""
+    """Return columns and rows of panels of channels."""
     widest = max(module.mean.shape[1] for module in modules.values())
-    columns = 1 if widest > NARROW_PANEL_CHANNELS else min(3, len(modules))
-    return -(-len(modules) // columns), columns
+    return panel_grid(len(modules), 1 if widest > NARROW_PANEL_CHANNELS else 3)
 
 
 def _turned(classes: Sequence[str]) -> bool:
@@ -95,7 +94,7 @@ def _draw_channels(
     scale: Normalize,
 ) -> np.ndarray:
     """Draw a panel for each module; return the panels (rows, columns)."""
-    rows, columns = _grid(modules)
+    columns, rows = _grid(modules)
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat[len(modules) :]:
         axes.set_axis_off()

@@ -7,9 +7,8 @@ variance: Fisher, "Statistical Methods for Research Workers", 1925, chapter VII.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.attention import Attention, Kind
+from pipeline.models.inspection import forward_hooks
 
 LARGEST_MAP = 16  # pixels a side; larger maps of weights are averaged down to it
 
@@ -29,43 +29,28 @@ CONSTANT_BELOW = 0.01
 
 @dataclass(frozen=True)
 class ModuleWeights:
-    """One attention module's weights by class, over the images of a set.
-
-    Attributes:
-        kind: what is weighted.
-        shape: (C,) channels, or (h, w) positions.
-        images: int64 (K,), of each class.
-        mean: float64 (K, W), with W = C or h * w; NaN where a class has no image.
-        sd: float64 (K, W), over the class's images, dividing by their number; NaN likewise.
-        sd_over_images: float64 (V,), of each weight over all images, dividing likewise; V = C, or
-            all positions: averages over positions vary less than these do.
-    """
+    """One attention module's weights by class, over the images of a set."""
 
     kind: Kind
-    shape: tuple[int, ...]
-    images: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
+    shape: tuple[int, ...]  # (C,) channels, or (h, w) positions
+    images: np.ndarray  # int64 (K,), of each class
+    mean: np.ndarray  # float64 (K, W), with W = C or h * w; NaN where a class has no image
+    sd: np.ndarray  # float64 (K, W), over a class's images, dividing by their number; NaN likewise
+    # float64 (V,), of each weight over all images, dividing likewise; V = C, or all positions:
+    # averages over positions vary less than these do
     sd_over_images: np.ndarray
 
 
 @dataclass(frozen=True)
 class Variation:
-    """Whether a module's weights vary, and with what.
+    """Whether a module's weights vary, and with what."""
 
-    Attributes:
-        means: float64 (W,), of each weight over the images.
-        mean: of all weights.
-        sd_between: sd of `means`.
-        sd_over_images: sd over the images, in the mean over the weights as the module gives them.
-        share_by_class: share in [0, 1] of the variance over the images that the class explains,
-            over all weights (W) together; NaN where nothing varies.
-    """
-
-    means: np.ndarray
-    mean: float
-    sd_between: float
-    sd_over_images: float
+    means: np.ndarray  # float64 (W,), of each weight over the images
+    mean: float  # of all weights
+    sd_between: float  # sd of `means`
+    sd_over_images: float  # in the mean over the weights as the module gives them
+    # share in [0, 1] of the variance over the images that the class explains, over all weights
+    # (W) together; NaN where nothing varies
     share_by_class: float
 
     @property
@@ -85,16 +70,13 @@ def record_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tenso
 
     Yields:
         a dictionary that each forward pass fills: (B, C) of channels, (B, 1, H, W) of positions.
-        The hooks come off when the context closes, also after an error.
     """
     weights: dict[str, Tensor] = {}
 
-    def record(name: str, module: Attention, inputs: tuple[Tensor, ...], output: Any) -> None:
-        weights[name] = module.weights(inputs[0]).detach()
+    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        weights[name] = modules[name].weights(inputs[0]).detach()
 
-    with ExitStack() as hooks:
-        for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(partial(record, name)).remove)
+    with forward_hooks(modules, record):
         yield weights
 
 
@@ -112,7 +94,7 @@ def weights_by_class(
 
     Args:
         network: in evaluation mode.
-        modules: its attention modules, by name.
+        modules: its attention modules.
         batches: inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
         num_classes: K.
     """
@@ -174,8 +156,7 @@ def variation(weights: ModuleWeights) -> Variation:
 def expected_share(images: np.ndarray) -> float:
     """Return the share that random labels explain on average, the expectation of eta squared.
 
-    Args:
-        images: int64 (K,), of each class.
+    `images` are int64 (K,), of each class.
     """
     return float(((images > 0).sum() - 1) / max(1, images.sum() - 1))
 

@@ -14,8 +14,7 @@ weighted yet: there a gradient times a large negative value would count for the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +36,7 @@ from pipeline.figures.style import (
     show_heat,
     style,
 )
-from pipeline.models.inspection import frozen_eval, record_outputs
+from pipeline.models.inspection import forward_hooks, frozen_eval, record_outputs
 from pipeline.models.layers import Classifier
 
 Kind = Literal["grad_cam", "layer_cam"]
@@ -52,11 +51,8 @@ def cam_layers(network: Classifier, inputs: Tensor) -> dict[Kind, str]:
     """Return the name of the layer, of `network.activation_layers()`, that each kind is taken at.
 
     Grad-CAM's is the deepest whose maps have more than one position, LayerCAM's the deepest whose
-    maps are at least twice as fine as that; the same one if there is none.
-
-    Args:
-        network: left as it is.
-        inputs: float32 (B, C, H, W), normalised; one image is enough.
+    maps are at least twice as fine as that; the same one if there is none. Of `inputs`, float32
+    (B, C, H, W), normalised, one image is enough.
     """
     layers = network.activation_layers()
     with frozen_eval(network), torch.no_grad(), record_outputs(layers) as outputs:
@@ -68,11 +64,7 @@ def cam_layers(network: Classifier, inputs: Tensor) -> dict[Kind, str]:
 
 
 def class_activation_maps(
-    network: nn.Module,
-    kind: Kind,
-    layer: nn.Module,
-    inputs: Tensor,
-    targets: Tensor | None = None,
+    network: nn.Module, kind: Kind, layer: nn.Module, inputs: Tensor, targets: Tensor | None = None
 ) -> np.ndarray:
     """Return what speaks for each image's target class at each position of a layer.
 
@@ -89,7 +81,7 @@ def class_activation_maps(
     """
     with (
         frozen_eval(network),
-        _detach_below(layer),
+        forward_hooks({"": layer}, _begin_graph),
         METHODS[kind](network, layer) as method,
         torch.enable_grad(),
     ):
@@ -128,19 +120,10 @@ def predicted_classes(network: nn.Module, inputs: Tensor) -> Tensor:
     return network(inputs).argmax(1)
 
 
-@contextmanager
-def _detach_below(layer: nn.Module) -> Iterator[None]:
-    """Begin the gradient's graph at the layer's output: nothing below it is stored."""
-
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        # A copy, since some libraries' networks then change it in place: no leaf allows that.
-        return output.detach().requires_grad_().clone()
-
-    handle = layer.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _begin_graph(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """Begin the gradient's graph at a layer's output: nothing below it is stored."""
+    # A copy, since some libraries' networks then change it in place: no leaf allows that.
+    return output.detach().requires_grad_().clone()
 
 
 def _over_maximum(maps: Tensor) -> Tensor:
@@ -158,13 +141,7 @@ def draw_cams(
 ) -> Figure:
     """Draw one row for each image: the image, then each kind of map laid over it, as it is.
 
-    Args:
-        title: of the figure.
-        images: uint8 (B, H, W, C).
-        true_classes: B class names.
-        predicted_classes: B class names.
-        maps: (B, h, w) in [0, 1] for each kind.
-        layers: the name of the layer of each kind.
+    `images` are uint8 (B, H, W, C), `maps` float32 (B, h, w) in [0, 1], from `layers` by name.
     """
     with style():
         rows, columns = len(images), 1 + len(maps)

@@ -11,17 +11,12 @@ Item = TypeVar("Item")
 
 
 def choose_images(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose positions in `labels` of different classes, as long as there are classes left.
+    """Choose positions in `labels`, int64 (N,), of different classes while there are any left.
 
     The choice depends on nothing but the arguments, so it is the same for every architecture.
 
-    Args:
-        labels: int64 (N,), the classes of the test images.
-        count: how many to choose; fewer come back if there are fewer images.
-        seed: of the choice.
-
     Returns:
-        int64 (count,), ordered by class.
+        int64 (count,), ordered by class; fewer if there are fewer images.
     """
     generator = np.random.default_rng(seed)
     queues = [generator.permutation(np.flatnonzero(labels == name)) for name in np.unique(labels)]
@@ -34,11 +29,6 @@ def choose_images(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def any_images(total: int, count: int, seed: int) -> np.ndarray:
     """Choose positions among `total` images at random, all of them equally likely.
-
-    Args:
-        total: how many images there are.
-        count: how many to choose; all of them if there are no more.
-        seed: of the choice.
 
     Returns:
         int64 (min(count, total),), ascending.

@@ -42,21 +42,11 @@ HEAT_DECIMALS = 6  # closer than that is a tie: interpolation rounds
 
 @dataclass(frozen=True)
 class Curves:
-    """The probability of a class while an image loses, or gains, its hottest pixels.
+    """The probability of a class while an image loses, or gains, its hottest pixels."""
 
-    Attributes:
-        share: float64 (S + 1,), of the pixels, from 0 to 1.
-        deletion: float64 (N, S + 1), with this share removed.
-        insertion: float64 (N, S + 1), with this share put in.
-    """
-
-    share: np.ndarray
-    deletion: np.ndarray
-    insertion: np.ndarray
-
-    def by_name(self) -> dict[str, np.ndarray]:
-        """Return deletion and insertion, (N, S + 1) each."""
-        return {"deletion": self.deletion, "insertion": self.insertion}
+    share: np.ndarray  # float64 (S + 1,), of the pixels, from 0 to 1
+    deletion: np.ndarray  # float64 (N, S + 1), with this share removed
+    insertion: np.ndarray  # float64 (N, S + 1), with this share put in
 
 
 def areas(curves: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -67,9 +57,8 @@ def areas(curves: np.ndarray, share: np.ndarray) -> np.ndarray:
 def hottest_first(heatmaps: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """Return the place of each pixel in the order from hot to cold, int64 (B, H, W) from 0.
 
-    Args:
-        heatmaps: (B, H, W).
-        ties: (B, H, W): of equally hot pixels that with the lower number comes first.
+    Of equally hot pixels of `heatmaps` (B, H, W) the one with the lower number in `ties`
+    (B, H, W) comes first.
     """
     flat = (len(heatmaps), -1)
     heat = heatmaps.astype(np.float64).round(HEAT_DECIMALS).reshape(flat)
@@ -94,11 +83,13 @@ def deletion_and_insertion(
     pixels = places[0].size
     counts = np.unique(np.linspace(0, pixels, steps + 1).round().astype(np.int64))
     place = torch.from_numpy(places).to(inputs.device)[:, None]  # (B, 1, H, W)
-    deletion, insertion = [], []
+    deletion: list[np.ndarray] = []
+    insertion: list[np.ndarray] = []
     for count in counts.tolist():
         hot = place < count
-        deletion.append(_probabilities(network, inputs.masked_fill(hot, EMPTY), targets))
-        insertion.append(_probabilities(network, inputs.masked_fill(~hot, EMPTY), targets))
+        for curve, emptied in ((deletion, hot), (insertion, ~hot)):
+            probabilities = network(inputs.masked_fill(emptied, EMPTY)).double().softmax(1)
+            curve.append(probabilities.gather(1, targets[:, None])[:, 0].cpu().numpy())
     return Curves(counts / pixels, np.stack(deletion, axis=1), np.stack(insertion, axis=1))
 
 
@@ -109,7 +100,7 @@ def faithfulness(
     steps: int,
     seed: int,
 ) -> dict[str, Curves]:
-    """Follow the probability of the predicted class for every kind of heatmap.
+    """Return the curves of the predicted class for every kind of heatmap, by its name.
 
     Args:
         network: in evaluation mode.
@@ -119,9 +110,6 @@ def faithfulness(
         seed: of the random control and of the order of equally hot pixels, both as coarse as
             Grad-CAM's maps; they depend on the image's id besides, and are the same for every
             network with maps of the same size.
-
-    Returns:
-        the curves of all images, by the name of the kind.
     """
     found: dict[str, list[Curves]] = {kind: [] for kind in HEATMAPS}
     for inputs, ids in batches:
@@ -151,22 +139,20 @@ def faithfulness(
 def faithfulness_table(curves: Mapping[str, Curves]) -> pd.DataFrame:
     """Return one row for each kind of heatmap and curve.
 
-    Every kind is measured on the same images, so the differences from the controls are taken image
-    by image: their intervals are far narrower than the intervals of two areas suggest.
+    Every kind, the controls among them, is measured on the same images, so the differences from the
+    controls are taken image by image: their intervals are far narrower than the intervals of two
+    areas suggest.
 
     Columns: heatmap, curve, area (mean over images, in [0, 1]), low, high (interval of 95 %),
     images; then for each of `CONTROLS`, such as random: random_difference (mean over images of the
     area less that of the control, in [-1, 1]), random_low, random_high (interval of 95 %). They are
     empty in the rows of the controls themselves.
-
-    Args:
-        curves: by the name of the kind, the controls among them; of the same images in each.
     """
     rows = []
     by_image = {
-        (kind, curve): areas(probabilities, followed.share)
+        (kind, curve): areas(getattr(followed, curve), followed.share)
         for kind, followed in curves.items()
-        for curve, probabilities in followed.by_name().items()
+        for curve in BETTER
     }
     for kind in curves:
         for curve in BETTER:
@@ -192,7 +178,7 @@ def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
         for axes, (curve, better) in zip(panels, BETTER.items(), strict=True):
             for kind, followed in curves.items():
                 look, share = HEATMAPS[kind], followed.share
-                mean = mean_over_images(followed.by_name()[curve], 0, 1)
+                mean = mean_over_images(getattr(followed, curve), 0, 1)
                 axes.plot(share, mean.mean, look.line, color=look.colour, label=look.name)
                 band = {"color": look.colour, "alpha": 0.12, "linewidth": 0}
                 axes.fill_between(share, mean.low, mean.high, **band)
@@ -209,9 +195,3 @@ def draw_faithfulness(title: str, curves: Mapping[str, Curves]) -> Figure:
         note = f"removed: replaced by the mean colour\nbands: {CONFIDENCE:.0%} interval"
         panels[1].annotate(note, (1, 0.02), xycoords="axes fraction", ha="right", fontsize=11)
     return figure
-
-
-def _probabilities(network: nn.Module, inputs: Tensor, targets: Tensor) -> np.ndarray:
-    """Return the probability of each image's target class, float64 (B,)."""
-    probabilities = network(inputs).double().softmax(1)
-    return probabilities.gather(1, targets[:, None])[:, 0].cpu().numpy()

@@ -28,15 +28,10 @@ LEFT, RIGHT, HEADER, FOOTER = 0.15, 0.25, 0.62, 0.85
 def feature_maps(
     model: nn.Module, layers: Mapping[str, nn.Module], inputs: torch.Tensor
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Run `inputs` through `model`.
-
-    Args:
-        model: in evaluation mode.
-        layers: of the model, by name.
-        inputs: float32 (B, C, H, W), normalised.
+    """Run `inputs`, normalised float32 (B, C, H, W), through a model in evaluation mode.
 
     Returns:
-        the output of each layer, float32 (B, C, H, W), and the logits, float32 (B, K).
+        the output of each of its `layers`, float32 (B, C, H, W), and the logits, float32 (B, K).
     """
     with record_outputs(layers) as outputs:
         logits = model(inputs)
@@ -53,14 +48,8 @@ def draw_feature_maps(
 ) -> Figure:
     """Draw one row for each image: the image, then a grid of the first channels of each layer.
 
-    The maps of a layer share one colour scale, so that its channels and images compare.
-
-    Args:
-        title: of the figure.
-        images: uint8 (B, H, W, C).
-        classes: B class names.
-        maps: (B, C, H, W) for each layer, shallow to deep.
-        channels: how many of each layer's channels to draw.
+    The maps of a layer share one colour scale, so that its channels and images compare. `images`
+    are uint8 (B, H, W, C), `maps` (B, C, H, W) for each layer, shallow to deep.
     """
     with style():
         columns = len(maps) + 1

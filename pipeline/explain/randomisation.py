@@ -32,11 +32,8 @@ Correlations = dict[str, dict[str, np.ndarray]]
 def weighted_layers(network: nn.Module, inputs: Tensor) -> list[str]:
     """Return the modules that have parameters of their own, in the order in which they run.
 
-    One that is never called, since another uses its parameters, is not among them.
-
-    Args:
-        network: in evaluation mode.
-        inputs: float32 (B, C, H, W), normalised; one image is enough.
+    One that is never called, since another uses its parameters, is not among them. The network is
+    in evaluation mode; of `inputs`, float32 (B, C, H, W), normalised, one image is enough.
     """
     called: list[str] = []
 
@@ -53,16 +50,11 @@ def weighted_layers(network: nn.Module, inputs: Tensor) -> list[str]:
 
 
 def randomised_states(trained: State, random: State, layers: list[str]) -> dict[str, State]:
-    """Return states of a network that hold random weights from the output down.
+    """Return states of a trained network that hold random weights from the output down.
 
-    Args:
-        trained: the state of the trained network.
-        random: that of the same architecture with random weights.
-        layers: the names of its modules with parameters, shallow to deep. What lies in none of
-            them, or in a part of one that is not listed, goes with the innermost around it.
-
-    Returns:
-        the state for each of: last layer, deeper half (of the layers), all layers.
+    There is one for each of: last layer, deeper half (of the layers), all layers. `layers` are the
+    modules with parameters, shallow to deep. What lies in none of them, or in a part of one that is
+    not listed, goes with the innermost around it.
     """
     states = {}
     for what, names in (("last layer", layers[-1:]), ("deeper half", layers[len(layers) // 2 :])):
@@ -77,11 +69,9 @@ def randomised_states(trained: State, random: State, layers: list[str]) -> dict[
 
 
 def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return Spearman's rank correlation of each pair of maps, float64 (B,).
+    """Return Spearman's rank correlation of each pair of maps (B, h, w), float64 (B,).
 
-    Args:
-        first: (B, h, w).
-        second: (B, h, w). NaN comes of a map with one value throughout: it has no order.
+    It is NaN where a map has one value throughout: it has no order.
     """
     ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)

@@ -17,14 +17,9 @@ ALPHA = 0.5
 
 
 def strongest_channels(maps: np.ndarray, count: int) -> np.ndarray:
-    """Return the channels with the highest mean activation, the highest first.
+    """Return the channels of `maps`, float (C, H, W), with the highest mean activation.
 
-    Args:
-        maps: float (C, H, W), one layer's output for one image.
-        count: how many channels.
-
-    Returns:
-        int64 (min(count, C),); of equal means the lower channel comes first.
+    The highest comes first, of equal means the lower channel: int64 (min(count, C),).
     """
     return np.argsort(-maps.mean(axis=(1, 2)), kind="stable")[:count]
 
@@ -44,11 +39,7 @@ def heatmap(channel_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def strongest_channel_maps(maps: np.ndarray) -> np.ndarray:
     """Return each image's strongest channel as its heatmap shows it, at the layer's own size.
 
-    Args:
-        maps: float (B, C, h, w), one layer's output.
-
-    Returns:
-        float32 (B, h, w) in [0, 1].
+    `maps` are a layer's output, float (B, C, h, w); the channels float32 (B, h, w) in [0, 1].
     """
     strongest = [image[strongest_channels(image, 1)[0]] for image in maps]
     return np.stack([heatmap(one, one.shape) for one in strongest]).astype(np.float32)
@@ -64,13 +55,8 @@ def draw_heatmaps(
 ) -> Figure:
     """Draw one row for each image: the image, then its strongest channels laid over it.
 
-    Args:
-        title: of the figure.
-        images: uint8 (B, H, W, C).
-        true_classes: B class names.
-        predicted_classes: B class names.
-        maps: float (B, C, H, W), the layer's output.
-        channels: for each image the channels to draw.
+    `images` are uint8 (B, H, W, C), `maps` the layer's output, float (B, C, h, w), and `channels`
+    those to draw of each image.
     """
     with style():
         rows, columns = len(images), 1 + max(len(chosen) for chosen in channels)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def forward_hooks(
-    layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], None]
+    layers: Mapping[str, nn.Module], hook: Callable[[str, nn.Module, Any, Any], Any]
 ) -> Iterator[None]:
     """Call `hook` after each forward pass of a layer while the context is open.
 

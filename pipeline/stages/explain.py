@@ -227,21 +227,11 @@ def explain_attention(
     model: str,
     folder: Path,
 ) -> dict[str, Any]:
-    """Write what the attention modules of a network do.
+    """Write what the attention modules of a network do; return that part of explain.json.
 
     Writes ``attention.png`` and ``attention.csv``, the mean weights by class, and
     ``attention_variation.png`` and ``attention_variation.csv``, how much they vary and with what.
-
-    Args:
-        network: with attention layers, in evaluation mode.
-        batches: inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
-        classes: the names of the K classes.
-        model: the network's name in titles.
-        folder: where to write.
-
-    Returns:
-        the modules by name with their kind and the shape of their weights, which of them
-        attention.png shows, which are constant, and what counts as that.
+    `batches` are inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
     """
     weights = weights_by_class(network, network.attention_layers(), batches, len(classes))
     shown: set[str] = set()

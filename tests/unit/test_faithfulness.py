@@ -414,8 +414,8 @@ def test_deletion_and_insertion_order_a_good_a_random_and_an_inverted_map(
             textured.network, textured.inputs, textured.predicted, places, steps=16
         )
         found[name] = {
-            curve: areas(probabilities, curves.share)
-            for curve, probabilities in curves.by_name().items()
+            "deletion": areas(curves.deletion, curves.share),
+            "insertion": areas(curves.insertion, curves.share),
         }
     for better, worse in (("good", "random"), ("random", "inverted")):
         less = mean_over_images(found[worse]["deletion"] - found[better]["deletion"], -1, 1)
