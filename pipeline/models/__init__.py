@@ -30,10 +30,6 @@ def build(
         image_size: height and width of the images, in pixels.
         in_channels: channels of the images, 3 for RGB.
 
-    Returns:
-        A module that maps normalised images (B, in_channels, image_size, image_size) to logits
-        (B, K).
-
     Raises:
         InputError: if a library has no network of that name or it doesn't take images of this size,
             or a flattened head would have too many weights.

@@ -12,7 +12,8 @@ Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Literal
 
 import torch
@@ -30,25 +31,13 @@ Kind = Literal["channel", "spatial", "self"]
 Descriptor = Callable[[Tensor], Tensor]  # maps (B, C, H, W) to one number a channel, (B, C)
 
 
-def channel_maxima(x: Tensor) -> Tensor:
-    """Return the maximum of each channel of `x` (B, C, H, W), as (B, C)."""
-    return x.amax((2, 3))
-
-
 class Attention(nn.Module):
-    """What an attention module says of itself besides `forward`.
-
-    Attributes:
-        kind: what it weights: channels, positions, or positions by self-attention.
-    """
+    """What an attention module says of itself besides `forward`."""
 
     kind: Kind
 
     def weights(self, x: Tensor) -> Tensor:
-        """Return the weights for its input `x` (B, C, H, W).
-
-        They are (B, C) of kind channel, else (B, 1, H, W).
-        """
+        """Return the weights for `x` (B, C, H, W): (B, C) of kind channel, else (B, 1, H, W)."""
         raise NotImplementedError
 
 
@@ -58,8 +47,8 @@ class ChannelAttention(Attention):
     Args:
         channels: number of feature maps C.
         reduction: the hidden layer has C // reduction units, and never less than one.
-        descriptors: what the two layers see of the maps. They see one after the other and their
-            outputs are added: the means alone in squeeze-and-excitation, means and maxima in CBAM.
+        descriptors: what the two layers see of the maps, one after the other; their outputs are
+            added. Means alone in squeeze-and-excitation, means and maxima in CBAM.
     """
 
     kind: Kind = "channel"
@@ -79,13 +68,9 @@ class ChannelAttention(Attention):
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the weight in (0, 1) of each channel of `x` (B, C, H, W), as (B, C)."""
-        first, *others = (self._excitation(describe(x)) for describe in self.descriptors)
-        return torch.sigmoid(sum(others, start=first))  # (B, C)
-
-    def _excitation(self, descriptor: Tensor) -> Tensor:
-        """Map a descriptor of the channels (B, C) to (B, C)."""
-        hidden = self.activation(self.squeeze(descriptor))  # (B, C // reduction)
-        return self.excite(hidden)  # (B, C)
+        hidden = (self.squeeze(describe(x)) for describe in self.descriptors)  # (B, C // reduction)
+        first, *others = (self.excite(self.activation(units)) for units in hidden)  # (B, C)
+        return torch.sigmoid(sum(others, start=first))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight."""
@@ -112,16 +97,12 @@ class SpatialAttention(Attention):
 
 
 class Cbam(nn.Module):
-    """Channel attention from means and maxima, then spatial attention on what it gives.
-
-    Args:
-        channels: number of feature maps C.
-        reduction: as of `ChannelAttention`.
-    """
+    """Channel attention from means and maxima, then spatial attention on what it gives."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        self.channel = ChannelAttention(channels, reduction, (channel_means, channel_maxima))
+        descriptors = (channel_means, partial(torch.amax, dim=(2, 3)))
+        self.channel = ChannelAttention(channels, reduction, descriptors)
         self.spatial = SpatialAttention()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,9 +132,19 @@ class SelfAttention(Attention):
         self.projection = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W) plus what each position attends to."""
+        """Return `x` (B, C, H, W) plus what each position attends to.
+
+        Fused kernels never store the N by N scores of N positions, and on a GPU add up their
+        gradients in any order. So there the scores are stored for training, unless they are too
+        many: the gradients have the same bits every time.
+        """
         query, key, value = self._by_head(x)  # each (B, heads, H * W, C // heads)
-        with _same_bits(query):
+        is_stored = (
+            torch.is_grad_enabled()  # asked first: nothing else is known while it is traced
+            and query.is_cuda
+            and query[..., 0].numel() * query.shape[2] <= MOST_TRAINED_SCORES
+        )
+        with sdpa_kernel(SDPBackend.MATH) if is_stored else nullcontext():
             attended = F.scaled_dot_product_attention(query, key, value)
         attended = attended.transpose(1, 2).flatten(2)  # (B, H * W, C)
         return x + self.projection(attended).transpose(1, 2).unflatten(2, x.shape[2:])
@@ -175,28 +166,10 @@ class SelfAttention(Attention):
         return qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
 
-def _same_bits(query: Tensor) -> AbstractContextManager[None]:
-    """Return where attention is computed so that a GPU's gradients have the same bits every time.
-
-    Fused kernels never store the N by N scores, and on a GPU add up their gradients in any order.
-    So there the scores are stored for training, unless they are too many.
-
-    Args:
-        query: (B, heads, N, C // heads).
-    """
-    if torch.is_grad_enabled() and query.is_cuda:
-        batch, heads, positions, _ = query.shape
-        if batch * heads * positions**2 <= MOST_TRAINED_SCORES:
-            return sdpa_kernel(SDPBackend.MATH)
-    return nullcontext()
-
-
 def _received(query: Tensor, key: Tensor) -> Tensor:
-    """Return what each of an image's N positions gets of the attention of all, (heads, N).
+    """Return what each of an image's N positions gets of the attention of all, as (heads, N).
 
-    Args:
-        query: (heads, N, C // heads).
-        key: likewise.
+    Queries and keys are (heads, N, C // heads).
     """
     at_once = max(1, MOST_SCORES // key[..., 0].numel())
     parts = (query / query.shape[2] ** 0.5).split(at_once, dim=1)  # each (heads, at_once, ...)

@@ -30,12 +30,8 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
 class Cnn(Classifier):
     """Convolutional blocks, then two fully connected layers.
 
-    Args:
-        num_classes: number of classes K.
-        image_size: height and width of the images in pixels.
-        in_channels: channels of the images.
-
-    The other arguments are the settings of an architecture, see `settings.schema.Cnn`.
+    The first three arguments are those of `models.build`, the others the settings of an
+    architecture, see `settings.schema.Cnn`.
 
     Raises:
         InputError: if a flattened head would have too many weights.
@@ -74,17 +70,12 @@ class Cnn(Classifier):
         self.blocks = [f"block{number}" for number in range(1, len(channels) + 1)]
         before, size = in_channels, image_size
         for name, after in zip(self.blocks, channels, strict=True):
-            conv = nn.Conv2d(
-                before,
-                after,
-                kernel_size,
-                stride,
-                geometry.padding,
-                dilation,
-                groups=1 if name == "block1" else groups,
-            )
+            divided = 1 if name == "block1" else groups
             block = OrderedDict(
-                conv=conv,  # (B, in_channels, H, W) to (B, C, conv's size)
+                # (B, in_channels, H, W) to (B, C, conv's size)
+                conv=nn.Conv2d(
+                    before, after, kernel_size, stride, geometry.padding, dilation, divided
+                ),
                 norm=parts.make_norm(after),
                 activation=parts.make_activation(),
                 attention=parts.make_attention(after),
@@ -116,8 +107,8 @@ class Cnn(Classifier):
     def feature_layers(self) -> dict[str, nn.Module]:
         """Return the convolutions: conv1, conv2, ..."""
         return {
-            f"conv{number}": self.get_submodule(f"{name}.conv")
-            for number, name in enumerate(self.blocks, start=1)
+            name.replace("block", "conv"): self.get_submodule(f"{name}.conv")
+            for name in self.blocks
         }
 
     def activation_layers(self) -> dict[str, nn.Module]:
@@ -137,8 +128,5 @@ class Cnn(Classifier):
 
     def attention_layers(self) -> dict[str, Attention]:
         """Return attention1, attention2, ...; of CBAM attention1.channel and so on."""
-        return {
-            name.replace(".attention", "").replace("block", "attention"): module
-            for name, module in self.named_modules()
-            if isinstance(module, Attention)
-        }
+        found = super().attention_layers()
+        return {name.replace("block", "attention"): module for name, module in found.items()}

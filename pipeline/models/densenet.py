@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.models.attention import Attention
 from pipeline.models.channelwise import channel_means
 from pipeline.models.layers import Classifier, Parts
 
@@ -54,7 +53,6 @@ class DenseLayer(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        *,
         growth_rate: int,
         bn_size: int,
         drop_rate: float,
@@ -78,21 +76,17 @@ class DenseLayer(nn.Module):
         x = _joined(features)  # (B, in_channels, H, W)
         return self.conv1(self.activation1(self.norm1(x)))  # (B, bn_size * growth_rate, H, W)
 
-    def recomputed_bottleneck(self, *features: Tensor) -> Tensor:
-        """Compute the same, but store nothing for the backward pass: it computes it again."""
-        training = self.norm1.training
-        return checkpoint(
-            self.bottleneck,
-            *features,
-            use_reentrant=False,
-            preserve_rng_state=False,  # nothing is drawn in there
-            context_fn=lambda: (nullcontext(), _repeating(self.norm1, training)),
-        )
-
     def forward(self, features: list[Tensor]) -> Tensor:
         """Map features, each (B, C_i, H, W), to (B, growth_rate, H, W)."""
         if self.efficient and torch.is_grad_enabled():
-            x = self.recomputed_bottleneck(*features)  # (B, bn_size * growth_rate, H, W)
+            training = self.norm1.training
+            x = checkpoint(  # stores nothing for the backward pass, which computes it again
+                self.bottleneck,
+                *features,
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing is drawn in there
+                context_fn=lambda: (nullcontext(), _repeating(self.norm1, training)),
+            )
         else:
             x = self.bottleneck(*features)  # (B, bn_size * growth_rate, H, W)
         x = self.conv2(self.activation2(self.norm2(x)))  # (B, growth_rate, H, W)
@@ -151,13 +145,9 @@ class DenseNet(Classifier):
 
     The defaults are DenseNet-BC with 40 layers and growth rate 12, for 32x32 images.
 
-    Args:
-        num_classes: number of classes K.
-        image_size: height and width of the images in pixels.
-        in_channels: channels of the images.
-
-    The other arguments are the settings of an architecture, see `settings.schema.DenseNet`; in the
-    paper `growth_rate` is k, `compression` is theta.
+    The first three arguments are those of `models.build`, the others the settings of an
+    architecture, see `settings.schema.DenseNet`; in the paper `growth_rate` is k, `compression` is
+    theta.
     """
 
     foldable = True
@@ -205,21 +195,13 @@ class DenseNet(Classifier):
                 kept = max(1, int(channels * compression))
                 self.add_module(f"transition{number - 1}", Transition(channels, kept, parts))
                 channels = kept
-            block = DenseBlock(
-                [
-                    DenseLayer(
-                        channels + index * growth_rate,
-                        growth_rate=growth_rate,
-                        bn_size=bn_size,
-                        drop_rate=drop_rate,
-                        efficient=efficient,
-                        parts=parts,
-                    )
-                    for index in range(layers)
-                ]
-            )
-            self.add_module(f"block{number}", block)
-            channels += layers * growth_rate
+            added: list[DenseLayer] = []
+            for _ in range(layers):
+                added.append(
+                    DenseLayer(channels, growth_rate, bn_size, drop_rate, efficient, parts)
+                )
+                channels += growth_rate
+            self.add_module(f"block{number}", DenseBlock(added))
         # the names of blocks and transitions, in order
         self.trunk = [name for name, _ in self.named_children() if name != "stem"]
         self.norm = parts.make_norm(channels)
@@ -236,8 +218,7 @@ class DenseNet(Classifier):
         for name in self.trunk:
             x = getattr(self, name)(x)  # a block adds channels, a transition halves h and w
         x = self.activation(self.norm(x))  # (B, channels, h, w)
-        x = channel_means(x)  # (B, channels)
-        return self.classifier(x)  # (B, K)
+        return self.classifier(channel_means(x))  # (B, K)
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Return the stem and the blocks: stem, block1, block2, ..."""
@@ -251,11 +232,3 @@ class DenseNet(Classifier):
         """
         names = [f"{name}.activation" for name in self.trunk if name.startswith("transition")]
         return {name: self.get_submodule(name) for name in [*names, "activation"]}
-
-    def attention_layers(self) -> dict[str, Attention]:
-        """Return block1.layer1, block1.layer2, ...; of CBAM block1.layer1.channel, ..."""
-        return {
-            name.replace(".attention", ""): module
-            for name, module in self.named_modules()
-            if isinstance(module, Attention)
-        }

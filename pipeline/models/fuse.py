@@ -17,11 +17,8 @@ LARGEST_SHIFT = 100.0  # of a norm, in its output's units: what follows is of th
 def fused(network: Classifier) -> nn.Module:
     """Return a copy for inference: batch norms folded into convolutions, activations in place.
 
-    Its logits are those of `network` within rounding. A network that isn't known to allow it is
-    returned as it is, such as one of a library.
-
-    Args:
-        network: in evaluation mode; it is left as it was.
+    Its logits are those of `network`, in evaluation mode, within rounding. A network that isn't
+    known to allow it is returned as it is, such as one of a library.
     """
     if not network.foldable:
         return network
@@ -40,15 +37,10 @@ def fused(network: Classifier) -> nn.Module:
 
 
 class Clamp(nn.Module):
-    """Limits each channel of (B, C, H, W) to an interval of its own.
+    """Limits each channel of (B, C, H, W) to an interval of its own."""
 
-    Args:
-        lowest: (C,), -inf for none.
-        highest: (C,), inf for none.
-    """
-
-    lowest: Tensor
-    highest: Tensor
+    lowest: Tensor  # (1, C, 1, 1), -inf for none
+    highest: Tensor  # (1, C, 1, 1), inf for none
 
     def __init__(self, lowest: Tensor, highest: Tensor) -> None:
         super().__init__()
@@ -56,7 +48,7 @@ class Clamp(nn.Module):
         self.register_buffer("highest", highest.view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         return x.clamp(self.lowest, self.highest)
 
 
@@ -73,8 +65,7 @@ def _fold_into_next(network: fx.GraphModule) -> None:
         found = [modules[name] for name in names]
         # of just these types, as `fuse` has it: subclasses may do something else
         if [type(module) for module in found] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]:
-            replaced = _without_norm(*found[::2])
-            for name, module in zip(names, replaced or found, strict=True):
+            for name, module in zip(names, _without_norm(*found[::2]) or found, strict=True):
                 network.set_submodule(name, module)
 
 

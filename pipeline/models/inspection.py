@@ -16,10 +16,7 @@ def forward_hooks(
 ) -> Iterator[None]:
     """Call `hook` after each forward pass of a layer while the context is open.
 
-    Args:
-        layers: modules by name.
-        hook: gets the name, the module, the tuple of its inputs, and its output. The hooks come off
-            when the context closes, also after an error.
+    It gets the layer's name, the module, the tuple of its inputs, and its output.
     """
     with ExitStack() as hooks:
         for name, layer in layers.items():
@@ -29,11 +26,7 @@ def forward_hooks(
 
 @contextmanager
 def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Record what `layers` put out while the context is open.
-
-    Yields:
-        a dictionary that each forward pass fills with one (B, C, H, W) tensor per layer.
-    """
+    """Yield a dictionary that each forward pass fills with one output (B, C, H, W) per layer."""
     outputs: dict[str, Tensor] = {}
 
     def record(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -45,10 +38,7 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
 
 @contextmanager
 def frozen_eval(network: nn.Module) -> Iterator[None]:
-    """Run a network in evaluation mode and without gradients of its parameters.
-
-    Each module and parameter is then put back into the mode that it had.
-    """
+    """Run a network in evaluation mode, without gradients of its parameters; then as it was."""
     modes = [(module, module.training) for module in network.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     network.eval()

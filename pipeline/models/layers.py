@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 NORMALISATIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "batch": lambda channels, norm_groups: nn.BatchNorm2d(channels),
-    "layer": lambda channels, norm_groups: nn.GroupNorm(1, channels),
+    "layer": lambda channels, norm_groups: nn.GroupNorm(1, channels),  # channels and positions
     "instance": lambda channels, norm_groups: nn.InstanceNorm2d(channels, affine=True),
     "group": lambda channels, norm_groups: nn.GroupNorm(norm_groups, channels),
 }
@@ -38,17 +38,14 @@ class Classifier(nn.Module):
     """What a family of networks provides besides `forward`.
 
     `forward` takes float images (B, C, H, W), already normalised, and returns logits (B, K).
-
-    Attributes:
-        foldable: whether `pipeline.models.fuse` may rewrite it for inference: torch.fx can
-            trace it, each of its modules is called once, and nothing but the activation reads what
-            an activation gets.
-        replayable: whether a step of its training may be recorded on a GPU and replayed: it does
-            the same to every batch, and never waits for what the GPU computes. Its convolutions and
-            linear layers use their weights as they are.
     """
 
+    # whether `models.fuse` may rewrite it for inference: torch.fx can trace it, each of its modules
+    # is called once, and nothing but the activation reads what an activation gets
     foldable = False
+    # whether a step of its training may be recorded on a GPU and replayed: it does the same to
+    # every batch, never waits for what the GPU computes, and its convolutions and linear layers use
+    # their weights as they are
     replayable = False
 
     def feature_layers(self) -> dict[str, nn.Module]:
@@ -64,19 +61,20 @@ class Classifier(nn.Module):
         return self.feature_layers()
 
     def attention_layers(self) -> dict[str, Attention]:
-        """Return the attention modules that give their weights, by name; empty without any.
+        """Return the attention modules that give their weights, by name, shallow to deep.
 
-        They come shallow to deep.
+        Of a DenseNet block1.layer1, block1.layer2, ...; of CBAM block1.layer1.channel and so on.
         """
-        raise NotImplementedError
+        return {
+            name.replace(".attention", ""): module
+            for name, module in self.named_modules()
+            if isinstance(module, Attention)
+        }
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The choices of what stands between a network's convolutions, the same in all its blocks.
-
-    The attributes are settings of an architecture, see `settings.schema`.
-    """
+    """The settings of what stands between a network's convolutions, the same in all its blocks."""
 
     activation: str
     normalisation: str
@@ -90,10 +88,7 @@ class Parts:
         return ACTIVATIONS[self.activation]()
 
     def make_norm(self, channels: int) -> nn.Module:
-        """Return a new norm for maps (B, channels, H, W).
-
-        ``layer`` normalises over the channels and positions of each image.
-        """
+        """Return a new norm for maps (B, channels, H, W)."""
         return NORMALISATIONS[self.normalisation](channels, self.norm_groups)
 
     def make_attention(self, channels: int) -> nn.Module:

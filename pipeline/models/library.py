@@ -8,6 +8,7 @@ Recognition", https://arxiv.org/abs/1512.03385, section 4.2, do for CIFAR-10.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -40,12 +41,7 @@ GATES: dict[str, tuple[str, Kind]] = {
 
 
 class LibraryGate(Attention):
-    """A library's gate: what it puts out are the weights.
-
-    Args:
-        gate: a module without parameters.
-        kind: what it weights, channel or spatial.
-    """
+    """A library's gate, a module without parameters: what it puts out are the weights."""
 
     def __init__(self, gate: nn.Module, kind: Kind) -> None:
         super().__init__()
@@ -57,7 +53,7 @@ class LibraryGate(Attention):
         return self.gate(x).flatten(1) if self.kind == "channel" else self.gate(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the gate puts out, in its shape."""
+        """Return what the gate puts out."""
         return self.gate(x)
 
 
@@ -66,9 +62,8 @@ class LibraryClassifier(Classifier):
 
     Args:
         network: maps (B, C, H, W) to logits (B, K).
-        layers: the names of its modules that are worth looking at, shallow to deep.
-        activations: for each of them the name of the module that activates its maps; its own where
-            none is known to.
+        layers: the names of its feature layers, shallow to deep.
+        activations: for each of them the name of the module that activates its maps, or its own.
     """
 
     def __init__(
@@ -120,12 +115,8 @@ def torchvision_classifier(
 ) -> LibraryClassifier:
     """Return a classifier of torchvision with random weights.
 
-    Args:
-        num_classes: number of classes K.
-        image_size: height and width of the images in pixels.
-        in_channels: channels of the images.
-        name: one of ``torchvision.models.list_models(module=torchvision.models)``.
-        small_inputs: make the first convolution 3x3 with stride 1, without the pool after it.
+    The first three arguments are those of `models.build`. `small_inputs` makes the first
+    convolution 3x3 with stride 1, without the pool after it.
 
     Raises:
         InputError: if there is no such network, it doesn't take images of this size, or it has no
@@ -162,14 +153,7 @@ def timm_classifier(
     name: str,
     small_inputs: bool = False,
 ) -> LibraryClassifier:
-    """Return a classifier of timm with random weights.
-
-    Args:
-        num_classes: number of classes K.
-        image_size: height and width of the images in pixels.
-        in_channels: channels of the images.
-        name: one of ``timm.list_models()``.
-        small_inputs: make the first convolution 3x3 with stride 1, without the pool after it.
+    """Return a classifier of timm with random weights; the arguments are as for torchvision's.
 
     Raises:
         InputError: for the reasons that torchvision's has, or if timm is not installed.
@@ -214,20 +198,20 @@ def _classifier(
 ) -> LibraryClassifier:
     """Make the network and find its feature layers by running it once."""
 
-    def adapted(size: int) -> nn.Module:
+    def adapted(size: int) -> LibraryClassifier:
         network = make(size)
         if small_inputs:
             _adapt_stem(network, in_channels)
         _make_exact(network)
         _wrap_gates(network)
-        return network
+        layers, activations = _layers(network, torch.zeros(2, in_channels, size, size), num_classes)
+        return LibraryClassifier(network, layers, activations)
 
     try:
-        network = adapted(image_size)
-        layers, activations = _layers(network, num_classes, image_size, in_channels)
+        return adapted(image_size)
     except Exception as error:  # of any kind: it is the library's
         size = f"{image_size}x{image_size}"
-        larger = _larger_size(adapted, num_classes, image_size, in_channels)
+        larger = _larger_size(adapted, image_size)
         if larger is not None:
             reason = (
                 f"name: '{name}' with small_inputs {str(small_inputs).lower()} does not take "
@@ -245,21 +229,16 @@ def _classifier(
                 "another network or another data.image_size"
             )
         raise InputError(f"architectures: {reason}") from None
-    return LibraryClassifier(network, layers, activations)
 
 
-def _larger_size(
-    make: Constructor, num_classes: int, image_size: int, in_channels: int
-) -> int | None:
+def _larger_size(make: Constructor, image_size: int) -> int | None:
     """Return a size in pixels above `image_size` that the network takes; None if none is found."""
     for size in SIZES:
         if size > image_size:
-            try:
-                with torch.device("meta"):  # shapes alone, nothing is computed
-                    _layers(make(size), num_classes, size, in_channels)
-            except Exception:  # of any kind: it is the library's
-                continue
-            return size
+            # shapes alone, nothing is computed; an error of any kind is the library's
+            with suppress(Exception), torch.device("meta"):
+                make(size)
+                return size
     return None
 
 
@@ -349,15 +328,12 @@ def _wrap_gates(network: nn.Module) -> None:
             network.set_submodule(f"{name}.{child}", LibraryGate(gate, kind))
 
 
-def _layers(
-    network: nn.Module, num_classes: int, image_size: int, in_channels: int
-) -> tuple[list[str], list[str]]:
+def _layers(network: nn.Module, images: Tensor, num_classes: int) -> tuple[list[str], list[str]]:
     """Run the network and return the names of its feature layers and of their activations.
 
     The feature layers are the first convolution, and of the modules beside and after it the last of
     each map size; of more than `MOST_FEATURE_LAYERS` the first and the deepest.
     """
-    images = torch.zeros(2, in_channels, image_size, image_size)
     sizes, keeping = _map_sizes(network, images, num_classes)
     stem = _stem(network)[0]
     chosen: list[str] = []
@@ -405,14 +381,8 @@ def _map_sizes(
     """Return the height of the maps that modules put out, in the order in which they finish.
 
     Left out are modules without weights, unless they make maps of what was none before, such as
-    tokens, and the module that gives the logits.
-
-    Returns:
-        the heights, and the modules, with or without weights, whose maps are as large and as many
-        as those that they are given.
-
-    Raises:
-        ValueError: if the network doesn't give one logit for each image and class.
+    tokens, and the module that gives the logits. Also return the modules, with or without weights,
+    whose maps are as large and as many as those that they are given.
     """
     sizes: dict[str, int] = {}
     keeping: set[str] = set()
@@ -424,8 +394,7 @@ def _map_sizes(
             sizes[name] = output.shape[2]
             if output[0].numel() == num_classes:
                 perhaps_logits[name] = output
-        mapped = bool(inputs) and _is_map(inputs[0]) and _is_map(output)
-        if mapped and output.shape == inputs[0].shape:
+        if inputs and _is_map(inputs[0]) and _is_map(output) and output.shape == inputs[0].shape:
             keeping.add(name)
 
     modules = {name: module for name, module in network.named_modules() if name}

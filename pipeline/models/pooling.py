@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from torch import nn
 
 from pipeline.models.layers import ACTIVATIONS
 
 
-def _strided_convolution(channels: int, groups: int, activation: str) -> nn.Module:
-    conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=groups)
-    return nn.Sequential(OrderedDict(conv=conv, activation=ACTIVATIONS[activation]()))
-
-
-def _dilated_convolution(channels: int, groups: int, activation: str) -> nn.Module:
-    conv = nn.Conv2d(channels, channels, 3, dilation=2, padding=2, groups=groups)
+def _convolution(channels: int, groups: int, activation: str, **geometry: Any) -> nn.Module:
+    conv = nn.Conv2d(channels, channels, 3, groups=groups, **geometry)
     return nn.Sequential(OrderedDict(conv=conv, activation=ACTIVATIONS[activation]()))
 
 
@@ -30,7 +27,7 @@ def _dilated_convolution(channels: int, groups: int, activation: str) -> nn.Modu
 POOLINGS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "max": lambda channels, groups, activation: nn.MaxPool2d(2),
     "average": lambda channels, groups, activation: nn.AvgPool2d(2),
-    "strided_conv": _strided_convolution,
-    "dilated_conv": _dilated_convolution,
+    "strided_conv": partial(_convolution, stride=2, padding=1),
+    "dilated_conv": partial(_convolution, dilation=2, padding=2),
     "none": lambda channels, groups, activation: nn.Identity(),
 }

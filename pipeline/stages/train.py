@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import astuple, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -47,7 +47,7 @@ def run(
     `train.processes` processes: this one alone, those that torchrun started, or new ones.
 
     Args:
-        settings: all of params.yaml; `architectures`, `train` and `compute` are used.
+        settings: all of params.yaml.
         model: a key of `settings.architectures`.
         seed: of the initial weights, the order, the augmentation and the dropout.
         splits: the folder that the split stage wrote.
@@ -62,10 +62,10 @@ def run(
     arguments = (settings, model, seed, splits, out, checkpoints)
     if settings.train.processes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
         _train(None, *arguments)
-        return
-    from pipeline.training.distributed import launch
+    else:
+        from pipeline.training.distributed import launch
 
-    launch.across(settings.train.processes, _train, *arguments)
+        launch.across(settings.train.processes, _train, *arguments)
 
 
 def _train(
@@ -84,7 +84,8 @@ def _train(
         compute.prepare(settings.compute, gpu=gpu) as hardware,
         member.group(hardware.device) if member else nullcontext(ALONE) as processes,
     ):
-        if not processes.agrees(_key(settings, model, seed, dataset)):
+        own = _key(settings, model, seed, dataset)
+        if processes.from_first(lambda: own) != own:
             raise InputError(
                 f"process {processes.rank} of {processes.count} has other settings, splits, code "
                 "or versions than the first: give every machine the same"
@@ -117,26 +118,23 @@ def _train(
             f"{hardware.threads} thread(s){together}"
         )
         trained = _show(training_run, settings.train.epochs, len(training))
+        best = trained.best
         early = ", stopped early" if trained.stopped_early else ""
         say(
-            f"best epoch {trained.best.epoch} of {len(trained.history)}{early}: "
-            f"validation accuracy {trained.best.validation_accuracy:.2%}"
+            f"best epoch {best.epoch} of {len(trained.history)}{early}: "
+            f"validation accuracy {best.validation_accuracy:.2%}"
         )
         with atomic_folder(out, "train.json") as folder:
-            rows = [
-                dataclasses.replace(epoch, seconds=round(epoch.seconds, 3))
-                for epoch in trained.history
-            ]
-            columns = list(records.HISTORY.columns)
-            write_rows(folder / "history.csv", columns, map(dataclasses.astuple, rows))
+            rows = [replace(epoch, seconds=round(epoch.seconds, 3)) for epoch in trained.history]
+            write_rows(folder / "history.csv", list(records.HISTORY.columns), map(astuple, rows))
             record = records.Training(
                 model=model,
                 seed=seed,
                 epochs=len(trained.history),
                 stopped_early=trained.stopped_early,
-                best_epoch=trained.best.epoch,
-                validation_accuracy=trained.best.validation_accuracy,
-                validation_loss=trained.best.validation_loss,
+                best_epoch=best.epoch,
+                validation_accuracy=best.validation_accuracy,
+                validation_loss=best.validation_loss,
                 precision=hardware.precision,
                 device=hardware.device.type,
                 device_name=hardware.name,
@@ -150,13 +148,7 @@ def _train(
 
 
 def _show(training_run: Callable[..., Trained], epochs: int, images: int) -> Trained:
-    """Train and show how it goes: a bar within an epoch, a line after it.
-
-    Args:
-        training_run: `train` with all its arguments but those that are called.
-        epochs: of the training.
-        images: in each of them.
-    """
+    """Train and show how it goes, with `images` in an epoch: a bar within one, a line after it."""
     with Steps.over(epochs * images, "images") as steps:
 
         def on_resume(done: int) -> None:

@@ -22,24 +22,15 @@ PIXELS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Images:
-    """One split of a data set.
+    """One split of a data set."""
 
-    Attributes:
-        images: uint8 (M, H, W, C). On a GPU the split's own images, if they fit there; otherwise
-            the file, mapped into memory, so that sets larger than the memory work and jobs on
-            one machine share what is read.
-        rows: int64 (N,), where the split's images stand in `images`; on the same device.
-        labels: int64 (N,), on the training device.
-        mean: float32 (C,), of the training split, in [0, 1].
-        std: float32 (C,).
-        num_classes: number of classes K.
-    """
-
+    # uint8 (M, H, W, C). On a GPU the split's own images, if they fit there; otherwise the file,
+    # mapped into memory, so that sets larger than the memory work and jobs share what is read
     images: Tensor
-    rows: Tensor
-    labels: Tensor
-    mean: Tensor
-    std: Tensor
+    rows: Tensor  # int64 (N,), where the split's images stand in `images`; on the same device
+    labels: Tensor  # int64 (N,), on the training device
+    mean: Tensor  # float32 (C,), of the training split, in [0, 1]
+    std: Tensor  # float32 (C,)
     num_classes: int
 
     def __len__(self) -> int:
@@ -73,9 +64,9 @@ def to_device(dataset: Dataset, split: str, device: torch.device) -> Images:
     size = len(rows) * dataset.images[:1].nbytes
     if device.type == "cuda" and size <= LARGEST_SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
         copied = images.new_empty((len(rows), *images.shape[1:]), device=device)
-        for start in range(0, len(rows), ROWS_AT_ONCE):  # not all through the host's memory at once
-            part = positions[start : start + ROWS_AT_ONCE]
-            copied[start : start + len(part)] = images[part].to(device)
+        parts = zip(copied.split(ROWS_AT_ONCE), positions.split(ROWS_AT_ONCE), strict=True)
+        for copy, part in parts:  # not all through the host's memory at once
+            copy.copy_(images[part])
         images, positions = copied, torch.arange(len(rows)).to(device)
     return Images(
         images=images,
@@ -87,18 +78,13 @@ def to_device(dataset: Dataset, split: str, device: torch.device) -> Images:
     )
 
 
-def full_batch(size: int) -> slice:
-    """Return the share of a batch of `size` images that a process takes alone: all."""
-    return slice(0, size)
-
-
 def training_batches(
     data: Images,
     batch_size: int,
     augmentation: Augmentation,
     seed: int,
     epoch: int,
-    share: Callable[[int], slice] = full_batch,
+    share: Callable[[int], slice] = lambda size: slice(0, size),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch of shuffled, augmented, normalised batches.
 
@@ -109,10 +95,10 @@ def training_batches(
         data: the split.
         batch_size: images in a batch, of all processes together.
         augmentation: what is drawn for each image.
-        seed: of the order and the draws.
-        epoch: the same.
+        seed: of the order and the draws, with `epoch`.
+        epoch: counted from 1.
         share: called with the size of each batch: which of its images this process takes, from an
-            even position on.
+            even position on; alone all.
 
     Yields:
         images float32 (B, C, H, W), channels last, and targets: classes int64 (B,), or with CutMix
@@ -151,7 +137,7 @@ def _images_at_once(
         return batch_size
     _, height, width, _ = data.images.shape
     at_once = batch_size * max(1, PIXELS_AT_ONCE // (batch_size * height * width))
-    return at_once if share(at_once) == full_batch(at_once) else batch_size
+    return at_once if share(at_once) == slice(0, at_once) else batch_size
 
 
 def steps_per_epoch(data: Images, batch_size: int) -> int:

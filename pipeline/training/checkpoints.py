@@ -42,11 +42,8 @@ class Checkpoints:
     def save(self, epoch: int, state: dict[str, Any]) -> None:
         """Keep what is needed to resume after `epoch`.
 
-        Where it can't be written, the training continues without, and a warning says so once.
-
-        Args:
-            epoch: how many epochs are done.
-            state: tensors and plain values, in dictionaries, lists and tuples.
+        `state` is tensors and plain values, in dictionaries, lists and tuples. Where it can't be
+        written, the training continues without, and a warning says so once.
         """
         payload = packed({"key": self._key, "epoch": epoch, "state": state})
         path = self._folder / f"epoch-{epoch:06d}.pt"
@@ -71,10 +68,7 @@ class Checkpoints:
                 self._warned = True
 
     def latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """Return the newest usable epoch and its state, on `device`, or None.
-
-        What can't be used is passed over, with a warning that says why.
-        """
+        """Return the newest usable epoch and its state, on `device`; warn of what can't be used."""
         for unfinished in self._folder.glob(".incomplete-*"):  # what a kill left
             with contextlib.suppress(OSError):
                 unfinished.unlink()
@@ -104,12 +98,7 @@ class Checkpoints:
 
 
 def key_of(parts: dict[str, Any], code: list[Path]) -> str:
-    """Return a hash of settings and source files.
-
-    Args:
-        parts: all else that decides a result; its values are known by their `repr`.
-        code: files and folders of Python source.
-    """
+    """Return a hash of the `repr` of all parts, and of files and folders of Python source."""
     digest = hashlib.sha256()
     for name in sorted(parts):
         digest.update(f"{name}={parts[name]!r}\n".encode())

@@ -29,19 +29,12 @@ M_MMAP_MAX = -4  # allocations that get a mapping of their own, given back when 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What `prepare` chose.
-
-    Attributes:
-        device: where tensors live.
-        precision: ``fp32`` or ``bf16``, of the convolutions and matrix products.
-        threads: CPU threads of this process.
-        name: of the GPU or CPU, for the record.
-    """
+    """What `prepare` chose."""
 
     device: torch.device
-    precision: str
-    threads: int
-    name: str
+    precision: str  # ``fp32`` or ``bf16``, of the convolutions and matrix products
+    threads: int  # CPU threads of this process
+    name: str  # of the GPU or CPU, for the record
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run; off for fp32."""
@@ -74,7 +67,7 @@ def prepare(
 
     Args:
         compute: the settings.
-        precision: overrides `compute.precision`.
+        precision: instead of `compute.precision`.
         gpu: gives the index of the GPU to use and holds it.
 
     Raises:
@@ -89,15 +82,28 @@ def prepare(
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
-    with _device(compute.device, gpu) as device, _explained_shortage(device):
-        chosen = precision or compute.precision
-        on_gpu = device.type == "cuda"
-        yield Hardware(
-            device=device,
-            precision=_best_precision(device) if chosen == "auto" else chosen,
-            threads=compute.threads,
-            name=torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "params.yaml: compute.device: 'cuda', but PyTorch finds no GPU here; "
+            "use auto or cpu, or look at what nvidia-smi says"
         )
+    with contextlib.ExitStack() as held:
+        device, name = torch.device("cpu"), cpu_name()
+        if compute.device != "cpu" and torch.cuda.is_available():
+            device = torch.device("cuda", held.enter_context(gpu()))
+            torch.cuda.set_device(device)
+            name = torch.cuda.get_device_name(device)
+            # deterministic kernels, and fp32 that is what it says
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)  # takes a second: not on a CPU
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+        held.enter_context(_explained_shortage(device))
+        chosen = precision or compute.precision
+        used = _best_precision(device) if chosen == "auto" else chosen
+        yield Hardware(device, used, compute.threads, name)
 
 
 @contextlib.contextmanager
@@ -117,30 +123,6 @@ def _explained_shortage(device: torch.device) -> Iterator[None]:
             "evaluate.batch_size or data.image_size in params.yaml, or set efficient: true for "
             "the DenseNets"
         ) from None
-
-
-@contextlib.contextmanager
-def _device(
-    name: str, gpu: Callable[[], contextlib.AbstractContextManager[int]]
-) -> Iterator[torch.device]:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "params.yaml: compute.device: 'cuda', but PyTorch finds no GPU here; "
-            "use auto or cpu, or look at what nvidia-smi says"
-        )
-    if name == "cpu" or not torch.cuda.is_available():
-        yield torch.device("cpu")
-    else:
-        with gpu() as index:
-            torch.cuda.set_device(index)
-            # deterministic kernels, and fp32 that is what it says
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)  # takes a second: not on a CPU
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            torch.backends.cudnn.benchmark = False
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
-            yield torch.device("cuda", index)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,7 @@ FINISHED = "finished"  # a file beside the checkpoints of a training that is
 
 
 def list_checkpoints(checkpoints: Path) -> dict[Path, str]:
-    """Return the folders of checkpoints, and what each of them is still good for.
-
-    Args:
-        checkpoints: the folder with a folder for each training.
-    """
+    """Return the folders in that of all checkpoints, and what each of them is still good for."""
     return {
         folder: (
             "a finished training, not evaluated since"
@@ -25,11 +21,6 @@ def list_checkpoints(checkpoints: Path) -> dict[Path, str]:
 
 
 def remove_finished(checkpoints: Path, run: str) -> None:
-    """Remove the checkpoints of a run's finished trainings.
-
-    Args:
-        checkpoints: the folder with a folder for each training.
-        run: ``<model>-<seed>``, with which their names begin.
-    """
+    """Remove the checkpoints of the finished trainings of a run, ``<model>-<seed>``."""
     for marker in checkpoints.glob(f"{run}-*/{FINISHED}"):
         shutil.rmtree(marker.parent, ignore_errors=True)

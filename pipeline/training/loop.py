@@ -28,6 +28,7 @@ from pipeline.training.randomness import derive
 from pipeline.training.recipe import OPTIMIZERS, Schedule
 from pipeline.training.step import Step, make_step_function
 
+# small images are validated in larger batches than a step's (benchmark `evaluation`)
 VALIDATED_IMAGES = 256
 VALIDATED_PIXELS = VALIDATED_IMAGES * 32 * 32
 
@@ -56,17 +57,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves.
-
-    Attributes:
-        history: all epochs, in order.
-        weights: the network's state dict after the best of them.
-        stopped_early: whether early stopping ended the run before its last epoch.
-    """
+    """What a run leaves."""
 
     history: tuple[Epoch, ...]
-    weights: dict[str, Tensor]
-    stopped_early: bool
+    weights: dict[str, Tensor]  # the network's state dict after the best epoch
+    stopped_early: bool  # before its last epoch, by early stopping
 
     @property
     def best(self) -> Epoch:
@@ -92,9 +87,9 @@ class _Run:
 
     def stops_early(self, patience: int | None) -> bool:
         """Tell whether more than `patience` epochs have passed since the least validation loss."""
-        if patience is None or not self.history:
-            return False
         losses = [epoch.validation_loss for epoch in self.history]
+        if patience is None or not losses:
+            return False
         return len(losses) - 1 - losses.index(min(losses)) > patience
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,7 +135,7 @@ def train(
         validation: the split that drives the schedule and chooses the epoch.
         settings: the recipe.
         seed: of the order, the augmentation and the dropout.
-        hardware: what `compute.prepare` chose.
+        hardware: where, and in which precision.
         checkpoints: where to resume from, and where to keep each epoch; None keeps nothing. Of
             several processes the first reads and writes them.
         processes: those that train `model` together; each is given the same arguments.
@@ -164,16 +159,13 @@ def train(
     network = processes.forward_pass(model)
     step = Step(model, network, optimizer, loss_function, settings.l1, hardware, processes)
     take_step = make_step_function(step, settings)
-    latest = (
-        processes.from_first(partial(checkpoints.latest, hardware.device)) if checkpoints else None
-    )
-    if latest:
+    if checkpoints and (
+        latest := processes.from_first(partial(checkpoints.latest, hardware.device))
+    ):
         done, state = latest
         run.load_state_dict(state)
         on_resume(done)
     validated = processes.portion(validation)
-    # small images are validated in larger batches than a step's, of as many pixels as 256 of 32x32
-    # (benchmark `evaluation` measures 256 at once)
     _, height, width, _ = validation.images.shape
     most = min(VALIDATED_IMAGES, VALIDATED_PIXELS // (height * width))
     validated_at_once = max(settings.batch_size, most)
@@ -206,7 +198,11 @@ def train(
             learning_rate=learning_rate,
             seconds=time.perf_counter() - began,
         )
-        _check_finite(epoch)
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            raise StageError(
+                f"epoch {number}: the loss is no longer a number (training {train_loss}, "
+                f"validation {validation_loss}); lower train.learning_rate in params.yaml"
+            )
         run.add(epoch)
         on_epoch(epoch)
         if checkpoints and processes.rank == 0:
@@ -232,11 +228,3 @@ def measure(
     sums = processes.total(torch.stack([loss, correct.double(), torch.full_like(loss, count)]))
     summed_loss, all_correct, images = sums.tolist()
     return summed_loss / images, all_correct / images
-
-
-def _check_finite(epoch: Epoch) -> None:
-    if not (math.isfinite(epoch.train_loss) and math.isfinite(epoch.validation_loss)):
-        raise StageError(
-            f"epoch {epoch.epoch}: the loss is no longer a number (training {epoch.train_loss}, "
-            f"validation {epoch.validation_loss}); lower train.learning_rate in params.yaml"
-        )

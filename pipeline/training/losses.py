@@ -41,22 +41,18 @@ def make_loss(train: Train) -> Loss:
 def source_of(train: Train) -> list[Path]:
     """Return the files of code that a loss of one's own is made of.
 
-    They are those of the module that `train.loss` names, and of all modules in the same folder or
-    under it that are loaded: what it imports from there. Installed packages are left out.
+    They are that of its module, and those of all loaded modules in the same folder or under it:
+    what it imports from there. Installed packages are left out.
     """
     if train.loss in LOSSES:
         return []
     _, module = _imported(train.loss)
     if module.__file__ is None:
         return []
-    folder = Path(module.__file__).parent
-    loaded = [getattr(other, "__file__", None) for other in list(sys.modules.values())]
-    beside = {
-        Path(file)
-        for file in loaded
-        if file and Path(file).is_relative_to(folder) and "site-packages" not in Path(file).parts
-    }
-    return sorted({Path(module.__file__), *beside})
+    own = Path(module.__file__)
+    files = [getattr(other, "__file__", None) for other in list(sys.modules.values())]
+    loaded = {Path(file) for file in files if file and "site-packages" not in Path(file).parts}
+    return sorted({own, *(path for path in loaded if path.is_relative_to(own.parent))})
 
 
 def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:
@@ -108,10 +104,9 @@ def _checked(loss: Callable[..., Any], name: str) -> Loss:
                 kind = f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
             raise InputError(f"{where} returned {kind}; it has to return a single number")
         if not is_checked:
-            gradients: tuple[Tensor | None, ...] = (None,)
-            if value.grad_fn is not None:
-                gradients = torch.autograd.grad(value, logits, retain_graph=True, allow_unused=True)
-            if gradients[0] is None:
+            if value.grad_fn is None or (
+                torch.autograd.grad(value, logits, retain_graph=True, allow_unused=True)[0] is None
+            ):
                 raise InputError(f"{where} returned a number that doesn't depend on the logits")
             is_checked = True
         return value

@@ -26,9 +26,7 @@ def fresh(settings: Settings, model: str, dataset: Dataset, hardware: Hardware) 
         dataset.image_size,
         dataset.channels,
     )
-    network.to(hardware.device)
-    network.to(memory_format=torch.channels_last)
-    return network
+    return network.to(hardware.device).to(memory_format=torch.channels_last)
 
 
 def trained(
@@ -41,5 +39,4 @@ def trained(
     """
     network = fresh(settings, model, dataset, hardware)
     load_weights(network, weights, dataset.fingerprint)
-    network.eval()
-    return network
+    return network.eval()

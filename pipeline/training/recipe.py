@@ -16,16 +16,12 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from pipeline.settings.schema import Train
+from pipeline.settings.schema import OneCycle, Train
 from pipeline.system.errors import InputError
-
-Parameters = Iterable[nn.Parameter]
-
-WARMUP_START = 0.01  # of the learning rate that the schedule begins with
 
 # fused: one pass over each tensor, on a CPU as on a GPU, where the plain loop makes ten (benchmarks
 # `ca_cnn_bf16` and `ca_cnn_fp32`)
-OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], Train], optim.Optimizer]] = {
     "adam": lambda parameters, train: optim.Adam(
         parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
     ),
@@ -46,10 +42,8 @@ OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
 class Schedule:
     """The learning rate: a linear warm-up, then what `train.schedule` names.
 
-    Args:
-        optimizer: whose learning rate is set.
-        train: the recipe.
-        steps_per_epoch: optimiser steps in an epoch.
+    Raises:
+        InputError: if one cycle has too few steps to rise in.
     """
 
     def __init__(self, optimizer: optim.Optimizer, train: Train, steps_per_epoch: int) -> None:
@@ -61,19 +55,15 @@ class Schedule:
             case "cosine":
                 self._by_step = CosineAnnealingLR(optimizer, T_max=steps)
             case "one_cycle":
-                self._by_step = _one_cycle(optimizer, train, steps)
+                self._by_step = _one_cycle(optimizer, train.one_cycle, train.learning_rate, steps)
             case "fixed" | "plateau":  # the plateau looks at epochs, below
                 self._by_step = ConstantLR(optimizer, factor=1.0)
-        if warmup_steps:
-            rise = LinearLR(optimizer, WARMUP_START, total_iters=warmup_steps)
+        if warmup_steps:  # from a hundredth of the rate that the schedule begins with
+            rise = LinearLR(optimizer, 0.01, total_iters=warmup_steps)
             self._by_step = SequentialLR(optimizer, [rise, self._by_step], [warmup_steps])
-        self._plateau = (
-            ReduceLROnPlateau(
-                optimizer, factor=train.plateau.factor, patience=train.plateau.patience
-            )
-            if train.schedule == "plateau"
-            else None
-        )
+        self._plateau: ReduceLROnPlateau | None = None
+        if train.schedule == "plateau":
+            self._plateau = ReduceLROnPlateau(optimizer, **train.plateau.model_dump())
 
     def after_step(self) -> None:
         """Move on by one step of the optimiser."""
@@ -96,22 +86,13 @@ class Schedule:
             self._plateau.load_state_dict(state["plateau"])
 
 
-def _one_cycle(optimizer: optim.Optimizer, train: Train, steps: int) -> OneCycleLR:
-    pct_start = train.one_cycle.pct_start
-    if pct_start * steps <= 1:
+def _one_cycle(optimizer: optim.Optimizer, cycle: OneCycle, peak: float, steps: int) -> OneCycleLR:
+    if cycle.pct_start * steps <= 1:
         raise InputError(
-            f"params.yaml: train.one_cycle.pct_start: {pct_start:g} of {steps} steps leaves none "
-            "in which the learning rate rises; raise it, or train.epochs"
+            f"params.yaml: train.one_cycle.pct_start: {cycle.pct_start:g} of {steps} steps leaves "
+            "none in which the learning rate rises; raise it, or train.epochs"
         )
-    return OneCycleLR(
-        optimizer,
-        max_lr=train.learning_rate,
-        total_steps=steps,
-        pct_start=pct_start,
-        div_factor=train.one_cycle.div_factor,
-        final_div_factor=train.one_cycle.final_div_factor,
-        cycle_momentum=False,
-    )
+    return OneCycleLR(optimizer, peak, steps, cycle_momentum=False, **cycle.model_dump())
 
 
 def l1_penalty(model: nn.Module) -> Tensor:

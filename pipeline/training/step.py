@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,22 +28,13 @@ class Step:
     """Takes a step of the optimiser for each batch, and adds up the loss and the hits.
 
     Nothing in it makes the host wait for the device but `means`.
-
-    Args:
-        model: what is trained.
-        network: `model`, or what several processes train it through.
-        optimizer: of its parameters.
-        loss_function: of logits and targets.
-        l1: weight of the L1 penalty.
-        hardware: what `compute.prepare` chose.
-        processes: those that train `model` together.
     """
 
     model: nn.Module
-    network: nn.Module
+    network: nn.Module  # `model`, or what several processes train it through
     optimizer: torch.optim.Optimizer
     loss_function: Loss
-    l1: float
+    l1: float  # weight of the L1 penalty
     hardware: Hardware
     processes: Processes
 
@@ -62,12 +54,8 @@ class Step:
         )
 
     def take(self, images: Tensor, targets: Tensor) -> int:
-        """Learn from a batch: images (b, C, H, W) and targets (b,) or (b, K) of our share.
-
-        Returns:
-            B, the number of images in the batch of all processes.
-        """
-        return self.take_with(lambda: self.on_device(images, targets))
+        """Learn from a batch, see `StepFunction`."""
+        return self.take_with(partial(self.on_device, images, targets))
 
     def take_with(self, on_device: Callable[[], int]) -> int:
         """Do the host's part of a step, and by `on_device`, which returns B, the device's."""
@@ -113,11 +101,9 @@ class Step:
 class RoundedWeights:
     """Copies in bf16 of the weights that autocast would round in each forward pass, one by one.
 
-    On a GPU they are all rounded in one kernel, and so are their gradients brought back: the same
-    numbers, and one kernel less for each weight and step (benchmark `gpu`).
-
-    Args:
-        model: whose convolutions and linear layers have the weights.
+    They are those of convolutions and linear layers. On a GPU all are rounded in one kernel, and so
+    are their gradients brought back: the same numbers, and one kernel less for each weight and step
+    (benchmark `gpu`).
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -178,7 +164,7 @@ class Replay:
         self._targets: Tensor | None = None
 
     def take(self, images: Tensor, targets: Tensor) -> int:
-        """Learn from a batch: images (B, C, H, W) and targets (B,) or (B, K); return B."""
+        """Learn from a batch, see `StepFunction`."""
         if len(targets) != self._batch_size or not self._is_warm:
             # the first one makes what must exist before: the optimiser's state, the libraries'
             self._is_warm = True

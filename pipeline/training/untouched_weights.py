@@ -19,9 +19,7 @@ from pipeline.models.inspection import forward_hooks, frozen_eval
 def zero_untouched_gradients(model: nn.Module, image: Tensor) -> None:
     """Make the gradients of these weights zero, whatever the backward pass leaves there.
 
-    Args:
-        model: the network; it is run once, in evaluation mode.
-        image: one normalised image, float32 (1, C, H, W).
+    The network is run once, in evaluation mode, on a normalised image, float32 (1, C, H, W).
     """
     met: dict[nn.Conv2d, Tensor] = {}  # bool (1, 1, kernel, kernel)
 
@@ -45,17 +43,12 @@ def zero_untouched_gradients(model: nn.Module, image: Tensor) -> None:
 
 def _weights_that_meet_pixels(conv: nn.Conv2d, size: torch.Size) -> Tensor:
     """Return bool (1, 1, kernel, kernel) for a map of `size`."""
-    padding = conv.padding if isinstance(conv.padding, tuple) else (0, 0)  # "valid"
-    down, across = (
-        _met_along(size[axis], conv.kernel_size[axis], conv.stride[axis], padding[axis], dilation)
-        for axis, dilation in enumerate(conv.dilation)
-    )
-    return (down[:, None] & across[None, :])[None, None]
-
-
-def _met_along(size: int, kernel_size: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """Return bool (kernel_size,): which weights meet a pixel along one axis."""
-    reach = dilation * torch.arange(kernel_size) - padding  # where they are in the first place
-    places = (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
-    positions = reach[:, None] + stride * torch.arange(max(places, 0))[None, :]
-    return ((positions >= 0) & (positions < size)).any(1)
+    paddings = conv.padding if isinstance(conv.padding, tuple) else (0, 0)  # "valid"
+    axes = zip(size, conv.kernel_size, conv.stride, paddings, conv.dilation, strict=True)
+    met: list[Tensor] = []  # along each axis, bool (kernel,)
+    for pixels, kernel_size, stride, padding, dilation in axes:
+        reach = dilation * torch.arange(kernel_size) - padding  # where they are in the first place
+        places = (pixels + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+        positions = reach[:, None] + stride * torch.arange(max(places, 0))[None, :]
+        met.append(((positions >= 0) & (positions < pixels)).any(1))
+    return (met[0][:, None] & met[1][None, :])[None, None]

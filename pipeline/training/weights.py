@@ -14,12 +14,9 @@ SPLITS = "splits"
 
 
 def save_weights(state: dict[str, Tensor], path: Path, splits: str) -> None:
-    """Write a state dict; the same weights give the same bytes.
+    """Write a state dict, and the fingerprint of the splits that it was trained on.
 
-    Args:
-        state: the weights.
-        path: the file.
-        splits: the fingerprint of the splits that they were trained on, kept with them.
+    The same weights give the same bytes.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     path.write_bytes(save(tensors, {SPLITS: splits}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ def laboratory(member: Member, folder: Path, data: Dataset) -> None:
             found[f"shares of {count}"] = [
                 [] if group.is_idle else labels.tolist() for _, labels in batches
             ]
-        found["agrees"] = [group.agrees("the same"), group.agrees(f"rank {member.rank}")]
+        texts = ["the same", f"rank {member.rank}"]
+        found["agrees"] = [group.from_first(partial(str, text)) == text for text in texts]
         found["streams"] = []
         for size in (6, 7, 2):
             torch.save(normalised(size, group), folder / f"norm-{size}-{member.rank}.pt")

@@ -24,9 +24,7 @@ from pipeline.training.distributed.processes import Processes
 def synchronise(model: nn.Module, processes: Processes) -> None:
     """Let every batch norm in `model` normalise by the moments of the full batch in training.
 
-    Args:
-        model: its batch norms are changed in place; their parameters and buffers are not.
-        processes: those that hold the shares of the batch.
+    The modules are changed in place; their parameters and buffers are not.
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
@@ -102,7 +100,7 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, mean, inverse_std, count = context.saved_tensors
-        along = _all_but_channels(images)
+        along = [0, *range(2, images.ndim)]
         gradient = _exact(gradients[0])
         standard = (_exact(images) - _wide(mean, images)) * _wide(inverse_std, images)
         bias_gradient = gradient.sum(along)  # (C,)
@@ -128,7 +126,7 @@ def _moments(images: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tens
     Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances", 1979: it subtracts no large numbers from each other.
     """
-    var, mean = torch.var_mean(images, _all_but_channels(images), correction=0)
+    var, mean = torch.var_mean(images, [0, *range(2, images.ndim)], correction=0)
     count = 0 if processes.is_idle else images.numel() // images.shape[1]
     each = processes.gathered(torch.cat([mean, var, mean.new_tensor([count])]))  # (N, 2 * C + 1)
     means, variances, counts = each.split([len(mean), len(var), 1], dim=1)
@@ -136,10 +134,6 @@ def _moments(images: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tens
     mean = (counts * means).sum(0) / total
     var = (counts * (variances + (means - mean).square())).sum(0) / total
     return mean, var, total
-
-
-def _all_but_channels(images: Tensor) -> list[int]:
-    return [axis for axis in range(images.ndim) if axis != 1]
 
 
 def _exact(images: Tensor) -> Tensor:

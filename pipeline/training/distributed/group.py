@@ -9,7 +9,6 @@ only dropout draws in each process for itself.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -28,11 +27,7 @@ Found = TypeVar("Found")
 
 
 class Group(Processes):
-    """The processes of `torch.distributed`'s default group, seen from one of them.
-
-    Args:
-        device: on which this process trains.
-    """
+    """The processes of `torch.distributed`'s default group; this one trains on `device`."""
 
     def __init__(self, device: torch.device) -> None:
         self.count = dist.get_world_size()
@@ -88,11 +83,7 @@ class Group(Processes):
         return self.total(each)
 
     def forward_pass(self, model: nn.Module) -> nn.Module:
-        """Return what to train `model` through.
-
-        The weights of all processes become those of the first. `model` itself is trained, with
-        batch norm over the full batch.
-        """
+        """Return what to train `model` through, with batch norm over all processes."""
         synchronise(model, self)
         # the gradient of a weight with a single channel lies as it likes: a copy of it is no harm
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -122,13 +113,6 @@ class Group(Processes):
         content = torch.empty(int(size), dtype=torch.uint8, device=self._device)
         dist.broadcast(content, src=0)
         return unpacked(bytes(content.cpu().numpy()), self._device)
-
-    def agrees(self, text: str) -> bool:
-        """Return whether this process has the same `text` as the first."""
-        digest = torch.tensor(list(hashlib.sha256(text.encode()).digest()), device=self._device)
-        first = digest.clone()
-        dist.broadcast(first, src=0)
-        return torch.equal(first, digest)
 
 
 def share_of(size: int, rank: int, count: int) -> slice:

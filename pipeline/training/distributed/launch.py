@@ -34,10 +34,7 @@ LOST = 75  # code of a failure whose cause is that another process has ended
 def across(count: int, work: Callable[..., None], *arguments: Any) -> None:
     """Run `work` in `count` processes: those that torchrun started, or new ones.
 
-    Args:
-        count: ``train.processes``.
-        work: a function of a module; it gets its `Member` and then the arguments.
-        arguments: can be pickled.
+    `work` is a function of a module; it gets its `Member`, then the arguments, which are pickled.
 
     Raises:
         InputError: if torchrun started another number of processes, or `work` raises it.

@@ -23,20 +23,12 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT
 
 @dataclass(frozen=True)
 class Member:
-    """A process before and after it has joined the others.
+    """A process before and after it has joined the others."""
 
-    Attributes:
-        store: what all of them can write to and read from.
-        rank: its number among all, from 0.
-        count: of all.
-        local_rank: its number on its machine, from 0; that of its GPU.
-        local_count: of those on its machine.
-    """
-
-    store: dist.Store
-    rank: int
+    store: dist.Store  # what all of them can write to and read from
+    rank: int  # its number among all, from 0
     count: int
-    local_rank: int
+    local_rank: int  # its number on its machine, from 0; that of its GPU
     local_count: int
 
     @classmethod

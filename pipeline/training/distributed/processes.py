@@ -16,14 +16,10 @@ class Processes:
     """The processes that train one network together, seen from one of them; here it is alone.
 
     `group.Group` is several.
-
-    Attributes:
-        count: how many they are.
-        rank: which of them this is, from 0; the first shows the progress and writes.
     """
 
     count = 1
-    rank = 0
+    rank = 0  # of this one; the first shows the progress and writes
 
     @property
     def is_idle(self) -> bool:
@@ -57,10 +53,6 @@ class Processes:
     def from_first(self, find: Callable[[], Found]) -> Found:
         """Return what `find` finds in the first process: plain values and tensors, or None."""
         return find()
-
-    def agrees(self, text: str) -> bool:
-        """Return whether this process has the same `text` as the first."""
-        return True
 
 
 ALONE = Processes()
