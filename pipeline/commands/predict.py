@@ -105,7 +105,7 @@ def _answer(
     except UndecodableError as reason:
         say(f"{printable(str(path))}: {reason}")
         return Failure(path, str(reason))
-    pixels = torch.from_numpy(image.pixels)[None].to(device)
+    pixels = torch.tensor(image.pixels)[None].to(device)  # a copy: they are read-only
     with torch.inference_mode():
         answers = [member.network(member.inputs(pixels)) for member in members]
     logits = torch.stack(answers).cpu().numpy()  # (M, 1, K)
