@@ -296,10 +296,8 @@ def test_output_changed_by_hand_is_not_believed(snakemade: Project, copy_of: Cop
 def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_starts(
     fresh: Project,
 ) -> None:
-    right = "    <<: *cnn\n    attention: channel\n    baseline: cnn\n"
-    unknown = (
-        "    family: torchvision\n    name: resnet19\n    small_inputs: true\n    baseline: cnn\n"
-    )
+    right = "    <<: *cnn\n    attention: channel\n"
+    unknown = "    family: torchvision\n    name: resnet19\n    small_inputs: true\n"
     fresh.leave_architectures("cnn", "ca_cnn")
     fresh.edit("seeds: [0, 1]", "seeds: [0]")
     fresh.edit(right, unknown)
