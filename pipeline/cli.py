@@ -32,6 +32,7 @@ from pipeline.settings import presets
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
 from pipeline.stages import stale_outputs
+from pipeline.stages.unchanged import unchanged
 from pipeline.system.errors import InputError, StageError, choose, format_os_error
 from pipeline.system.text import plural, printable
 from pipeline.training import finished_checkpoints
@@ -71,18 +72,20 @@ def download(
 ) -> None:
     """Get the source's own files, checksummed."""
     settings = load(params)
-    from pipeline.stages import download as stage
+    with unchanged("download", params, settings):
+        from pipeline.stages import download as stage
 
-    stage.run(settings.data, out, downloads)
+        stage.run(settings.data, out, downloads)
 
 
 @app.command()
 def split(params: ParamsFile = PARAMS, raw: Raw = RAW, out: Out = SPLITS) -> None:
     """Decode the images and divide them into training, validation and test."""
     settings = load(params)
-    from pipeline.stages import split as stage
+    with unchanged("split", params, settings, [raw]):
+        from pipeline.stages import split as stage
 
-    stage.run(settings.data, settings.split, raw, out)
+        stage.run(settings.data, settings.split, raw, out)
 
 
 @app.command()
@@ -119,19 +122,21 @@ def evaluate(
 ) -> None:
     """Measure one trained network on the test split."""
     settings, _ = _resolve(params, model)
-    from pipeline.stages import evaluate as stage
-
     weights = weights or weights_file(model, seed)
-    stage.run(settings, model, seed, weights, splits, out or EVALUATED / model / str(seed))
+    with unchanged("evaluate", params, settings, [splits, weights], model):
+        from pipeline.stages import evaluate as stage
+
+        stage.run(settings, model, seed, weights, splits, out or EVALUATED / model / str(seed))
 
 
 @app.command()
 def measure(params: ParamsFile = PARAMS, splits: Splits = SPLITS, out: Out = MEASURED) -> None:
     """Measure how fast all architectures are, in turns; nothing else should run meanwhile."""
     settings = load(params)
-    from pipeline.stages import measure as stage
+    with unchanged("measure", params, settings, [splits]):
+        from pipeline.stages import measure as stage
 
-    stage.run(settings, splits, out)
+        stage.run(settings, splits, out)
 
 
 @app.command()
@@ -149,10 +154,11 @@ def explain(
 ) -> None:
     """Draw feature maps, heatmaps and attention weights of one architecture."""
     settings, _ = _resolve(params, model)
-    from pipeline.stages import explain as stage
-
     weights = weights or weights_file(model, settings.seeds[0])
-    stage.run(settings, model, weights, splits, out or EXPLAINED / model)
+    with unchanged("explain", params, settings, [splits, weights], model):
+        from pipeline.stages import explain as stage
+
+        stage.run(settings, model, weights, splits, out or EXPLAINED / model)
 
 
 @app.command()
@@ -167,9 +173,10 @@ def report(
 ) -> None:
     """Compare the architectures and write the report."""
     settings = load(params)
-    from pipeline.stages import report as stage
+    with unchanged("report", params, settings, [splits, trained, evaluated, measured, figures]):
+        from pipeline.stages import report as stage
 
-    stage.run(settings, splits, trained, evaluated, measured, figures, out, params)
+        stage.run(settings, splits, trained, evaluated, measured, figures, out, params)
 
 
 @app.command()
@@ -206,9 +213,11 @@ def _train(
     checkpoints: Path = CHECKPOINTS,
 ) -> None:
     settings, _ = _resolve(params, model)
-    from pipeline.stages import train as stage
+    out = out or TRAINED / model / str(seed)
+    with unchanged("train", params, settings, [splits], model) as given:
+        from pipeline.stages import train as stage
 
-    stage.run(settings, model, seed, splits, out or TRAINED / model / str(seed), checkpoints)
+        stage.run(settings, model, seed, splits, out, checkpoints, given.check)
 
 
 @app.command()

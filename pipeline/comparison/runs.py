@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline.settings.recorded import differences
+from pipeline.settings.schema import Settings
 from pipeline.storage import records
+from pipeline.storage.checksums import checksum
 from pipeline.storage.csv_files import read_table
 from pipeline.storage.reading import load_array, reading, remedy
 from pipeline.system.errors import InputError
@@ -61,28 +64,30 @@ def read_runs(
     trained: Path,
     evaluated: Path,
     measured: Path,
-    models: Iterable[str],
+    settings: Settings,
     labels: Mapping[int, np.ndarray],
     splits: str,
 ) -> dict[str, list[Run]]:
-    """Read the runs of each of `models`, in the order of the seeds in `labels`.
+    """Read the runs of each architecture, in the order of the seeds in `labels`.
 
     Args:
         trained: the folder that holds ``<model>/<seed>/`` with the training stage's files.
         evaluated: the same for the evaluation stage.
         measured: the folder that the measure stage wrote.
-        models: names of architectures.
+        settings: all of params.yaml; what was made under others is refused.
         labels: by seed, int64 (N,): of the test images of the runs with that seed.
         splits: the fingerprint of the splits.
 
     Raises:
-        InputError: if a file is missing, incomplete or corrupt, or is of other splits.
+        InputError: if a file is missing, incomplete or corrupt, is of other splits, settings or
+            weights, or runs were made by different code.
     """
     path, again = measured / "timings.json", "measure again (python -m pipeline measure)"
     with remedy("measure the architectures first (python -m pipeline measure)", again):
         found = records.read(path, records.Timings)
+    _check_settings(path, found.made_from, settings, again)
     timings = {}
-    for model in models:
+    for model in settings.architectures:
         if model not in found.architectures:
             raise InputError(f"{path}: without {model}; {again}")
         times = found.architectures[model]
@@ -91,13 +96,19 @@ def read_runs(
     rounds = {len(part) for one in timings.values() for part in (one.latencies, one.throughputs)}
     if len(rounds) > 1:
         raise InputError(f"{path}: not of the same rounds for all; {again}")
-    return {
+    runs = {
         model: [
-            _read_run(model, seed, trained, evaluated, test_labels, timings[model], splits)
+            _read_run(
+                model, seed, trained, evaluated, settings, test_labels, timings[model], splits
+            )
             for seed, test_labels in labels.items()
         ]
         for model in timings
     }
+    everyone = [run for of_model in runs.values() for run in of_model]
+    _check_same_code(everyone, "trained", lambda run: run.metrics.trained_from)
+    _check_same_code(everyone, "evaluated", lambda run: run.metrics.made_from)
+    return runs
 
 
 def _read_run(
@@ -105,6 +116,7 @@ def _read_run(
     seed: int,
     trained: Path,
     evaluated: Path,
+    settings: Settings,
     labels: np.ndarray,
     timings: Timings,
     splits: str,
@@ -124,6 +136,9 @@ def _read_run(
             f"{trained / 'history.csv'}: is not of the {epochs} epochs of train.json; train "
             f"{model} again"
         )
+    _check_settings(path, metrics.trained_from, settings, f"train {model} again")
+    _check_settings(path, metrics.made_from, settings, again)
+    _check_weights(path, metrics.weights, trained / "model.safetensors", again)
     if metrics.splits != splits:
         raise InputError(f"{path}: is of other splits than those given; {again}")
     if logits.ndim != 2 or len(logits) != len(labels) or not np.isfinite(logits).all():
@@ -140,29 +155,63 @@ def _read_run(
 
 
 def read_explanations(
-    folder: Path, models: Iterable[str], test_images: int
+    folder: Path, trained: Path, settings: Settings, test_images: int
 ) -> dict[str, Explanation]:
-    """Read what was explained of `models`; an architecture of which there is nothing is left out.
+    """Read what was explained; an architecture of which there is nothing is left out.
 
     `folder` holds ``<model>/`` with the explain stage's files; the first run has `test_images`.
 
     Raises:
-        InputError: if a file of an architecture is missing, incomplete or corrupt.
+        InputError: if a file of an architecture is missing, incomplete or corrupt, or was made
+            under other settings or from other weights.
     """
     return {
-        model: _read_explanation(folder / model, model, test_images)
-        for model in models
+        model: _read_explanation(folder / model, trained / model, model, settings, test_images)
+        for model in settings.architectures
         if os.path.lexists(folder / model)
     }
 
 
-def _read_explanation(folder: Path, model: str, test_images: int) -> Explanation:
+def _check_settings(
+    path: Path, made_from: records.MadeFrom, settings: Settings, again: str
+) -> None:
+    if found := differences(made_from.settings, settings):
+        raise InputError(
+            f"{path}: was made under other settings than those of params.yaml: "
+            f"{'; '.join(found)}; {again}"
+        )
+
+
+def _check_weights(path: Path, expected: str, weights: Path, again: str) -> None:
+    with reading(weights):
+        if checksum(weights) != expected:
+            raise InputError(f"{path}: is of other weights than {weights}; {again}")
+
+
+def _check_same_code(
+    runs: Sequence[Run], done: str, made_from: Callable[[Run], records.MadeFrom]
+) -> None:
+    first = runs[0]
+    for run in runs:
+        if made_from(run).code != made_from(first).code:
+            raise InputError(
+                f"{run.model}, seed {run.seed}: was {done} by other code than {first.model}, seed "
+                f"{first.seed}: their difference may be the code's; run both again"
+            )
+
+
+def _read_explanation(
+    folder: Path, trained: Path, model: str, settings: Settings, test_images: int
+) -> Explanation:
     command = f"(python -m pipeline explain --model {model})"
     again = f"explain {model} again {command}"
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; remove it and explain {model} {command}")
     with remedy(f"explain {model} first {command}", again):
         record = records.read(folder / "explain.json", records.Explanation)
+        _check_settings(folder / "explain.json", record.made_from, settings, again)
+        weights = trained / str(settings.seeds[0]) / "model.safetensors"
+        _check_weights(folder / "explain.json", record.weights, weights, again)
         path = folder / "faithfulness.csv"
         faithfulness = read_table(path, records.FAITHFULNESS)
         with reading(path):

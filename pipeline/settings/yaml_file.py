@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from textwrap import shorten
@@ -13,8 +14,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import Node
 
 from pipeline.system.errors import InputError, shown
+from pipeline.system.text import printable
 
 LONGEST_PROBLEM = 200  # characters
+OTHER_VERSION = re.compile(r"^%YAML(?!\s+1\.2\s*$).*", re.MULTILINE)
 
 
 class _Constructor(SafeConstructor):
@@ -42,7 +45,13 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an anchor that is used again, as YAML allows
-            content = reader.load(path.read_bytes().decode("utf-8"))
+            text = path.read_bytes().decode("utf-8")
+            if (directive := OTHER_VERSION.search(text)) is not None:
+                raise InputError(
+                    f"{path.name}: '{printable(directive[0])}': DVC reads YAML 1.2 whatever stands "
+                    "there, so that the two would differ; remove the line"
+                )
+            content = reader.load(text)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; run from the project's folder, or name one with --params"

@@ -12,8 +12,10 @@ from pipeline.evaluation import cost
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.fuse import fused
 from pipeline.settings.schema import Settings
+from pipeline.stages.unchanged import made_from
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
+from pipeline.storage.checksums import checksum
 from pipeline.storage.npy import save_array
 from pipeline.system.errors import StageError
 from pipeline.system.progress import say, track
@@ -21,6 +23,7 @@ from pipeline.training import compute
 from pipeline.training.batches import plain_batches, to_device
 from pipeline.training.networks import trained
 from pipeline.training.prediction import predict
+from pipeline.training.weights import check_recipe
 
 
 def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, out: Path) -> None:
@@ -33,6 +36,7 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.
         StageError: if a logit is not finite.
     """
+    trained_from = check_recipe(weights, settings, model, seed)
     dataset = arrays.read(splits, settings).for_run(seed)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)
@@ -54,6 +58,9 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         parameters=cost.parameters(network),
         macs=cost.macs(network, dataset.image_size, dataset.channels),
         splits=dataset.fingerprint,
+        weights=checksum(weights),
+        trained_from=trained_from,
+        made_from=made_from("evaluate", settings, model),
     )
     say(f"test accuracy {metrics.accuracy:.2%} of {len(labels):,} images")
     with atomic_folder(out, "metrics.json") as folder:

@@ -34,9 +34,11 @@ from pipeline.explain.strongest_channels import draw_heatmaps, strongest_channel
 from pipeline.figures.style import save, shortened
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
+from pipeline.stages.unchanged import made_from
 from pipeline.statistics.image_means import CONFIDENCE
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
+from pipeline.storage.checksums import checksum
 from pipeline.storage.csv_files import write_table
 from pipeline.storage.npy import save_array
 from pipeline.system.progress import say, track
@@ -44,6 +46,7 @@ from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
 from pipeline.training.networks import fresh, trained
 from pipeline.training.randomness import derive
+from pipeline.training.weights import check_recipe
 
 FEATURE_LAYERS = 3
 HEATMAP_CHANNELS = 3
@@ -110,6 +113,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.
     """
+    check_recipe(weights, settings, model, settings.seeds[0])
     dataset = arrays.read(splits, settings).for_run(settings.seeds[0])
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,
@@ -119,7 +123,12 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         test = to_device(dataset, "test", hardware.device)
         layers = cam_layers(network, next(plain_batches(test, 1))[0])
         subject = _Subject(settings, model, dataset, network, test, layers)
-        record = {"model": model} | _draw_chosen_images(subject, folder)
+        record: dict[str, Any] = {
+            "model": model,
+            "weights": checksum(weights),
+            "made_from": made_from("explain", settings, model),
+        }
+        record |= _draw_chosen_images(subject, folder)
 
         layer = network.activation_layers()[layers["grad_cam"]]
         maps = predicted_class_maps(network, layer, subject.labelled("Grad-CAM"))

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.data import arrays
 from pipeline.evaluation import cost
 from pipeline.settings.schema import Settings
+from pipeline.stages.unchanged import made_from
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.progress import say, track
@@ -57,6 +58,7 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
                 )
                 for model in networks
             },
+            made_from=made_from("measure", settings),
         )
     for model in networks:
         say(

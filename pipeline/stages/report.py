@@ -62,7 +62,7 @@ def run(
         trained,
         evaluated,
         measured,
-        settings.architectures,
+        settings,
         {seed: one.labels[one.rows("test")] for seed, one in datasets.items()},
         dataset.fingerprint,
     )
@@ -77,7 +77,7 @@ def run(
     )
     candidate = settings.model
     first = datasets[settings.seeds[0]]
-    explanations = read_explanations(figures, settings.architectures, len(first.rows("test")))
+    explanations = read_explanations(figures, trained, settings, len(first.rows("test")))
 
     drawn = _draw(settings, comparison, explanations, first)
     with atomic_folder(out / FIGURES, "accuracy.png") as folder:

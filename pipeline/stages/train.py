@@ -18,7 +18,8 @@ import torch
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
 from pipeline.engines.dvc_graph import code_of_stage
-from pipeline.settings.schema import Settings
+from pipeline.settings.schema import Settings, Train
+from pipeline.stages.unchanged import made_from
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.csv_files import write_rows
@@ -39,7 +40,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    settings: Settings, model: str, seed: int, splits: Path, out: Path, checkpoints: Path
+    settings: Settings,
+    model: str,
+    seed: int,
+    splits: Path,
+    out: Path,
+    checkpoints: Path,
+    check: Callable[[], None],
 ) -> None:
     """Train and write ``model.safetensors``, ``history.csv`` and ``train.json``.
 
@@ -53,13 +60,15 @@ def run(
         splits: the folder that the split stage wrote.
         out: the folder to write.
         checkpoints: the folder for the checkpoints of all runs; this run's are marked at its end.
+        check: called after each epoch; what it raises ends the training. It can be pickled.
 
     Raises:
         InputError: if the network doesn't fit the images, the splits can't be read, or there are
             other processes or fewer GPUs than `train.processes`.
         StageError: if the loss becomes NaN, or one of several processes is killed.
     """
-    arguments = (settings, model, seed, splits, out, checkpoints)
+    _check_loss(settings.train)
+    arguments = (settings, model, seed, splits, out, checkpoints, check)
     if settings.train.processes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
         _train(None, *arguments)
     else:
@@ -76,6 +85,7 @@ def _train(
     splits: Path,
     out: Path,
     checkpoints: Path,
+    check: Callable[[], None],
 ) -> None:
     """Do the part of one process, or all; the first shows how it goes and writes the outputs."""
     dataset = arrays.read(splits, settings).for_run(seed)
@@ -117,7 +127,7 @@ def _train(
             f"images, {hardware.precision} on {hardware.name}, "
             f"{hardware.threads} thread(s){together}"
         )
-        trained = _show(training_run, settings.train.epochs, len(training))
+        trained = _show(training_run, settings.train.epochs, len(training), check)
         best = trained.best
         early = ", stopped early" if trained.stopped_early else ""
         say(
@@ -143,11 +153,29 @@ def _train(
                 versions=versions(),
             )
             records.write(folder / "train.json", record)
-            save_weights(trained.weights, folder / "model.safetensors", dataset.fingerprint)
+            save_weights(
+                trained.weights,
+                folder / "model.safetensors",
+                dataset.fingerprint,
+                made_from("train", settings, model),
+            )
         kept.finish()
 
 
-def _show(training_run: Callable[..., Trained], epochs: int, images: int) -> Trained:
+def _check_loss(train_settings: Train) -> None:
+    """Refuse a loss of one's own that dvc.yaml doesn't know: its changes would go unnoticed."""
+    known = code_of_stage("train")
+    for path in source_of(train_settings):
+        if not any(path.is_relative_to(dep) for dep in known):
+            raise InputError(
+                f"params.yaml: train.loss: '{train_settings.loss}': add {os.path.relpath(path)} to "
+                "the deps of train in dvc.yaml, so that a change of it trains again"
+            )
+
+
+def _show(
+    training_run: Callable[..., Trained], epochs: int, images: int, check: Callable[[], None]
+) -> Trained:
     """Train and show how it goes, with `images` in an epoch: a bar within one, a line after it."""
     with Steps.over(epochs * images, "images") as steps:
 
@@ -164,6 +192,7 @@ def _show(training_run: Callable[..., Trained], epochs: int, images: int) -> Tra
                 f"learning rate {epoch.learning_rate:.2g}, "
                 f"{images / epoch.seconds:,.0f} images/s"
             )
+            check()
 
         def on_step(epoch: int, count: int) -> None:
             steps.advance(f"epoch {epoch}/{epochs}", count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -96,6 +96,20 @@ class Splits(Record):
     sha256: dict[str, str]  # of the arrays
 
 
+class MadeFrom(Record):
+    """What an output was made from, besides the outputs of other stages."""
+
+    settings: dict[str, Any]  # by their dotted keys, as `settings.recorded.select` gives them
+    code: str  # sha256 of the code that the stage depends on
+
+
+class Provenance(Record):
+    """Where weights come from; it stands in their file."""
+
+    splits: str  # the fingerprint of the splits
+    made_from: MadeFrom
+
+
 class Training(Record):
     """``train.json`` of the train stage. Accuracies in [0, 1], the loss in nats."""
 
@@ -139,6 +153,9 @@ class Evaluation(Classification):
     parameters: int  # of the network
     macs: int  # multiply-accumulates for one image
     splits: str  # the fingerprint of the splits
+    weights: str  # sha256 of the weights' file
+    trained_from: MadeFrom  # what the weights were made from
+    made_from: MadeFrom
 
 
 class ArchitectureTimings(Record):
@@ -156,6 +173,7 @@ class Timings(Record):
     threads: int
     throughput_batch: int
     architectures: dict[str, ArchitectureTimings]
+    made_from: MadeFrom
 
 
 class FeatureLayer(Record):
@@ -225,6 +243,8 @@ class Explanation(Record):
     faithfulness: Faithfulness
     randomisation: Randomisation
     attention: Attention | None = None
+    weights: str  # sha256 of the weights' file
+    made_from: MadeFrom
 
 
 @dataclass(frozen=True)

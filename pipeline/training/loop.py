@@ -139,7 +139,7 @@ def train(
         checkpoints: where to resume from, and where to keep each epoch; None keeps nothing. Of
             several processes the first reads and writes them.
         processes: those that train `model` together; each is given the same arguments.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch, when it is kept.
         on_step: called after each step with the epoch and the number of images in it.
         on_resume: called with the number of epochs that a checkpoint already has.
 
@@ -204,9 +204,9 @@ def train(
                 f"validation {validation_loss}); lower train.learning_rate in params.yaml"
             )
         run.add(epoch)
-        on_epoch(epoch)
         if checkpoints and processes.rank == 0:
             checkpoints.save(number, run.state_dict())
+        on_epoch(epoch)
 
     return Trained(tuple(run.history), run.weights, len(run.history) < settings.epochs)
 

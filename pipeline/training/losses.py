@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from pipeline.settings.schema import LOSSES, Train
 from pipeline.system.errors import InputError, suggestion
 
+PACKAGE = Path(__file__).parents[1]  # this one, whose code dvc.yaml names
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -42,7 +44,7 @@ def source_of(train: Train) -> list[Path]:
     """Return the files of code that a loss of one's own is made of.
 
     They are that of its module, and those of all loaded modules in the same folder or under it:
-    what it imports from there. Installed packages are left out.
+    what it imports from there. Installed packages and this one are left out.
     """
     if train.loss in LOSSES:
         return []
@@ -52,7 +54,8 @@ def source_of(train: Train) -> list[Path]:
     own = Path(module.__file__)
     files = [getattr(other, "__file__", None) for other in list(sys.modules.values())]
     loaded = {Path(file) for file in files if file and "site-packages" not in Path(file).parts}
-    return sorted({own, *(path for path in loaded if path.is_relative_to(own.parent))})
+    beside = {path for path in loaded if path.is_relative_to(own.parent)}
+    return sorted({own, *(path for path in beside if not path.is_relative_to(PACKAGE))})
 
 
 def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:

@@ -38,5 +38,5 @@ def trained(
         InputError: if the weights are missing, corrupt, or another network's.
     """
     network = fresh(settings, model, dataset, hardware)
-    load_weights(network, weights, dataset.fingerprint)
+    load_weights(network, weights, dataset.fingerprint, settings)
     return network.eval()

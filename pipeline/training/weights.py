@@ -3,46 +3,104 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pipeline.settings.recorded import differences
+from pipeline.settings.schema import Settings
+from pipeline.storage.records import MadeFrom, Provenance
 from pipeline.system.errors import InputError
 
-SPLITS = "splits"
+AGAIN = "run the training again"
+PROVENANCE = "provenance"  # a single key of the file's metadata: several would come in any order
 
 
-def save_weights(state: dict[str, Tensor], path: Path, splits: str) -> None:
-    """Write a state dict, and the fingerprint of the splits that it was trained on.
+def save_weights(state: dict[str, Tensor], path: Path, splits: str, made_from: MadeFrom) -> None:
+    """Write a state dict, the fingerprint of the splits that it was trained on, and the recipe.
 
     The same weights give the same bytes.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-    path.write_bytes(save(tensors, {SPLITS: splits}))
+    provenance = Provenance(splits=splits, made_from=made_from)
+    path.write_bytes(save(tensors, {PROVENANCE: provenance.model_dump_json()}))
 
 
-def load_weights(model: nn.Module, path: Path, splits: str) -> None:
+def load_weights(model: nn.Module, path: Path, splits: str, settings: Settings) -> None:
     """Read the weights that `save_weights` wrote into `model`.
 
     Raises:
-        InputError: if the file is missing or corrupt, is of another architecture, or was trained on
-            other splits: their test images may be among those that it has learnt.
+        InputError: if the file is missing or corrupt, is of another architecture, holds what no
+            training leaves, or was trained on other splits: their test images may be among those
+            that it has learnt.
     """
-    again = "run the training again"
-    try:
-        with safe_open(path, framework="pt") as file:
-            trained_on = (file.metadata() or {}).get(SPLITS)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {again}") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: can't be read as safetensors ({error}); {again}") from None
-    if trained_on != splits:
-        raise InputError(f"{path}: was trained on other splits than those given; {again}")
+    state, provenance = _read(path)
+    if provenance.splits != splits:
+        raise InputError(f"{path}: was trained on other splits than those given; {AGAIN}")
+    recorded = provenance.made_from.settings
+    # other layers, such as activations, may have weights of the same shapes
+    _refuse(path, differences(_architecture(recorded), settings), AGAIN)
+    _check_values(state, model.state_dict(), path)
     try:
         model.load_state_dict(state)
     except RuntimeError:
         raise InputError(
-            f"{path}: holds the weights of another architecture than params.yaml describes; {again}"
+            f"{path}: holds the weights of another architecture than params.yaml describes; {AGAIN}"
         ) from None
+
+
+def check_recipe(path: Path, settings: Settings, model: str, seed: int) -> MadeFrom:
+    """Return what the weights of a training of `model` with `seed` were made from.
+
+    Raises:
+        InputError: if the file is missing or corrupt, or they were trained under other settings.
+    """
+    _, provenance = _read(path)
+    # without --force DVC may take it for done: the settings were edited as it noted them
+    again = f"{AGAIN}: dvc repro --force --single-item train@{model}-{seed}"
+    _refuse(path, differences(provenance.made_from.settings, settings), again)
+    return provenance.made_from
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Provenance]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            noted = (file.metadata() or {}).get(PROVENANCE, "")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return state, Provenance.model_validate_json(noted)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {AGAIN}") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: can't be read as safetensors ({error}); {AGAIN}") from None
+    except ValidationError:
+        raise InputError(f"{path}: doesn't say what it was trained from; {AGAIN}") from None
+
+
+def _architecture(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key.startswith("architectures.")}
+
+
+def _refuse(path: Path, found: list[str], again: str) -> None:
+    if found:
+        raise InputError(
+            f"{path}: was trained under other settings than those of params.yaml: "
+            f"{'; '.join(found)}; {again}"
+        )
+
+
+def _check_values(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Refuse tensors of another type, which would be converted, and what no training gives."""
+    for name, tensor in state.items():
+        if name in expected and tensor.dtype != expected[name].dtype:
+            reason = f"is of {tensor.dtype}, expected {expected[name].dtype}"
+        elif not torch.isfinite(tensor).all():
+            reason = "holds a value that is not finite"
+        elif name.endswith(("running_var", "num_batches_tracked")) and (tensor < 0).any():
+            reason = "holds a value below 0"
+        else:
+            continue
+        raise InputError(f"{path}: {name} {reason}; {AGAIN}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,10 @@ import numpy as np
 
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.storage import records
+
+WEIGHTS = b"weights"  # in the place of a training's model.safetensors
+SHA256_OF_WEIGHTS = hashlib.sha256(WEIGHTS).hexdigest()
+ANYTHING = records.MadeFrom(settings={}, code="")  # fits any settings
 
 
 def made_training(**changes: Any) -> records.Training:
@@ -25,7 +30,8 @@ def made_evaluation(
 ) -> records.Evaluation:
     """Return ``metrics.json`` of a network with these answers."""
     content = dict(classification_metrics(logits, labels, tuple(classes)))
-    content |= {"parameters": 1000, "macs": 5_000_000, "splits": ""}
+    content |= {"parameters": 1000, "macs": 5_000_000, "splits": "", "weights": SHA256_OF_WEIGHTS}
+    content |= {"trained_from": ANYTHING, "made_from": ANYTHING}
     return records.Evaluation(**(content | changes))
 
 
@@ -38,7 +44,11 @@ def made_timings(latencies: Mapping[str, float]) -> records.Timings:
         for model, latency in latencies.items()
     }
     return records.Timings(
-        device_name="A CPU", threads=1, throughput_batch=64, architectures=architectures
+        device_name="A CPU",
+        threads=1,
+        throughput_batch=64,
+        architectures=architectures,
+        made_from=ANYTHING,
     )
 
 
@@ -58,7 +68,8 @@ def made_explanation(
 ) -> records.Explanation:
     """Return ``explain.json`` of a network with these attention modules."""
     content: dict[str, Any] = {"model": "cnn", "feature_maps": {"layers": {}}, "cams": {}}
-    content |= {"heatmaps": {"layer": "conv"}, "images": []}
+    content |= {"heatmaps": {"layer": "conv"}, "images": [], "weights": SHA256_OF_WEIGHTS}
+    content["made_from"] = ANYTHING
     content |= {
         "faithfulness": {"images": 9, "steps": 8, "empty_image": "mean", "confidence": 0.95},
         "randomisation": {"randomised": list(randomised), "confidence": 0.95},

@@ -19,6 +19,7 @@ from pipeline.explain.strongest_channels import heatmap, strongest_channel_maps,
 from pipeline.models.inspection import record_outputs
 from pipeline.settings import load, presets, schema
 from pipeline.stages import explain
+from pipeline.stages.unchanged import made_from
 from pipeline.storage import records
 from pipeline.training.weights import save_weights
 from tests.unit.made_records import made_splits
@@ -191,7 +192,8 @@ def explained(model: str, splits: Path, out: Path) -> dict[str, bytes]:
     torch.manual_seed(1)
     built = models.build(chosen.architectures[model].model_dump(), 3, 8, 1)
     weights = splits.parent / f"{model}.safetensors"
-    save_weights(built.state_dict(), weights, arrays.read(splits).fingerprint)
+    recipe = made_from("train", chosen, model)
+    save_weights(built.state_dict(), weights, arrays.read(splits).fingerprint, recipe)
     explain.run(chosen, model, weights, splits, out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.comparison.runs import read_runs
 from pipeline.evaluation import cost
-from pipeline.settings import presets, schema
+from pipeline.settings import load, presets, schema
 from pipeline.stages import download, measure, split
 from pipeline.system.errors import InputError
 
@@ -68,7 +68,10 @@ def test_times_are_positive_and_of_the_machine(
         assert timings["latency_ms_p95"] >= np.median(timings["latency_ms"])
 
 
-MACHINE = '"device_name": "a CPU", "threads": 1, "throughput_batch": 64'
+MACHINE = (
+    '"device_name": "a CPU", "threads": 1, "throughput_batch": 64, '
+    '"made_from": {"settings": {}, "code": ""}'
+)
 
 
 def measured_rounds(rounds: str) -> str:
@@ -93,7 +96,10 @@ def measured_rounds(rounds: str) -> str:
 def test_corrupt_timings_are_refused(timings: str | None, message: str, tmp_path: Path) -> None:
     if timings is not None:
         (tmp_path / "timings.json").write_text(f"{timings}\n")
+    content = presets.values("digits")
+    content |= {"model": "cnn", "architectures": {"cnn": content["architectures"]["cnn"]}}
+    settings = load.check(content)
     with pytest.raises(InputError, match=message) as refused:
-        read_runs(tmp_path, tmp_path, tmp_path, ["cnn"], {}, "")
+        read_runs(tmp_path, tmp_path, tmp_path, settings, {}, "")
     assert "timings.json" in str(refused.value)
     assert "python -m pipeline measure" in str(refused.value)

@@ -186,6 +186,8 @@ def test_own_images_need_a_size() -> None:
         ("cnn\n", "params.yaml: expected a mapping of settings, found a single value"),
         ("a: 1\nb: 2001-99-99\n", "params.yaml: line 2: not valid YAML: '2001-99-99': month must"),
         ("a: !!float x\n", "params.yaml: line 1: not valid YAML: 'x': could not convert"),
+        ("%YAML 1.1\n---\na: 010\n", "params.yaml: '%YAML 1.1': DVC reads YAML 1.2 whatever"),
+        ("# first\n%YAML  1.1  # so\n---\na: 1\n", "params.yaml: '%YAML  1.1  # so': DVC reads"),
         ("a: *b\n", "params.yaml: line 1: not valid YAML: found undefined alias"),
     ],
 )

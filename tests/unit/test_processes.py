@@ -233,7 +233,7 @@ def test_another_number_of_processes_than_torchruns_is_refused(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        stage.run(SETTINGS, "cnn", 0, tmp_path, tmp_path / "out", tmp_path / "kept")
+        stage.run(SETTINGS, "cnn", 0, tmp_path, tmp_path / "out", tmp_path / "kept", dict)
 
 
 def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ def test_pickle_in_the_place_of_weights_is_not_unpickled(tmp_path: Path) -> None
     target, path = tmp_path / "owned", tmp_path / "model.safetensors"
     torch.save({"weight": Bomb(target)}, path)
     with pytest.raises(InputError, match="can't be read as safetensors"):
-        load_weights(torch.nn.Linear(1, 1), path, "splits")
+        load_weights(torch.nn.Linear(1, 1), path, "splits", presets.load("smoke"))
     assert not target.exists()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
 from pipeline.settings import presets
 from pipeline.settings.schema import Compute, Train
+from pipeline.storage.records import MadeFrom
 from pipeline.system.errors import InputError, StageError
 from pipeline.training import batches, compute
 from pipeline.training.batches import (
@@ -35,6 +38,7 @@ from pipeline.training.recipe import OPTIMIZERS, l1_penalty
 from pipeline.training.weights import load_weights, save_weights
 
 SETTINGS = presets.load("smoke")
+RECIPE = MadeFrom(settings={}, code="")
 CPU = Hardware(torch.device("cpu"), "fp32", 1, "a CPU")
 PLAIN = Augmentation()
 
@@ -412,26 +416,69 @@ def test_precision_auto_is_bf16_only_where_the_processor_has_it() -> None:
 
 def test_weights_come_back_and_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     model, other = network(seed=1), network(seed=2)
-    save_weights(model.state_dict(), tmp_path / "a", "some splits")
+    save_weights(model.state_dict(), tmp_path / "a", "some splits", RECIPE)
     channels_last = model.to(memory_format=torch.channels_last)
-    save_weights(channels_last.state_dict(), tmp_path / "b", "some splits")
+    save_weights(channels_last.state_dict(), tmp_path / "b", "some splits", RECIPE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    load_weights(other, tmp_path / "a", "some splits")
+    load_weights(other, tmp_path / "a", "some splits", SETTINGS)
     assert equal(model.state_dict(), other.state_dict())
 
 
 def test_corrupt_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match="no such file"):
-        load_weights(network(), path, "mine")
-    save_weights(network().state_dict(), path, "mine")
+        load_weights(network(), path, "mine", SETTINGS)
+    save_weights(network().state_dict(), path, "mine", RECIPE)
     with pytest.raises(InputError, match="another architecture"):
-        load_weights(network("se_densenet"), path, "mine")
+        load_weights(network("se_densenet"), path, "mine", SETTINGS)
     with pytest.raises(InputError, match="trained on other splits"):
-        load_weights(network(), path, "yours")
+        load_weights(network(), path, "yours", SETTINGS)
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InputError, match="can't be read as safetensors"):
-        load_weights(network(), path, "mine")
+        load_weights(network(), path, "mine", SETTINGS)
+
+
+def a_nan(weight: torch.Tensor) -> torch.Tensor:
+    weight.view(-1)[3] = torch.nan
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("name", "spoilt", "message"),
+    [
+        ("block1.conv.weight", a_nan, "block1.conv.weight holds a value that is not finite"),
+        ("block1.conv.bias", lambda bias: bias / 0, "block1.conv.bias holds a value that is not f"),
+        ("block1.norm.running_var", torch.neg, "block1.norm.running_var holds a value below 0"),
+        (
+            "block2.conv.weight",
+            torch.Tensor.cfloat,
+            "is of torch.complex64, expected torch.float32",
+        ),
+        ("block2.conv.weight", torch.Tensor.double, "is of torch.float64, expected torch.float32"),
+        ("block2.conv.weight", torch.Tensor.bfloat16, "is of torch.bfloat16, expected torch.float"),
+        ("block1.norm.num_batches_tracked", torch.Tensor.float, "is of torch.float32, expected t"),
+    ],
+)
+def test_weights_that_no_training_leaves_are_refused_by_name(
+    name: str, spoilt: Callable[[torch.Tensor], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    state = {key: value.clone() for key, value in network().state_dict().items()}
+    state[name] = spoilt(state[name])
+    save_weights(state, tmp_path / "weights", "mine", RECIPE)
+    with pytest.raises(InputError, match=re.escape(message)) as refused:
+        load_weights(network(), tmp_path / "weights", "mine", SETTINGS)
+    assert name in str(refused.value)
+    assert str(tmp_path / "weights") in str(refused.value)
+
+
+def test_weights_of_other_layers_with_the_same_shapes_are_refused(tmp_path: Path) -> None:
+    recorded = {"architectures.ca_cnn": SETTINGS.architectures["ca_cnn"].model_dump(mode="json")}
+    recorded["architectures.ca_cnn"]["activation"] = "mish"
+    recipe = MadeFrom(settings=recorded, code="")
+    save_weights(network().state_dict(), tmp_path / "weights", "mine", recipe)
+    message = "under other settings .* architectures.ca_cnn.activation: 'mish', now 'relu'; run"
+    with pytest.raises(InputError, match=message):
+        load_weights(network(), tmp_path / "weights", "mine", SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pipeline.settings import load, presets, schema
 from pipeline.stages import report
 from pipeline.storage import records
 from tests.unit.made_records import (
+    WEIGHTS,
     made_evaluation,
     made_explanation,
     made_splits,
@@ -172,6 +173,7 @@ class Project:
         trained.mkdir(parents=True)
         pd.DataFrame(history).to_csv(trained / "history.csv", index=False)
         records.write(trained / "train.json", made_training(model=model, seed=seed))
+        (trained / "model.safetensors").write_bytes(WEIGHTS)
 
         labels = self.labels[seed]
         logits = generator.normal(size=(len(labels), len(CLASSES))).astype(np.float32)

@@ -38,11 +38,12 @@ def test_runs_of_different_lengths_are_reported(project: Project):
 
 def test_mean_curve_ends_with_the_first_run_and_the_others_go_on(project: Project):
     stop_early(project, "cnn", 1, 3)
-    architectures, labels = ["cnn"], dict(enumerate(project.labels))
+    labels = dict(enumerate(project.labels))
     data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
     runs = read_runs(
-        data / "trained", data / "evaluated", data / "measured", architectures, labels, fingerprint
+        data / "trained", data / "evaluated", data / "measured", settings(), labels, fingerprint
     )
+    runs = {"cnn": runs["cnn"]}
     figure = draw_learning_curves(runs, {"cnn": None}, REPEATED, "cross_entropy")
     mean, *single = figure.axes[0].get_lines()
     losses = [run.history["train_loss"] for run in runs["cnn"]]
@@ -65,8 +66,9 @@ def test_losses_share_a_scale_only_where_they_are_the_same(
     by_seed = dict(enumerate(project.labels))
     data, fingerprint = project.root / "data", arrays.read(project.splits).fingerprint
     runs = read_runs(
-        data / "trained", data / "evaluated", data / "measured", ["cnn"], by_seed, fingerprint
+        data / "trained", data / "evaluated", data / "measured", settings(), by_seed, fingerprint
     )
+    runs = {"cnn": runs["cnn"]}
     training, validation = draw_learning_curves(runs, {"cnn": None}, REPEATED, loss).axes[:2]
     assert (training.get_ylabel(), validation.get_ylabel()) == labels
     assert training.get_shared_y_axes().joined(training, validation) == shared

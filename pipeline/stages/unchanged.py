@@ -1,0 +1,142 @@
+"""That a stage's settings, code and inputs are at its end what they were at its start.
+
+DVC notes the settings and checksums that it finds when the command of a stage has ended. Whatever
+changed while it ran would be recorded as what made the outputs: so the command fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.engines.dvc_graph import ROOT, code_of_stage, settings_of_stage
+from pipeline.settings.load import load
+from pipeline.settings.recorded import differences, select
+from pipeline.settings.schema import Settings
+from pipeline.storage.checksums import checksum, checksum_of_all
+from pipeline.storage.records import MadeFrom
+from pipeline.system.errors import InputError, StageError
+
+NOUNS = {"split": "division", "train": "training", "evaluate": "evaluation"}
+NOUNS |= {"measure": "measurement", "explain": "explanation"}
+OF_SNAKEMAKE = ".snakemake_timestamp"  # it touches them whenever it likes
+MOST_NAMED = 3
+SECONDS_TO_SAVE = 2.0  # in which a file that an editor is writing is empty, or ends somewhere
+SECONDS_BETWEEN_READS = 0.1
+
+State = tuple[int, int, int, int]  # the same for a file that nobody wrote to
+
+
+class Unchanged:
+    """What a stage was given. It can be pickled, for several processes.
+
+    Args:
+        stage: a key of `stages` in dvc.yaml.
+        params: the settings file.
+        settings: what was read from it.
+        inputs: files and folders that other stages wrote and this one reads.
+        model: the architecture, for the stages that have one.
+        code: files that the stage runs besides those that dvc.yaml names.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        params: Path,
+        settings: Settings,
+        inputs: Sequence[Path] = (),
+        model: str | None = None,
+    ) -> None:
+        self._noun = NOUNS.get(stage, stage)
+        self._params = params
+        self._recorded = select(settings, _keys(stage, model))
+        self._code = code_of_stage(stage)
+        self._inputs = inputs
+        self._checksums = {path: checksum(path) for path in _files(self._code)}
+        self._code_states = _states(self._code)
+        self._input_states = _states(inputs)
+
+    def check(self) -> None:
+        """Raise a StageError that names what has changed, if anything has."""
+        changed = [*self._changed_settings(), *self._changed_files()]
+        if changed:
+            more = len(changed) - MOST_NAMED
+            named = ", ".join(changed[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+            raise StageError(f"changed during this {self._noun}: {named}; run again")
+
+    def _changed_settings(self) -> list[str]:
+        given_up = time.monotonic() + SECONDS_TO_SAVE
+        while True:
+            try:
+                found = differences(self._recorded, load(self._params))
+                return [f"{self._params.name}: {difference}" for difference in found]
+            except InputError as error:
+                if time.monotonic() > given_up:
+                    return [str(error)]
+            time.sleep(SECONDS_BETWEEN_READS)
+
+    def _changed_files(self) -> Iterator[str]:
+        for path in _differing(self._code_states, _states(self._code)):
+            # a mere `touch` of the code is no change
+            if not path.is_file() or checksum(path) != self._checksums.get(path):
+                yield str(path.relative_to(ROOT))
+        yield from map(str, _differing(self._input_states, _states(self._inputs)))
+
+
+@contextmanager
+def unchanged(
+    stage: str,
+    params: Path,
+    settings: Settings,
+    inputs: Sequence[Path] = (),
+    model: str | None = None,
+) -> Iterator[Unchanged]:
+    """Raise a StageError after the block if anything that the stage was given has changed.
+
+    The arguments are those of `Unchanged`. To be entered before the stage's code is imported.
+    """
+    given = Unchanged(stage, params, settings, inputs, model)
+    yield given
+    given.check()
+
+
+def made_from(stage: str, settings: Settings, model: str | None = None) -> MadeFrom:
+    """Return what a stage writes down with its output: its settings, and a checksum of its code.
+
+    The arguments are those of `Unchanged`.
+    """
+    files = {path.relative_to(ROOT).as_posix(): path for path in _files(code_of_stage(stage))}
+    return MadeFrom(settings=select(settings, _keys(stage, model)), code=checksum_of_all(files))
+
+
+def _keys(stage: str, model: str | None) -> list[str]:
+    return settings_of_stage(stage, model) or list(Settings.model_fields)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files that are meant, and all under the folders, but what tools leave there."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            yield from (Path(folder, name) for name in names if name != OF_SNAKEMAKE)
+
+
+def _states(paths: Sequence[Path]) -> dict[Path, State]:
+    """Return size, times and inode of each file. The time of a change of the inode can't be set."""
+    found = {}
+    for path in _files(paths):
+        if path.is_file():
+            status = path.stat()
+            found[path] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return found
+
+
+def _differing(before: dict[Path, State], now: dict[Path, State]) -> list[Path]:
+    paths = dict.fromkeys([*before, *now])
+    return [path for path in paths if before.get(path) != now.get(path)]
