@@ -16,6 +16,11 @@ from tests.projects import Project, checkout, copied, leave_densenets_and_one_se
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes minutes first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave a test out where a program is missing that it needs; with CI=true that is an error."""
     needed = {need for mark in item.iter_markers("needs") for need in mark.args}
