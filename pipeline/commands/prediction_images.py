@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.sources.decoding import UndecodableError, decode, decode_upright
+from pipeline.data.sources.decoding import UndecodableError, decode, decode_upright, formats
 from pipeline.data.sources.listing import KINDS, files_under, is_folder, why_unreadable
 from pipeline.system.errors import InputError
 from pipeline.system.progress import say
@@ -44,7 +44,7 @@ def list_images(given: Sequence[Path], out: Path) -> list[Path]:
         InputError: if a folder can't be read, or lies in `out`.
     """
     endings = Image.registered_extensions()
-    readable = {ending for ending, kind in endings.items() if kind in Image.OPEN} | {""}
+    readable = {ending for ending, kind in endings.items() if kind in formats()} | {""}
     written, paths = _real(out), []
     for place in given:
         if not is_folder(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from pipeline.commands.prediction_images import read_image
+from pipeline.commands.prediction_images import list_images, read_image
 from pipeline.data import arrays, sources
 from pipeline.data.sources import decoding, image_folder
+from pipeline.data.sources.decoding import UndecodableError
 from pipeline.data.sources.listing import Found, examine
 from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
@@ -107,7 +109,9 @@ def palette(**transparency: object) -> Image.Image:
     return image
 
 
-def png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> bytes:
+def png(
+    width: int, height: int, depth: int, colour_type: int, rows: bytes, transparent: bytes = b""
+) -> bytes:
     """Encode a PNG by hand (PNG specification, 5), in depths that Pillow doesn't write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -115,8 +119,44 @@ def png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> b
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
     header = struct.pack(">2I5B", width, height, depth, colour_type, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    if transparent:
+        parts.insert(1, (b"tRNS", transparent))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, content) for kind, content in parts)
+
+
+def packed(left: int, right: int, bits: int) -> bytes:
+    """One row of an image of two values, as many pixels to a byte as go in."""
+    row = "".join(f"{value:0{bits}b}" for value in (left, right) for _ in range(SIZE // 2))
+    return int(row, 2).to_bytes(SIZE * bits // 8, "big")
+
+
+def grey_png(bits: int, left: int, right: int, transparent: int) -> bytes:
+    row = b"\0" + packed(left, right, bits)
+    return png(SIZE, SIZE, bits, 0, row * SIZE, struct.pack(">H", transparent))
+
+
+def tiff(byte_order: str, bits: int, rows: bytes, white_is_zero: bool = False) -> bytes:
+    """Encode a grey TIFF by hand (TIFF 6.0, sections 2 and 4): one strip, not compressed."""
+    directory = {256: SIZE, 257: SIZE, 258: bits, 259: 1, 262: 0 if white_is_zero else 1}
+    directory |= {273: 8, 277: 1, 278: SIZE, 279: len(rows)}
+    head = struct.pack(
+        f"{byte_order}2sHI", b"II" if byte_order == "<" else b"MM", 42, 8 + len(rows)
+    )
+    entries = b""
+    for tag, value in directory.items():  # of type LONG (4), one value each
+        entries += struct.pack(f"{byte_order}HHII", tag, 4, 1, value)
+    return head + rows + struct.pack(f"{byte_order}H", len(directory)) + entries + bytes(4)
+
+
+def pnm(kind: bytes, most: int, left: tuple[int, ...], right: tuple[int, ...]) -> bytes:
+    """Encode a PGM or PPM by hand (netpbm's pgm(5), ppm(5)); `most` is what white is."""
+    values = [*left * (SIZE // 2), *right * (SIZE // 2)] * SIZE
+    if kind in (b"P2", b"P3"):
+        pixels = " ".join(map(str, values)).encode()
+    else:
+        pixels = struct.pack(f">{len(values)}{'B' if most < 256 else 'H'}", *values)
+    return b"%b\n# by hand\n%d %d\n%d\n" % (kind, SIZE, SIZE, most) + pixels
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -125,9 +165,9 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def sixteen_bit_rgb() -> bytes:
-    line = b"\0" + struct.pack(">3H", 0xFFFF, 0, 0) * 4 + struct.pack(">3H", 0, 0, 0xFFFF) * 4
-    return png(SIZE, SIZE, 16, 2, line * SIZE)
+def sixteen_bit_rgb(right: bytes, transparent: bytes = b"") -> bytes:
+    line = b"\0" + struct.pack(">3H", 0xFFFF, 0, 0) * 4 + right * 4
+    return png(SIZE, SIZE, 16, 2, line * SIZE, transparent)
 
 
 def sixteen_bit_grey(byte_order: str) -> bytes:
@@ -135,16 +175,19 @@ def sixteen_bit_grey(byte_order: str) -> bytes:
     values[:, SIZE // 2 :] = 0xC000
     if byte_order == "png":
         return encoded(Image.fromarray(values), "PNG")
-    directory = {256: SIZE, 257: SIZE, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: SIZE, 279: 128}
-    head = struct.pack(f"{byte_order}2sHI", b"II" if byte_order == "<" else b"MM", 42, 8 + 128)
-    pixels = values.astype(f"{byte_order}u2").tobytes()
-    entries = b""
-    for tag, value in directory.items():  # of type LONG (4), one value each
-        entries += struct.pack(f"{byte_order}HHII", tag, 4, 1, value)
-    return head + pixels + struct.pack(f"{byte_order}H", len(directory)) + entries + bytes(4)
+    return tiff(byte_order, 16, values.astype(f"{byte_order}u2").tobytes())
+
+
+def negative(bits: int) -> bytes:
+    """Encode a TIFF in which a quarter of the largest value is left, three quarters right."""
+    left, right = 1 << (bits - 2), 3 << (bits - 2)
+    if bits == 16:
+        return tiff("<", 16, struct.pack("<8H", *[left] * 4, *[right] * 4) * SIZE, True)
+    return tiff("<", bits, packed(left, right, bits) * SIZE, True)
 
 
 DEEP_HALVES = ((0x40,) * 3, (0xC0,) * 3)
+FIFTHS = ((51,) * 3, (204,) * 3)
 HALF_RED = (255, 127, 127)  # over white, by alpha 128 of 255
 FRAMES = [halves("RGB", BLUE, RED)]
 
@@ -189,7 +232,34 @@ ODD: dict[str, tuple[bytes, tuple[int, ...], tuple[int, ...], int]] = {
     "deep.png": (sixteen_bit_grey("png"), *DEEP_HALVES, 0),
     "deep little.tiff": (sixteen_bit_grey("<"), *DEEP_HALVES, 0),
     "deep big.tiff": (sixteen_bit_grey(">"), *DEEP_HALVES, 0),
-    "deep rgb.png": (sixteen_bit_rgb(), RED, BLUE, 0),
+    "deep rgb.png": (sixteen_bit_rgb(struct.pack(">3H", 0, 0, 0xFFFF)), RED, BLUE, 0),
+    # a fifth and four fifths of what is white: 51 and 204 of 255
+    "deep.pgm": (pnm(b"P5", 65535, (13107,), (52428,)), *FIFTHS, 0),
+    "deep ascii.pgm": (pnm(b"P2", 65535, (13107,), (52428,)), *FIFTHS, 0),
+    "12 bit.pgm": (pnm(b"P5", 4095, (819,), (3276,)), *FIFTHS, 0),
+    "12 bit ascii.pgm": (pnm(b"P2", 4095, (819,), (3276,)), *FIFTHS, 0),
+    "10 bit.pgm": (pnm(b"P5", 1020, (204,), (816,)), *FIFTHS, 0),
+    "7 bit.pgm": (pnm(b"P5", 125, (25,), (100,)), *FIFTHS, 0),
+    "8 bit.pgm": (pnm(b"P5", 255, (51,), (204,)), *FIFTHS, 0),
+    "deep.ppm": (pnm(b"P6", 65535, (65535, 0, 0), (0, 0, 65535)), RED, BLUE, 0),
+    "12 bit ascii.ppm": (pnm(b"P3", 4095, (4095, 0, 0), (0, 0, 4095)), RED, BLUE, 0),
+    "12 bit.tiff": (tiff("<", 12, packed(0x400, 0xC00, 12) * SIZE), *DEEP_HALVES, 0),
+    # 1 - 1/4 and 1 - 3/4 of white; in 4 bits a quarter is 4 of 15
+    "negative 16 bit.tiff": (negative(16), (0xBF,) * 3, (0x3F,) * 3, 0),
+    "negative 8 bit.tiff": (negative(8), (0xBF,) * 3, (0x3F,) * 3, 0),
+    "negative 4 bit.tiff": (negative(4), (11 * 17,) * 3, (3 * 17,) * 3, 0),
+    "1 bit transparent.png": (grey_png(1, 0, 1, transparent=0), WHITE, WHITE, 0),
+    "2 bit transparent.png": (grey_png(2, 1, 2, transparent=2), (85,) * 3, WHITE, 0),
+    "4 bit transparent.png": (grey_png(4, 3, 10, transparent=10), (51,) * 3, WHITE, 0),
+    "8 bit transparent.png": (grey_png(8, 51, 10, transparent=10), (51,) * 3, WHITE, 0),
+    "16 bit rgb transparent.png": (
+        sixteen_bit_rgb(*[b"\x12\x34\x56\x78\x9a\xbc"] * 2),
+        RED,
+        WHITE,
+        0,
+    ),
+    # nearly the transparent value, and it
+    "16 bit transparent.png": (grey_png(16, 0x1235, 0x1234, 0x1234), (0x12,) * 3, WHITE, 0),
     "animated.gif": (
         encoded(halves("RGB", RED, BLUE), "GIF", save_all=True, append_images=FRAMES),
         RED,
@@ -219,6 +289,13 @@ PHOTO = Image.fromarray(
 FLOATS = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
 INTEGERS = Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8))
 
+POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%EndComments
+1 0 0 setrgbcolor 0 0 8 8 rectfill showpage
+%%EOF
+"""
+
 # file name: its bytes, and how the reason has to begin or what it has to contain
 BAD: dict[str, tuple[bytes, str]] = {
     "truncated.jpg": (encoded(PHOTO, "JPEG")[:-1000], "image file is truncated"),
@@ -233,6 +310,11 @@ BAD: dict[str, tuple[bytes, str]] = {
     "notes.jpg": (b"not an image", "not an image that can be read"),
     "page.html": (b"<html></html>", "not an image that can be read"),
     "empty.png": (b"", "empty: 0 bytes"),
+    "postscript.png": (POSTSCRIPT, "Encapsulated Postscript (EPS) is not opened; save it as PNG"),
+    "metafile.png": (
+        b"\xd7\xcd\xc6\x9a" + bytes(18),  # [MS-WMF] 2.3.2.3, the placeable header's key
+        "Windows Metafile (WMF) is not opened; save it as PNG",
+    ),
     "bomb.png": (png(60_000, 60_000, 1, 0, bytes(9)), "could be decompression bomb"),
     "floats.tiff": (encoded(FLOATS, "TIFF"), "mode F have no known range; save it as 8 or 16"),
     "integers.tiff": (encoded(INTEGERS, "TIFF"), "mode I have no known range; save it as 8 or 16"),
@@ -248,6 +330,30 @@ def test_odd_kinds_of_images_come_out_as_they_were_drawn(pets: Folder) -> None:
     images = pets.images()
     for name, (_, left, right, within) in ODD.items():
         assert_halves(images[f"cat/{name}"], left, right, within)
+
+
+def test_postscript_runs_no_program(pets: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs, mark = pets.root / "programs", pets.root / "it has run"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # it remembers whether there is one
+    path = pets.local / "cat" / "cat.png"
+    path.write_bytes(POSTSCRIPT)
+    with Image.open(path) as image, contextlib.suppress(OSError):
+        image.load()
+    assert mark.exists()  # Pillow would run it
+    mark.unlink()
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    pets.fetch()
+    pets.split()
+    assert list(pets.rejected()) == ["cat/cat.png"]
+    with pytest.raises(UndecodableError, match="Postscript"):
+        read_image(path, SIZE, 3)
+    path.rename(pets.local / "cat.eps")
+    assert len(list_images([pets.local], pets.root / "out")) == 10
+    assert not mark.exists()
 
 
 def test_images_whose_byte_order_or_encoding_matters_are_what_their_names_say() -> None:

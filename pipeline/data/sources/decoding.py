@@ -10,15 +10,35 @@ from textwrap import shorten
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, _imaging
+from PIL import (
+    ExifTags,
+    Image,
+    ImageOps,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    _imaging,
+)
 
 from pipeline.system.text import printable
 
 GAP = 3  # from here on "indistinguishable from fair resampling in most cases": Pillow on its resize
 UPRIGHT = 1  # of the EXIF orientations
+WHITE_IS_ZERO = 0  # of the photometric interpretations of TIFF
 MOST_PIXELS = 62_500_000  # decoded at once: twice 4 bytes of each, half a gigabyte, in every thread
 BAND = 256  # rows that are laid over white at once
 LONGEST_REASON = 300  # characters: a decoder's may quote the file
+
+# Of Pillow's formats those of pictures, in the order in which they are tried: TGA has no mark of
+# its own. EPS would run Ghostscript, IPTC open a file of any format inside of it; of the range of
+# FITS Pillow knows nothing
+FORMATS = (
+    *("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "ICNS"),
+    *("PSD", "PCX", "DCX", "DDS", "QOI", "SGI", "SUN", "XBM", "XPM", "TGA"),
+)
+
+# Pillow spreads grey of few bits over 0 to 255, but not the grey that a file calls transparent
+STEPS_OF_GREY = {"L;2": 255 // 3, "L;4": 255 // 15}
 
 
 class UndecodableError(Exception):
@@ -53,20 +73,38 @@ def decode_upright(file: BinaryIO) -> Image.Image:
         return _upright(image)
 
 
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return those of `FORMATS` that this build of Pillow can open; none runs another program."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 @contextlib.contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     """Open an image file; any error in the block is an `UndecodableError`."""
     _silence_libtiff()
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats()) as image:
             yield image
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        raise UndecodableError("not an image that can be read") from None
+        raise UndecodableError(_why_unidentified(file)) from None
     except Exception as error:  # decoders raise errors of any kind for a corrupt file
         reason = printable(f"{type(error).__name__}: {error}")
         raise UndecodableError(shorten(reason, LONGEST_REASON)) from None
+
+
+def _why_unidentified(file: BinaryIO) -> str:
+    """Return what is wrong with a file of none of the `formats`, by its first bytes."""
+    file.seek(0)
+    start = file.read(16)  # as many as Pillow looks at
+    for name, (factory, accepts) in Image.OPEN.items():
+        if name not in formats() and accepts is not None and accepts(start) is True:
+            description = getattr(factory, "format_description", "a file")
+            return f"{description} ({name}) is not opened; save it as PNG"
+    return "not an image that can be read"
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -76,6 +114,7 @@ def _upright(image: Image.Image) -> Image.Image:
         raise ValueError(
             f"{pixels:,} pixels are more than {MOST_PIXELS:,}, the most that are decoded; resize it"
         )
+    _match_transparency(image)
     image.load()  # some formats hold the orientation behind the pixels
     if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
         ImageOps.exif_transpose(image, in_place=True)  # keeps no second copy
@@ -98,15 +137,38 @@ def _silence_libtiff() -> None:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
+def _match_transparency(image: Image.Image) -> None:
+    """Bring the colour that a PNG calls transparent to the range to which Pillow brings its pixels.
+
+    To be called before the pixels are loaded: Pillow then forgets in how many bits they were.
+    """
+    if isinstance(image, PngImagePlugin.PngImageFile) and "transparency" in image.info:
+        raw_mode = image.tile[0][3]
+        if raw_mode in STEPS_OF_GREY:
+            image.info["transparency"] *= STEPS_OF_GREY[raw_mode]
+        elif raw_mode == "RGB;16B":  # of each value the upper 8 bits are left
+            image.info["transparency"] = tuple(each >> 8 for each in image.info["transparency"])
+
+
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring 16-bit grey down to 8 bits; Pillow's own conversion would clip it to white."""
-    if image.mode in ("I", "F"):  # 32-bit integers and floats
+    """Bring deep grey down to 8 bits, 0 being black; Pillow's own conversion would clip it."""
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # 32-bit
         raise ValueError(f"pixels of mode {image.mode} have no known range; save it as 8 or 16 bit")
-    if not image.mode.startswith("I;16"):
+    if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image)
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
-    if "transparency" in image.info:
-        opaque = values != image.info["transparency"]
-        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
-    return grey
+    bits, is_negative = 16, False  # Pillow spreads a PPM, whose header names the range, over 16
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (bits,))[0]
+        photometric = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO)
+        is_negative = photometric == WHITE_IS_ZERO
+    transparent = image.info.get("transparency")
+    result = Image.new("L" if transparent is None else "LA", image.size)
+    for top in range(0, image.height, BAND):
+        values = np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height))))
+        grey = (values >> (bits - 8)).astype(np.uint8)
+        if is_negative:
+            grey = 255 - grey
+        if transparent is not None:
+            grey = np.dstack([grey, np.where(values == transparent, 0, 255).astype(np.uint8)])
+        result.paste(Image.fromarray(grey), (0, top))
+    return result
