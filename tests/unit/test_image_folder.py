@@ -606,7 +606,7 @@ def test_names_of_all_kinds_reach_the_index_as_they_are(pets: Folder) -> None:
 
 
 def test_hidden_files_and_readmes_are_no_images_and_no_errors(pets: Folder) -> None:
-    for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini", "README.txt"):
+    for name in (".DS_Store", "._0.png", "README.txt"):
         (pets.local / "cat" / name).write_bytes(b"no image")
     (pets.local / ".git").mkdir()
     (pets.local / "cat" / ".cache").mkdir()
@@ -618,6 +618,80 @@ def test_hidden_files_and_readmes_are_no_images_and_no_errors(pets: Folder) -> N
     assert pets.split("stop").rejected == 0
     assert len(pets.images()) == 11
     assert_halves(pets.images()["cat/readme/x.png"], RED, RED)
+
+
+FILES_OF_SYSTEMS = (
+    *("Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "DESKTOP.INI"),  # Windows
+    "Icon\r",  # macOS
+)
+FOLDERS_OF_SYSTEMS = (
+    *("$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "FOUND.000", "found.017"),
+    *("__MACOSX", ".Trashes", "Network Trash Folder", "Temporary Items"),
+    "lost+found",
+    *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),  # Synology, QNAP
+)
+
+
+@pytest.mark.parametrize("inside", ["", "cat", "cat/more"])
+def test_what_systems_make_is_no_image_and_no_class(pets: Folder, inside: str) -> None:
+    place = pets.local / inside
+    place.mkdir(exist_ok=True)
+    for name in FILES_OF_SYSTEMS:
+        (place / name).write_bytes(b"no image")
+    for name in FOLDERS_OF_SYSTEMS:
+        (place / name / "SYNOPHOTO_THUMB_XL.jpg").parent.mkdir()
+        Image.new("RGB", (SIZE, SIZE), RED).save(place / name / "SYNOPHOTO_THUMB_XL.jpg")
+    pets.fetch()
+    assert pets.split("stop").classes == ("cat", "dog")
+    assert len(pets.images()) == 10
+    assert len(list_images([pets.local], pets.root / "out")) == 10
+
+
+@pytest.mark.parametrize("name", ["recycler", "found.0", "temporary", "Icon", "eaDir", "lost"])
+def test_a_class_that_is_named_nearly_as_a_system_would_is_one(pets: Folder, name: str) -> None:
+    (pets.local / "dog").rename(pets.local / name)
+    pets.fetch()
+    assert name in pets.split().classes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ("caf\u00e9", "cafe\u0301", r"'cafe\u0301' and 'café'"),
+        ("\ud55c", "\u1112\u1161\u11ab", r"'\u1112\u1161\u11ab' and '한'"),
+        ("emu", "emu ", "'emu' and 'emu '"),
+        (" emu", "emu", "' emu' and 'emu'"),
+        ("Emu", "emu", "'Emu' and 'emu'"),
+        ("ÉMU", "ému", "'ÉMU' and 'ému'"),
+        ("black emu", "black  emu", "'black  emu' and 'black emu'"),
+        ("black emu", "black\u00a0emu", r"'black emu' and 'black\xa0emu'"),
+        ("emu", "e\u200bmu", r"'emu' and 'e\u200bmu'"),
+        ("emu", "emu\n", r"'emu' and 'emu\n'"),
+        ("emu", "emu\ufe0f", r"'emu' and 'emu\ufe0f'"),
+        ("emu", "emu\u3164", r"'emu' and 'emu\u3164'"),
+    ],
+)
+def test_classes_that_a_person_reads_as_one_are_refused(
+    pets: Folder, one: str, other: str, shown: str
+) -> None:
+    for name in (one, other):
+        (pets.local / name).mkdir()
+        Image.new("RGB", (SIZE, SIZE)).save(pets.local / name / "0.png")
+    with pytest.raises(InputError, match="reads as one") as error:
+        pets.fetch()
+    assert shown in str(error.value)
+    assert str(error.value).isprintable()
+    assert not pets.raw.exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Maße", "Masse"), ("m2", "m²"), ("emu", "emus"), ("猫", "狗"), ("कि", "की")]
+)
+def test_classes_that_a_person_tells_apart_are_two(pets: Folder, one: str, other: str) -> None:
+    (pets.local / "cat").rename(pets.local / one)
+    (pets.local / "dog").rename(pets.local / other)
+    pets.fetch()
+    assert set(pets.split().classes) == {one, other}
 
 
 def test_links_to_files_and_folders_are_followed_and_a_loop_is_not(pets: Folder) -> None:

@@ -1,25 +1,32 @@
 """What lies in a folder of images: one sub-folder per class, links followed, nothing opened twice.
 
-Left out are hidden files and folders, READMEs, and what Windows keeps hidden in a folder.
+Left out are READMEs and what `left_out` names: hidden files and folders, and what systems make.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import stat
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from pipeline.data.left_out import is_left_out
 from pipeline.storage.checksums import checksum
 from pipeline.system.errors import InputError
 from pipeline.system.text import printable
 
-HIDDEN_BY_WINDOWS = ("desktop.ini", "thumbs.db")
 NO_CLASS = ""
 LAYOUT = "it needs one sub-folder of images per class"
+
+# characters without ink that Unicode counts among letters, marks and symbols
+WITHOUT_INK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -56,7 +63,8 @@ def find(folder: Path) -> list[Found]:
 
     Raises:
         InputError: if the folder is missing, can't be read, or has fewer than two classes, or a
-            class can't be read, has nothing in it, or has a name that isn't UTF-8.
+            class can't be read, has nothing in it, or has a name that isn't UTF-8 or that a person
+            reads as that of another.
     """
     where = f"params.yaml: data.path: '{folder}'"
     if not folder.is_dir():
@@ -76,6 +84,7 @@ def find(folder: Path) -> list[Found]:
                 "rename it"
             )
         by_class[name] = [Found(file, name) for file in files_under(path, where, root)]
+    _refuse_names_read_as_one(by_class, where)
     if not any(by_class.values()):
         raise InputError(f"{where} has no sub-folder with images: {LAYOUT}")
     for name, found in by_class.items():
@@ -148,11 +157,37 @@ def why_unreadable(path: Path, error: OSError) -> str:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-    """Yield what isn't hidden, and no file that describes its folder."""
+    """Yield what isn't left out, and no file that describes its folder."""
     for path in folder.iterdir():
-        describes = path.stem.upper() == "README" or path.name.lower() in HIDDEN_BY_WINDOWS
-        if not path.name.startswith(".") and (not describes or is_folder(path)):
+        if not is_left_out(path.name) and (path.stem.upper() != "README" or is_folder(path)):
             yield path
+
+
+def _refuse_names_read_as_one(names: Iterable[str], where: str) -> None:
+    """Raise an `InputError` with two names of classes that look the same but for their case."""
+    by_looks: dict[str, str] = {}
+    for name in names:
+        other = by_looks.setdefault(_looks(name), name)
+        if other != name:
+            raise InputError(
+                f"{where}: '{_spelt(other)}' and '{_spelt(name)}' would be two classes that a "
+                "person reads as one; put the images into one of them, or rename one"
+            )
+
+
+def _looks(name: str) -> str:
+    """Return what is the same for names that a person reads as one."""
+    composed = unicodedata.normalize("NFC", name)
+    spaced = (" " if character.isspace() else character for character in composed)
+    seen = "".join(each for each in spaced if unicodedata.category(each) not in ("Cc", "Cf"))
+    return unicodedata.normalize("NFC", " ".join(WITHOUT_INK.sub("", seen).lower().split()))
+
+
+def _spelt(name: str) -> str:
+    """Return a name in print, so that one sees in what it differs from one that looks the same."""
+    if not unicodedata.is_normalized("NFC", name):
+        return name.encode("unicode_escape").decode()
+    return WITHOUT_INK.sub(lambda found: ascii(found[0])[1:-1], printable(name))
 
 
 @contextlib.contextmanager
