@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.data.left_out import is_left_out
+from pipeline.paths import EVALUATED, EXPLAINED, REPORTS, TRAINED
 from pipeline.settings.schema import Settings
 from pipeline.system.errors import InputError
 from pipeline.system.text import printable
 
 MOST_NAMED = 3
 
+# folders of the project that are not for images; nor are its hidden ones
+NOT_FOR_IMAGES = {
+    *("benchmarks", "captions", "docs", "pipeline", "presets", "profiles", "tests"),
+    *("dvc_plots", "exports", "logs", "predictions"),
+}
+
+HOLD_OUTPUTS = (TRAINED, EVALUATED, REPORTS, EXPLAINED.parent, EXPLAINED)
+
 
 def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
-    """Check that `data.path` is a folder, none that the pipeline writes, and that DVC can read it.
+    """Check that `data.path` is a folder for images that DVC can read, and that it takes `outputs`.
 
-    DVC takes the checksum of everything in it before a stage starts. At what it can't read it stops
-    with an error that doesn't say what to do, and at a pipe it waits for ever.
+    DVC takes the checksum of everything in `data.path` before a stage starts. At what it can't read
+    it stops with an error that doesn't say what to do, and at a pipe it waits for ever.
 
     Args:
         settings: all of params.yaml.
@@ -25,7 +36,8 @@ def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
         outputs: the folders that stages write.
 
     Raises:
-        InputError: if it isn't there, overlaps with an output, or holds what DVC can't read.
+        InputError: if it isn't there, overlaps with an output or is the project's own, or holds
+            what DVC can't read, or an output lies below a link.
     """
     path = root / settings.data.path
     where = f"params.yaml: data.path: '{settings.data.path}'"
@@ -33,24 +45,57 @@ def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
         raise InputError(
             f"{where} does not exist; make it, with a sub-folder for each class, or change it"
         )
+    _refuse_links({*HOLD_OUTPUTS, *(above for output in outputs for above in output.parents)}, root)
+    real, real_root = path.resolve(), root.resolve()
     for output in outputs:
-        one, other = path.resolve(), (root / output).resolve()
-        if one.is_relative_to(other) or other.is_relative_to(one):
+        other = (root / output).resolve()
+        if real.is_relative_to(other) or other.is_relative_to(real):
             raise InputError(f"{where}: the pipeline writes {output} itself; take another folder")
-    unreadable = [
+    if real.is_relative_to(real_root):
+        first = (*real.relative_to(real_root).parts, ".")[0]
+        if first.startswith(".") or first in NOT_FOR_IMAGES:
+            raise InputError(
+                f"{where}: {first} is not for images; take another folder, such as data/local"
+            )
+    unreadable = _unreadable(path)
+    if unreadable:
+        raise InputError(
+            f"{where}: DVC can't read all of it: {_first(unreadable)}; remove or fix them"
+        )
+
+
+def _unreadable(path: Path) -> list[str]:
+    """Return what DVC can't read in a folder, each with the reason."""
+
+    def refuse(error: OSError) -> None:
+        places = Path(error.filename).relative_to(path).parts
+        if not any(map(is_left_out, places)):  # else neither DVC nor the listing goes into it
+            raise InputError(
+                f"{error.filename}: can't be read: {error.strerror}; see to its permissions"
+            )
+
+    return [
         f"'{printable(str(file.relative_to(path)))}' {obstacle}"
-        for parent, folders, files in os.walk(path, onerror=_refuse)
+        for parent, folders, files in os.walk(path, onerror=refuse)
         for file in (Path(parent, name) for name in sorted([*folders, *files]))
         if (obstacle := _obstacle(file))
     ]
-    if unreadable:
-        more = len(unreadable) - MOST_NAMED
-        named = "; ".join(unreadable[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        raise InputError(f"{where}: DVC can't read all of it: {named}; remove or fix them")
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename}: can't be read: {error.strerror}; see to its permissions")
+def _refuse_links(folders: set[Path], root: Path) -> None:
+    """Raise an `InputError` if a folder in which outputs lie is a link; an output itself may be."""
+    for folder in sorted(folders):
+        if (root / folder).is_symlink():
+            raise InputError(
+                f"{folder}: is a link, and DVC takes no outputs behind one; make it a folder. To "
+                "use a large disk, mount it there (mount --bind), or have DVC's cache on it (dvc "
+                "cache dir)"
+            )
+
+
+def _first(found: Sequence[str]) -> str:
+    more = len(found) - MOST_NAMED
+    return "; ".join(found[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _obstacle(path: Path) -> str | None:
@@ -64,6 +109,8 @@ def _obstacle(path: Path) -> str | None:
         return "is a link to nothing"
     except OSError as error:
         return f"can't be read ({error.strerror})"
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if stat.S_ISDIR(mode):
+        return None  # it is looked into
+    if not stat.S_ISREG(mode):
         return "is no file (a pipe, socket or device)"
     return None if os.access(path, os.R_OK) else "may not be read (permissions)"
