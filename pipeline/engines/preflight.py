@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.data.left_out import is_left_out
@@ -23,12 +23,26 @@ NOT_FOR_IMAGES = {
 
 HOLD_OUTPUTS = (TRAINED, EVALUATED, REPORTS, EXPLAINED.parent, EXPLAINED)
 
+# why DVC leaves files out, and the cure
+LINK = "a link to a folder"
+PROJECT = "a DVC project of its own"
+IGNORED = "named in a .dvcignore"
+CURES = {
+    LINK: (
+        "put the folder itself there (cp -rL copies it, cp -rlL makes hard links, which take no "
+        "room)"
+    ),
+    PROJECT: "remove the .dvc in it",
+    IGNORED: "take the line out of the .dvcignore",
+}
+
 
 def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
     """Check that `data.path` is a folder for images that DVC can read, and that it takes `outputs`.
 
     DVC takes the checksum of everything in `data.path` before a stage starts. At what it can't read
-    it stops with an error that doesn't say what to do, and at a pipe it waits for ever.
+    it stops with an error that doesn't say what to do, and at a pipe it waits for ever. Images that
+    it leaves out would change unnoticed.
 
     Args:
         settings: all of params.yaml.
@@ -37,7 +51,7 @@ def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
 
     Raises:
         InputError: if it isn't there, overlaps with an output or is the project's own, or holds
-            what DVC can't read, or an output lies below a link.
+            what DVC can't read or images that it leaves out, or an output lies below a link.
     """
     path = root / settings.data.path
     where = f"params.yaml: data.path: '{settings.data.path}'"
@@ -57,29 +71,54 @@ def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
             raise InputError(
                 f"{where}: {first} is not for images; take another folder, such as data/local"
             )
-    unreadable = _unreadable(path)
+    unreadable, unseen = _look_through(path, root)
     if unreadable:
         raise InputError(
             f"{where}: DVC can't read all of it: {_first(unreadable)}; remove or fix them"
         )
+    if settings.data.name == "image_folder":
+        refuse_unseen(unseen, path)
 
 
-def _unreadable(path: Path) -> list[str]:
-    """Return what DVC can't read in a folder, each with the reason."""
+def refuse_unseen(unseen: Mapping[str, str], folder: Path) -> None:
+    """Raise an `InputError` if there are places in `folder` that DVC leaves out; `unseen` has why.
+
+    `folder` is that of `data.path`.
+    """
+    if not unseen:
+        return
+    named = [f"'{printable(place)}' is {why}" for place, why in unseen.items()]
+    cures = "; ".join(CURES[why] for why in dict.fromkeys(unseen.values()))
+    raise InputError(
+        f"params.yaml: data.path: '{folder}': DVC would not see images change: {_first(named)}; "
+        f"{cures}"
+    )
+
+
+def _look_through(path: Path, root: Path) -> tuple[list[str], dict[str, str]]:
+    """Return what DVC can't read in a folder, and by place what it leaves out of it, and why."""
+    unreadable, unseen = [], {}
+    outside = Path(os.path.relpath(path, root)).parts[:1] == (os.pardir,)  # links not resolved
+
+    def left_out(place: str | Path) -> bool:
+        return any(map(is_left_out, Path(place).relative_to(path).parts))
 
     def refuse(error: OSError) -> None:
-        places = Path(error.filename).relative_to(path).parts
-        if not any(map(is_left_out, places)):  # else neither DVC nor the listing goes into it
+        if not left_out(error.filename):  # else neither DVC nor the listing goes into it
             raise InputError(
                 f"{error.filename}: can't be read: {error.strerror}; see to its permissions"
             )
 
-    return [
-        f"'{printable(str(file.relative_to(path)))}' {obstacle}"
-        for parent, folders, files in os.walk(path, onerror=refuse)
-        for file in (Path(parent, name) for name in sorted([*folders, *files]))
-        if (obstacle := _obstacle(file))
-    ]
+    for parent, folders, files in os.walk(path, onerror=refuse):
+        for place in (Path(parent, name) for name in sorted([*folders, *files])):
+            if obstacle := _obstacle(place):
+                unreadable.append(f"'{printable(str(place.relative_to(path)))}' {obstacle}")
+        for place in (Path(parent, name) for name in sorted(folders)):
+            if place.is_symlink() and not left_out(place):
+                unseen[str(place)] = LINK
+            elif place.name == ".dvc" and not (outside or parent == str(path) or left_out(parent)):
+                unseen[parent] = PROJECT
+    return unreadable, unseen
 
 
 def _refuse_links(folders: set[Path], root: Path) -> None:
@@ -103,6 +142,8 @@ def _obstacle(path: Path) -> str | None:
         path.name.encode()
     except UnicodeEncodeError:
         return "has a name that isn't UTF-8"
+    if path.name == ".dvcignore":
+        return "is refused by DVC in a folder whose checksum it takes"
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

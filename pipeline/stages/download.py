@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.data import sources
+from pipeline.data.own_files import unchanged
 from pipeline.settings.schema import Data
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.errors import choose
@@ -17,10 +18,17 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
     `downloads` keeps finished downloads when a later step fails.
 
     Raises:
-        InputError: if the source can't be had, or its files are not what they should be.
+        InputError: if the source can't be had, its files are not what they should be, or DVC would
+            not see when they change.
+        StageError: if they change meanwhile.
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
-    with atomic_folder(out, "source.json") as folder:
-        obtained_from = sources.SOURCES[name].fetch(folder, Path(data_settings.path), downloads)
+    source, local = sources.SOURCES[name], Path(data_settings.path)
+    with atomic_folder(out, "source.json") as folder, unchanged(source, local) as files:
+        if files:
+            from pipeline.engines import dvc_view  # DVC takes a second to import
+
+            dvc_view.refuse_unseen(files, local)
+        obtained_from = source.fetch(folder, local, downloads)
         sources.describe(folder, name, obtained_from)
     say(f"{name} from {obtained_from} is in {out}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data import arrays, audit, sources, splitting, writing
+from pipeline.data.own_files import unchanged
 from pipeline.settings.schema import Data, Split
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.errors import choose
@@ -22,15 +23,15 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
     Raises:
         InputError: if `raw` is incomplete, files can't be used and the settings say to stop, or a
             class has too few images.
+        StageError: if a person's own images change meanwhile.
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
     sources.verify(raw, name)
-    with atomic_folder(out, arrays.DESCRIPTION) as folder:
+    source, local = sources.SOURCES[name], Path(data_settings.path)
+    with atomic_folder(out, arrays.DESCRIPTION) as folder, unchanged(source, local):
         scratch = folder / "scratch"
         scratch.mkdir()
-        collection = sources.SOURCES[name].read(
-            raw, Path(data_settings.path), data_settings.image_size, scratch
-        )
+        collection = source.read(raw, local, data_settings.image_size, scratch)
         audit.check(collection, data_settings.unusable_files)
         if split_settings.folds is None:
             divide = partial(splitting.divide, test_fraction=split_settings.test_fraction)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +88,124 @@ def test_own_images_are_audited_and_cross_validated_by_both_engines(tmp_path: Pa
     assert "notes.jpg" in done.stderr
     assert "data.unusable_files" in done.stderr
     assert "empty.png" not in done.stderr
+
+
+# --- what DVC compares is what the stages read ----------------------------------------------------
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Project:
+    """Own images in ``data/local``, after ``dvc repro download``."""
+    project = checkout(tmp_path / "project")
+    project.edit("  name: digits ", "  name: image_folder ")
+    own_images(local(project))
+    project.commit("own images")
+    project.dvc("repro", "download")
+    return project
+
+
+def local(project: Project) -> Path:
+    return project.root / "data" / "local"
+
+
+def is_stale(project: Project) -> bool:
+    """Tell whether DVC finds that the images have changed."""
+    return "changed deps" in project.dvc("status", "download").stdout
+
+
+def repaint(path: Path) -> None:
+    """Give an image other pixels."""
+    Image.new("RGB", (7, 7), "red").save(path)
+
+
+def test_a_class_behind_a_link_is_refused_and_hard_links_are_a_cure(listed: Project) -> None:
+    name, elsewhere = CLASSES[0], listed.root.parent / "elsewhere"
+    lock = (listed.root / "dvc.lock").read_text()
+    (local(listed) / name).rename(elsewhere)
+    (local(listed) / name).symlink_to(elsewhere)
+    message = f"data.path: 'data/local': DVC would not see images change: 'data/local/{name}' is"
+    for command in (
+        ("dvc", "repro", "download"),
+        ("snakemake", "--cores", "1", "data/raw"),
+        (sys.executable, "-m", "pipeline", "check"),
+    ):
+        refused = listed.run(*command, expect=None)
+        assert refused.returncode != 0
+        assert message in refused.stderr, command
+    assert (listed.root / "dvc.lock").read_text() == lock
+
+    (local(listed) / name).unlink()
+    listed.run("cp", "-rlL", str(elsewhere), str(local(listed) / name))
+    assert not is_stale(listed)
+    repaint(elsewhere / "no 0.png")
+    assert is_stale(listed)
+    listed.dvc("repro", "download")
+    assert not is_stale(listed)
+
+
+def test_a_link_to_another_file_and_another_content_behind_it_are_changes(listed: Project) -> None:
+    one, other = (listed.root.parent / f"{name}.png" for name in ("one", "other"))
+    Image.new("RGB", (7, 7), "blue").save(one)
+    Image.new("RGB", (7, 7), "green").save(other)
+    link = local(listed) / CLASSES[0] / "linked.png"
+    link.symlink_to(one)
+    assert is_stale(listed)
+    listed.dvc("repro", "download")
+    assert not is_stale(listed)
+    repaint(one)
+    assert is_stale(listed)
+    listed.dvc("repro", "download")
+    link.unlink()
+    link.symlink_to(other)
+    assert is_stale(listed)
+
+
+@pytest.mark.parametrize("reached", ["by a link", "by its path"])
+def test_images_outside_of_the_project_are_seen_to_change(listed: Project, reached: str) -> None:
+    elsewhere = listed.root.parent / "large disk"
+    if reached == "by a link":
+        local(listed).rename(elsewhere)
+        local(listed).symlink_to(elsewhere)
+    else:
+        shutil.copytree(local(listed), elsewhere)
+        listed.edit("  path: data/local ", f"  path: {elsewhere} ")
+        listed.dvc("repro", "download")
+    assert not is_stale(listed)
+    repaint(elsewhere / CLASSES[0] / "no 0.png")
+    assert is_stale(listed)
+    listed.dvc("repro", "download")
+    assert not is_stale(listed)
+
+
+def test_images_that_keep_changing_leave_no_record(listed: Project) -> None:
+    lock = (listed.root / "dvc.lock").read_text()
+    changing = local(listed) / CLASSES[0] / "no 0.png"
+    ended = threading.Event()
+
+    def keep_changing() -> None:
+        colour = 0
+        while not ended.wait(0.01):
+            colour = (colour + 1) % 256
+            Image.new("RGB", (7, 7), (colour, 0, 0)).save(changing)
+
+    thread = threading.Thread(target=keep_changing)
+    thread.start()
+    try:
+        failed = listed.dvc("repro", "download", expect=None)
+    finally:
+        ended.set()
+        thread.join()
+    assert failed.returncode != 0
+    assert f"data/local/{CLASSES[0]}/no 0.png: has changed since this stage began" in failed.stderr
+    assert (listed.root / "dvc.lock").read_text() == lock
+    listed.dvc("repro", "download")
+    assert not is_stale(listed)
+
+
+def test_dvc_fails_at_the_outputs_behind_a_link_that_check_refuses(listed: Project) -> None:
+    (listed.root / "data").rename(listed.root.parent / "large disk")
+    (listed.root / "data").symlink_to(listed.root.parent / "large disk")
+    repaint(local(listed) / CLASSES[0] / "no 0.png")
+    assert "is outside of git repository" in listed.dvc("repro", "download", expect=255).stderr
+    refused = listed.run(sys.executable, "-m", "pipeline", "check", expect=2)
+    assert refused.stderr.startswith("error: data: is a link, and DVC takes no outputs behind one")

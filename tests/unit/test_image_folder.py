@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import socket
 import struct
 import zlib
@@ -20,12 +21,13 @@ from PIL import EpsImagePlugin, Image
 
 from pipeline.commands.prediction_images import list_images, read_image
 from pipeline.data import arrays, sources
+from pipeline.data.own_files import unchanged
 from pipeline.data.sources import decoding, image_folder
 from pipeline.data.sources.decoding import UndecodableError
 from pipeline.data.sources.listing import Found, examine
 from pipeline.settings.schema import Data, Split
 from pipeline.stages import download, split
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, StageError
 
 SIZE = 8
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -694,25 +696,120 @@ def test_classes_that_a_person_tells_apart_are_two(pets: Folder, one: str, other
     assert set(pets.split().classes) == {one, other}
 
 
-def test_links_to_files_and_folders_are_followed_and_a_loop_is_not(pets: Folder) -> None:
+def test_links_to_files_are_followed(pets: Folder) -> None:
+    Image.new("RGB", (SIZE, SIZE), RED).save(pets.root / "red.png")
+    (pets.local / "cat" / "soft.png").symlink_to(pets.root / "red.png")
+    (pets.local / "cat" / "hard.png").hardlink_to(pets.root / "red.png")
+    pets.fetch()
+    pets.split()
+    assert_halves(pets.images()["cat/soft.png"], RED, RED)
+    assert_halves(pets.images()["cat/hard.png"], RED, RED)
+    assert len(pets.images()) == 12
+
+
+def test_a_folder_that_links_to_itself_holds_nothing_more(pets: Folder) -> None:
+    (pets.local / "cat" / "self").symlink_to(".")
+    (pets.local / "dog" / "up").symlink_to("..")
+    pets.fetch()
+    pets.split()
+    assert len(pets.images()) == 10
+
+
+def test_predict_follows_links_to_folders_but_not_back_to_one_that_they_lie_in(
+    pets: Folder,
+) -> None:
     elsewhere = pets.root / "elsewhere"
     (elsewhere / "deeper").mkdir(parents=True)
-    Image.new("RGB", (SIZE, SIZE), RED).save(elsewhere / "red.png")
-    Image.new("RGB", (SIZE, SIZE), BLUE).save(elsewhere / "deeper" / "blue.png")
+    for path in (elsewhere / "red.png", elsewhere / "deeper" / "blue.png"):
+        Image.new("RGB", (SIZE, SIZE), RED).save(path)
     (elsewhere / "deeper" / "back").symlink_to(elsewhere)
-    (pets.local / "cat" / "file link.png").symlink_to(elsewhere / "red.png")
     (pets.local / "cat" / "folder link").symlink_to(elsewhere)
     (pets.local / "cat" / "self").symlink_to(".")
     (pets.local / "dog" / "up").symlink_to("..")
     (pets.local / "emu").symlink_to(pets.local / "dog")
+    linked = [path for path in list_images([pets.local], pets.root / "out") if path.is_file()]
+    assert len(linked) == 5 + 2 + 5 + 5
+    assert pets.local / "cat" / "folder link" / "deeper" / "blue.png" in linked
+
+
+def rewrite_keeping_size_and_time(path: Path) -> None:
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replace_by_a_copy(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    copy.replace(path)
+
+
+def move_away_and_link(path: Path) -> None:
+    path.parent.rename(path.parents[2] / "elsewhere")
+    path.parent.symlink_to(path.parents[2] / "elsewhere")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "rewritten": (rewrite_keeping_size_and_time, "cat/3.png: has changed"),
+    "replaced": (replace_by_a_copy, "cat/3.png: has changed"),
+    "removed": (Path.unlink, "cat/3.png: is gone"),
+    "renamed": (lambda path: path.rename(path.with_name("33.png")), "cat/3.png: is gone"),
+    "added": (lambda path: shutil.copy(path, path.with_name("5.png")), "cat/5.png: is new"),
+    "added loose": (lambda path: shutil.copy(path, path.parents[1]), "local/3.png: is new"),
+    "moved and linked": (move_away_and_link, "cat: has changed"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("stage", ["download", "split"])
+def test_images_that_change_while_a_stage_reads_them_end_it(
+    pets: Folder, kind: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, message = CHANGES[kind]
     pets.fetch()
-    pets.split()
-    images = pets.images()
-    assert_halves(images["cat/file link.png"], RED, RED)
-    assert_halves(images["cat/folder link/red.png"], RED, RED)
-    assert_halves(images["cat/folder link/deeper/blue.png"], BLUE, BLUE)
-    assert len(images) == 5 + 3 + 5 + 5
-    assert pets.rejected() == {}
+    module, name, out, run = {
+        "download": (sources, "describe", pets.raw, pets.fetch),
+        "split": (split.writing, "write", pets.splits, pets.split),
+    }[stage]
+    shutil.rmtree(out, ignore_errors=True)
+    original: Callable[..., object] = getattr(module, name)
+
+    def meanwhile(*arguments: object, **keywords: object) -> object:
+        """Change an image after all were read, before the stage ends."""
+        change(pets.local / "cat" / "3.png")
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(module, name, meanwhile)
+    with pytest.raises(StageError, match=message) as error:
+        run()
+    assert str(error.value).endswith("; run again when they stay as they are")
+    assert not out.exists()
+    monkeypatch.undo()
+    if kind != "moved and linked":
+        pets.fetch()
+        pets.split()
+
+
+def test_a_link_that_is_turned_to_another_file_is_a_change(pets: Folder) -> None:
+    link = pets.local / "cat" / "5.png"
+    link.symlink_to(pets.local / "cat" / "0.png")
+    watched = unchanged(sources.SOURCES["image_folder"], pets.local)
+    watched.__enter__()
+    link.unlink()
+    link.symlink_to(pets.local / "cat" / "1.png")
+    with pytest.raises(StageError, match=r"5\.png: has changed"):
+        watched.__exit__(None, None, None)
+
+
+def test_reading_images_and_what_is_left_out_is_no_change(pets: Folder) -> None:
+    source = sources.SOURCES["image_folder"]
+    (pets.local / "cat" / "gone.png").symlink_to("nowhere")
+    with unchanged(source, pets.local):
+        for path in pets.local.glob("*/?.png"):
+            path.read_bytes()
+        (pets.local / "cat" / ".DS_Store").write_bytes(b"")
+        (pets.local / "@eaDir").mkdir()
 
 
 def test_a_file_that_vanished_or_is_forbidden_is_listed_with_the_reason(

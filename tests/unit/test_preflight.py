@@ -94,7 +94,46 @@ def test_any_other_folder_is_accepted(project: Path, path: str) -> None:
     check(str((project / path).resolve()))
 
 
-# --- what DVC can't read --------------------------------------------------------------------------
+# --- what DVC can't see ---------------------------------------------------------------------------
+
+
+def test_links_to_folders_are_refused_without_asking_dvc(project: Path) -> None:
+    for place in ("emu", "cat/more"):
+        (project / "data" / "local" / place).symlink_to(pets(project / f"elsewhere {place[:3]}"))
+    message = refused()
+    assert "'data/local/emu' is a link to a folder; 'data/local/cat/more' is a link" in message
+    assert "cp -rlL makes hard links" in message
+    check(name="digits")
+
+
+def test_a_project_in_a_class_is_refused_but_not_outside_of_this_project(project: Path) -> None:
+    (project / "data" / "local" / "cat" / ".dvc").mkdir()
+    assert "'data/local/cat' is a DVC project of its own; remove the .dvc" in refused()
+    (project / "data" / "local").rename(project.parent / "pets")
+    check("../pets")
+
+
+def test_ignore_file_is_refused_since_dvc_stops_at_it(project: Path) -> None:
+    (project / "data" / "local" / "cat" / ".dvcignore").touch()
+    assert "'cat/.dvcignore' is refused by DVC in a folder" in refused()
+
+
+def test_links_to_files_and_a_link_as_the_folder_itself_are_accepted(project: Path) -> None:
+    place = project / "data" / "local"
+    (place / "cat" / "1.png").symlink_to("0.png")
+    (place / "cat" / "2.png").hardlink_to(place / "cat" / "0.png")
+    check()
+    place.rename(project.parent / "large disk")
+    place.symlink_to(project.parent / "large disk")
+    check()
+
+
+def test_what_systems_make_is_no_obstacle(project: Path) -> None:
+    place = project / "data" / "local"
+    (place / "@eaDir").symlink_to(pets(project / "thumbnails"))
+    (place / "cat" / ".thumbnails").symlink_to(project / "thumbnails")
+    (place / "#recycle" / ".dvc").mkdir(parents=True)
+    check()
 
 
 # what a person to whom permissions matter gets of `check` and of DVC: only root can't be kept out
@@ -102,6 +141,7 @@ AS_NOBODY = """
 import os
 from pathlib import Path
 from dvc.repo import Repo
+from pipeline.data.sources.image_folder import own_files
 from pipeline.engines import preflight
 from pipeline.paths import OUTPUTS
 from pipeline.system.errors import InputError
@@ -122,6 +162,7 @@ except InputError as error:
     print(error)
 else:
     dep.save()
+    assert [path.parent.name for path in own_files(Path("data/local"))] == ["cat", "dog"]
     print(sorted("/".join(key) for key, _, _ in dep.get_obj()))
 """
 

@@ -40,6 +40,9 @@ class Source:
     # the memory may be mapped in the folder `scratch`
     read: Callable[[Path, Path, int | None, Path], Collection]
     shape: Shape | None  # of its images, where it is always the same
+    # ``own_files(local)`` gives the files of `local` that it reads whatever is in them; None where
+    # it checks what it reads against a checksum that it knows
+    own_files: Callable[[Path], list[Path]] | None = None
 
 
 SOURCES: dict[str, Source] = {
@@ -53,7 +56,7 @@ SOURCES: dict[str, Source] = {
     "fashion_mnist": Source(
         torchvision_sets.fetch_fashion_mnist, torchvision_sets.read_fashion_mnist, Shape(10, 28, 1)
     ),
-    "image_folder": Source(image_folder.fetch, image_folder.read, None),
+    "image_folder": Source(image_folder.fetch, image_folder.read, None, image_folder.own_files),
 }
 
 

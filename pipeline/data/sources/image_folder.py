@@ -35,6 +35,14 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
+def own_files(local: Path) -> list[Path]:
+    """Return the files under `local`, images or not; see `sources.Source`.
+
+    Raises as `listing.find`.
+    """
+    return [found.path for found in find(local)]
+
+
 def fetch(raw: Path, local: Path, downloads: Path) -> str:
     """List the files under `local` (data.path) with their checksums in ``manifest.csv``.
 

@@ -1,0 +1,42 @@
+"""Which of a person's own files DVC sees: it notices no change of the others.
+
+Written against DVC 3.67. What no manual promises, with a test in tests/unit/test_dvc_view.py: that
+`DvcIgnoreFilter.find` gives the files of which DVC takes the checksums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from dvc.exceptions import NotDvcRepoError
+from dvc.fs import localfs
+from dvc.ignore import DvcIgnoreFilter
+from dvc.repo import Repo
+
+from pipeline.engines import preflight
+
+
+def refuse_unseen(files: Iterable[Path], folder: Path) -> None:
+    """Check that DVC sees all the files of `folder`, in the project that this process runs in.
+
+    Raises:
+        InputError: if it leaves one out. Without a DVC project nothing is recorded, nor refused.
+    """
+    try:
+        root = Repo.find_root()
+    except NotDvcRepoError:
+        return
+    seen = set(DvcIgnoreFilter(localfs, root).find(localfs, localfs.abspath(str(folder))))
+    unseen = (_why_unseen(path, folder) for path in files if localfs.abspath(str(path)) not in seen)
+    preflight.refuse_unseen(dict(unseen), folder)
+
+
+def _why_unseen(path: Path, folder: Path) -> tuple[str, str]:
+    """Return the place on the way to a file that DVC leaves out, and why."""
+    for place in (folder / part for part in reversed(path.relative_to(folder).parents)):
+        if place != folder and place.is_symlink():
+            return str(place), preflight.LINK
+        if (place / Repo.DVC_DIR).is_dir():
+            return str(place), preflight.PROJECT
+    return str(path), preflight.IGNORED
