@@ -7,7 +7,7 @@ import ctypes
 import functools
 from collections.abc import Iterator
 from textwrap import shorten
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import (
@@ -15,6 +15,7 @@ from PIL import (
     Image,
     ImageOps,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     _imaging,
@@ -115,17 +116,18 @@ def _upright(image: Image.Image) -> Image.Image:
             f"{pixels:,} pixels are more than {MOST_PIXELS:,}, the most that are decoded; resize it"
         )
     _match_transparency(image)
+    white = _white_of_grey(image)
     image.load()  # some formats hold the orientation behind the pixels
     if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
         ImageOps.exif_transpose(image, in_place=True)  # keeps no second copy
-    image = _eight_bit(image)
+    image = _eight_bit(image, white)
     if image.has_transparency_data:
         result = Image.new("RGB", image.size)
         for top in range(0, image.height, BAND):  # all at once would take three copies
             bottom = min(top + BAND, image.height)
             layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
-            white = Image.new("RGBA", layer.size, "white")
-            result.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+            paper = Image.new("RGBA", layer.size, "white")
+            result.paste(Image.alpha_composite(paper, layer).convert("RGB"), (0, top))
         return result
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -143,29 +145,49 @@ def _match_transparency(image: Image.Image) -> None:
     To be called before the pixels are loaded: Pillow then forgets in how many bits they were.
     """
     if isinstance(image, PngImagePlugin.PngImageFile) and "transparency" in image.info:
-        raw_mode = image.tile[0][3]
+        raw_mode = image.tile[0].args
         if raw_mode in STEPS_OF_GREY:
             image.info["transparency"] *= STEPS_OF_GREY[raw_mode]
         elif raw_mode == "RGB;16B":  # of each value the upper 8 bits are left
             image.info["transparency"] = tuple(each >> 8 for each in image.info["transparency"])
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring deep grey down to 8 bits, 0 being black; Pillow's own conversion would clip it."""
-    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # 32-bit
-        raise ValueError(f"pixels of mode {image.mode} have no known range; save it as 8 or 16 bit")
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    bits, is_negative = 16, False  # Pillow spreads a PPM, whose header names the range, over 16
+def _white_of_grey(image: Image.Image) -> int | None:
+    """Return the value of white in an image of deep grey; None if it isn't one, or nothing says it.
+
+    To be called before the pixels are loaded: a PGM is made to give its values as they are. Pillow
+    would spread each over 16 bits by itself, in Python: a second for a megapixel.
+    """
+    if isinstance(image, PpmImagePlugin.PpmImageFile) and image.mode == "I":
+        (tile,) = image.tile
+        if tile.codec_name != "ppm":
+            return 0xFFFF
+        image.tile = [tile._replace(codec_name="raw", args="I;16B")]
+        return cast("tuple[str, int]", tile.args)[1]
+    if not image.mode.startswith("I;16"):
+        return None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (bits,))[0]
+        return (1 << image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]) - 1
+    return 0xFFFF
+
+
+def _eight_bit(image: Image.Image, white: int | None) -> Image.Image:
+    """Bring deep grey down to 8 bits, 0 being black; Pillow's own conversion would clip it."""
+    if white is None:
+        if image.mode in ("I", "F"):  # 32 bits
+            raise ValueError(
+                f"pixels of mode {image.mode} have no known range; save it as 8 or 16 bit"
+            )
+        return image
+    is_negative = False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         photometric = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO)
         is_negative = photometric == WHITE_IS_ZERO
     transparent = image.info.get("transparency")
     result = Image.new("L" if transparent is None else "LA", image.size)
     for top in range(0, image.height, BAND):
         values = np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height))))
-        grey = (values >> (bits - 8)).astype(np.uint8)
+        grey = (np.minimum(values, white).astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
         if is_negative:
             grey = 255 - grey
         if transparent is not None:
