@@ -202,6 +202,19 @@ def test_images_that_keep_changing_leave_no_record(listed: Project) -> None:
     assert not is_stale(listed)
 
 
+def test_images_that_were_recorded_but_not_listed_are_not_split(listed: Project) -> None:
+    """As if an image came between the end of the stage and DVC's checksums."""
+    repaint(local(listed) / CLASSES[0] / "new.png")
+    listed.dvc("commit", "--force", "download")
+    assert not is_stale(listed)
+    failed = listed.dvc("repro", "split", expect=None)
+    assert failed.returncode != 0
+    assert "new.png: is new since the images were listed" in failed.stderr
+    listed.dvc("repro", "--force", "--single-item", "download")
+    listed.dvc("repro", "split")
+    assert f"{CLASSES[0]}/new.png" in (listed.root / "data/splits/index.csv").read_text()
+
+
 def test_dvc_fails_at_the_outputs_behind_a_link_that_check_refuses(listed: Project) -> None:
     (listed.root / "data").rename(listed.root.parent / "large disk")
     (listed.root / "data").symlink_to(listed.root.parent / "large disk")

@@ -802,6 +802,35 @@ def test_images_that_change_while_a_stage_reads_them_end_it(
         pets.split()
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        ("cat/5.png", "added", "is new since the images were listed"),
+        ("loose.png", "added", "is new since the images were listed"),
+        ("cat/3.png", "rewritten", "has changed since it was listed"),
+        ("cat/empty.png", "rewritten", "has changed since it was listed"),
+        ("cat/3.png", "removed", "is gone since the images were listed"),
+        ("cat/notes.txt", "removed", "is gone since the images were listed"),
+    ],
+)
+def test_images_that_are_not_those_of_the_list_are_not_decoded(
+    pets: Folder, path: str, kind: str, message: str
+) -> None:
+    (pets.local / "cat" / "empty.png").touch()
+    (pets.local / "cat" / "notes.txt").write_text("no image")
+    Path(os.fsdecode(os.fsencode(pets.local / "cat") + b"/caf\xe9.png")).touch()
+    pets.fetch()
+    if kind == "removed":
+        (pets.local / path).unlink()
+    else:
+        Image.new("RGB", (SIZE, SIZE), RED).save(pets.local / path)
+    with pytest.raises(InputError, match=rf"{path}: {message}; .*dvc repro --force download"):
+        pets.split()
+    assert not pets.splits.exists()
+    pets.fetch()
+    pets.split()
+
+
 def test_a_link_that_is_turned_to_another_file_is_a_change(pets: Folder) -> None:
     link = pets.local / "cat" / "5.png"
     link.symlink_to(pets.local / "cat" / "0.png")

@@ -402,12 +402,12 @@ def test_an_image_changed_or_removed_since_the_download_stage_is_named(pets: Pla
     pets.fetch("image_folder")
     changed = pets.local / "dog" / "4.png"
     picture(changed, (1, 2, 3))
-    with pytest.raises(InputError, match="has changed since it was listed; run the download"):
+    with pytest.raises(InputError, match="has changed since it was listed; list the images"):
         pets.read("image_folder", 16)
     changed.unlink()
     (pets.raw.parent / "scratch" / "decoded.npy").unlink()
     (pets.raw.parent / "scratch").rmdir()
-    with pytest.raises(InputError, match=r"4\.png: is gone since it was listed"):
+    with pytest.raises(InputError, match=r"4\.png: is gone since the images were listed"):
         pets.read("image_folder", 16)
 
 

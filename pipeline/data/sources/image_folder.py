@@ -20,7 +20,15 @@ import numpy as np
 
 from pipeline.data.collection import Collection, Rejected
 from pipeline.data.sources.decoding import UndecodableError, decode
-from pipeline.data.sources.listing import NO_CLASS, Listed, examine, find, why_unreadable
+from pipeline.data.sources.listing import (
+    EMPTY,
+    NO_CLASS,
+    Listed,
+    examine,
+    find,
+    listed_path,
+    why_unreadable,
+)
 from pipeline.storage.csv_files import write_rows
 from pipeline.storage.npy import new_images
 from pipeline.system.errors import InputError
@@ -61,7 +69,8 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
     The arrays are memory-mapped in `scratch`, so that they needn't fit into memory.
 
     Raises:
-        InputError: if `image_size` is None, or an image is no longer what the manifest says.
+        InputError: if `image_size` is None, or the files are no longer those of the manifest: DVC
+            takes checksums of what is there now, and would record them for what was listed.
     """
     if image_size is None:
         raise InputError("params.yaml: data.image_size: image_folder needs one, such as 224")
@@ -70,20 +79,27 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
             Listed(row["path"], int(row["bytes"]), row["sha256"], row["class"], row["unusable"])
             for row in csv.DictReader(file)
         ]
+    again = "list the images again (dvc repro --force download)"
+    known = {listed.path for listed in manifest}
+    present = {listed_path(local, path) for path in own_files(local)}
+    if differing := sorted(known ^ present):
+        what = "is new" if differing[0] in present else "is gone"
+        raise InputError(f"{local / differing[0]}: {what} since the images were listed; {again}")
     decoded = scratch / "decoded.npy"
     images = new_images(decoded, (len(manifest), image_size, image_size, 3))
-    again = "run the download stage again (python -m pipeline download)"
 
     def decode_into_place(position: int) -> str:
         """Return why the file can't be used, empty if it could."""
         listed = manifest[position]
-        if listed.unusable:
+        if listed.unusable not in ("", EMPTY):
             return listed.unusable
         path = local / PurePosixPath(listed.path)
         try:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != listed.sha256:
                     raise InputError(f"{path}: has changed since it was listed; {again}")
+                if listed.unusable:
+                    return listed.unusable
                 file.seek(0)
                 images[position] = decode(file, image_size)
         except UndecodableError as reason:

@@ -21,6 +21,7 @@ from pipeline.system.errors import InputError
 from pipeline.system.text import printable
 
 NO_CLASS = ""
+EMPTY = "empty: 0 bytes"
 LAYOUT = "it needs one sub-folder of images per class"
 
 # characters without ink that Unicode counts among letters, marks and symbols
@@ -142,11 +143,16 @@ def examine(folder: Path, found: Found) -> Listed:
         elif found.class_name == NO_CLASS:
             unusable = "lies in no class: move it into a sub-folder"
         elif not size:
-            unusable = "empty: 0 bytes"
+            unusable = EMPTY
     except OSError as error:
         unusable = why_unreadable(found.path, error)
-    path = relative if is_utf8(relative) else printable(relative)
-    return Listed(path, size, sha256, found.class_name, unusable)
+    return Listed(listed_path(folder, found.path), size, sha256, found.class_name, unusable)
+
+
+def listed_path(folder: Path, path: Path) -> str:
+    """Return how a file of the images' folder is named in the list; see `Listed`."""
+    relative = path.relative_to(folder).as_posix()
+    return relative if is_utf8(relative) else printable(relative)
 
 
 def why_unreadable(path: Path, error: OSError) -> str:
