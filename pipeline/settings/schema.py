@@ -37,6 +37,7 @@ Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Penalty = Annotated[float, Field(ge=0, le=1_000_000)]
 Factor = Annotated[float, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as many as scikit-learn takes
 Positive = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -173,9 +174,7 @@ class Data(Section):
 class Split(Section):
     """How the images are divided into training, validation and test."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
-        "which images go where; keep it, or results no longer compare"
-    )
+    seed: Seed = setting("which images go where; keep it, or results no longer compare")
     validation_fraction: Fraction = setting(
         "of the training images: chooses the epoch and drives the schedule"
     )
@@ -295,7 +294,7 @@ class Explain(Section):
     faithfulness_steps: Annotated[int, Field(ge=2, le=1000)] = setting(
         "in which an image is taken away and put back, the hottest pixels first"
     )
-    seed: Natural = setting("which images")
+    seed: Seed = setting("which images")
 
 
 class Report(Section):
@@ -309,7 +308,7 @@ class Report(Section):
     ensembles: list[Literal["seeds", "architectures"]] = setting(
         "rows of the comparison: each architecture over its seeds; all of a seed"
     )
-    seed: Natural = setting("of the bootstrap's resamples")
+    seed: Seed = setting("of the bootstrap's resamples")
 
 
 class Settings(Section):
@@ -319,7 +318,7 @@ class Settings(Section):
         "The candidate: the architecture that the report's first sentence and `dvc exp show` are "
         "about.\nChange it to put another one forward: `dvc exp run -S model=se_densenet`."
     )
-    seeds: Annotated[list[Natural], Field(min_length=1)] = setting(
+    seeds: Annotated[list[Seed], Field(min_length=1)] = setting(
         "One training run of every architecture for each seed. More seeds make the interval "
         "narrower and\nthe run longer; with a single seed nothing can be said about luck. Three is "
         "the least worth having."
