@@ -176,7 +176,7 @@ def _metadata(model: str, seed: int, dataset: Dataset) -> dict[str, Any]:
         "mean": dataset.mean.astype(float).round(8).tolist(),
         "std": dataset.std.astype(float).round(8).tolist(),
         "splits": dataset.fingerprint,
-        "version": None if commit is None else commit.name + " (changed)" * commit.changed,
+        "version": commit.name + " (changed)" * commit.changed or None,
         "torch": torch.__version__,
     }
 

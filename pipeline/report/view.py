@@ -137,7 +137,7 @@ class Explained:
 class Provenance:
     """Where the results come from: the code, what wrote the report, and the settings file."""
 
-    commit: Commit | None
+    commit: Commit
     versions: Mapping[str, str]
     processor: str
     cores: int

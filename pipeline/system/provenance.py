@@ -18,16 +18,22 @@ RESULTS = (":(exclude)dvc.lock", ":(exclude)reports", ":(exclude)benchmarks")
 class Commit:
     """The commit of the code, and whether tracked or new files differ from it."""
 
-    name: str
-    changed: bool
+    name: str  # empty where git can't tell it
+    changed: bool = False
+    why_unknown: str = ""  # in git's own words, on one line
 
 
-def commit(folder: Path) -> Commit | None:
-    """Return the commit of the git repository around `folder`; None where there is none."""
-    name = _git(folder, "rev-parse", "HEAD")
-    if name is None:
-        return None
-    status = _git(folder, "status", "--porcelain", "--", ".", *RESULTS)
+def commit(folder: Path) -> Commit:
+    """Return the commit of the git repository around `folder`, or why git can't tell it."""
+    try:
+        name = _git(folder, "log", "-1", "--no-show-signature", "--format=%H")
+        status = _git(folder, "status", "--porcelain", "--", ".", *RESULTS)
+    except FileNotFoundError:
+        return Commit("", why_unknown="git is not installed")
+    except subprocess.TimeoutExpired as error:
+        return Commit("", why_unknown=f"git did not answer within {error.timeout:.0f} s")
+    except subprocess.CalledProcessError as error:
+        return Commit("", why_unknown=" ".join(error.stderr.split()).removeprefix("fatal: "))
     return Commit(name, changed=bool(status))
 
 
@@ -42,11 +48,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30
+    )
     return done.stdout.strip()

@@ -12,6 +12,7 @@ from pipeline.comparison.design import REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.data.arrays import Dataset
 from pipeline.report.view import Provenance, View, view
+from pipeline.system.provenance import Commit
 from tests.unit.made_records import made_evaluation, made_training
 
 CLASSES = (
@@ -91,7 +92,7 @@ def viewed(comparison: Comparison, candidate: str, name: str = "digits") -> View
         counts={},
         rejected=0,
     )
-    provenance = Provenance(None, {"python": "3"}, "made up", 1, "")
+    provenance = Provenance(Commit("abc"), {"python": "3"}, "made up", 1, "")
     return view(candidate, comparison, [], {}, {}, dataset, {}, provenance)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -123,9 +124,7 @@ def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
             command, cwd=tmp_path, check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    assert provenance.commit(tmp_path) is None
     git("init", "-q")
-    assert provenance.commit(tmp_path) is None  # no commit yet
     for name in ("code.py", "dvc.lock"):
         (tmp_path / name).write_text("1")
     git("add", ".")
@@ -135,6 +134,49 @@ def test_commit_and_whether_the_code_was_changed(tmp_path: Path):
     assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), False)
     (tmp_path / "code.py").write_text("2")
     assert provenance.commit(tmp_path) == provenance.Commit(git("rev-parse", "HEAD"), True)
+
+
+def code_row(project: Project) -> str:
+    """What the report says of the code's commit."""
+    (row,) = [
+        line for line in project.report(settings()).splitlines() if line.startswith("| code |")
+    ]
+    return row
+
+
+def test_report_says_in_gits_words_why_the_commit_is_not_known(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project.params.parent
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "commit not known: not a git repository" in code_row(project)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    assert "does not have any commits yet" in code_row(project)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    commit = ["git", *identity, "commit", "-q", "--allow-empty", "-m", "first"]
+    subprocess.run(commit, cwd=root, check=True)
+    assert "| commit `" in code_row(project)
+    (root / ".git" / "index").write_bytes(b"cut off")  # whether the code was changed is unknown
+    assert "commit not known: " in code_row(project)
+    assert "index" in code_row(project)
+    monkeypatch.setenv("PATH", str(root))
+    assert "commit not known: git is not installed" in code_row(project)
+
+
+@pytest.mark.needs("root")
+def test_repository_of_another_user_is_not_called_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers: git trusts no repository of another user but those that HOME names."""
+    root = project.params.parent
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("HOME", str(root))
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    for path in (root, root / ".git"):
+        os.chown(path, 12345, 12345)
+    assert "dubious ownership" in code_row(project)
+    assert "git config --global --add safe.directory" in code_row(project).replace("\\", "")
+    assert "not a git repository" not in code_row(project)
 
 
 @pytest.mark.parametrize("changed", [False, True])
