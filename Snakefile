@@ -49,7 +49,7 @@ for stage in stages:
             **stage.resources,
         localrule: stage.is_local
         shell:
-            "exec bash pipeline/engines/run_stage.sh {params.stage:q} {log:q}"
+            "exec python -m pipeline.engines.run_stage {params.stage:q} {log:q}"
 
 
 # the same for the graph

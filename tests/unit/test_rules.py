@@ -261,36 +261,3 @@ def test_backups_of_a_killed_run_do_not_stop_the_next(tmp_path: Path) -> None:
     backup.mkdir(parents=True)
     (backup / "weights").touch()
     assert run(tmp_path, "snakemake", "--cores", "1", "--force").returncode != 0
-
-
-DVC = """\
-#!/usr/bin/env bash
-echo "$@" >> calls
-{body}
-"""
-
-
-@pytest.mark.parametrize(
-    ("body", "code", "line", "calls"),
-    [
-        ("echo first; echo 'best epoch 2'", 0, "best epoch 2", 1),
-        ("", 0, "up to date or taken from the cache", 1),
-        ("echo 'error: torn'; echo 'ERROR: failed'; exit 3", 1, "failed: error: torn", 1),
-        # quiet, DVC says nothing of why it refuses a stage
-        ('[ "$3" = --quiet ] || echo ERROR: busy; exit 3', 1, "failed: ERROR: busy", 2),
-        ("kill -TERM $PPID; echo done", 0, "done", 1),  # as a cluster cancels a job
-    ],
-)
-def test_job_prints_one_line_of_its_stage(
-    body: str, code: int, line: str, calls: int, tmp_path: Path
-) -> None:
-    program = tmp_path / "dvc"
-    program.write_text(DVC.format(body=body))
-    program.chmod(0o755)
-    script = str(ROOT / "pipeline" / "engines" / "run_stage.sh")
-    done = run(tmp_path, "bash", script, "dvc.yaml:train@cnn-0", "log")
-    assert (done.returncode, done.stderr) == (code, "")
-    assert done.stdout.splitlines()[0] == f"{'train@cnn-0':<24} {line}"
-    quiet = "--wait-for-lock repro --quiet --single-item dvc.yaml:train@cnn-0"
-    expected = [quiet, quiet.replace(" --quiet", "")][:calls]
-    assert (tmp_path / "calls").read_text().splitlines() == expected

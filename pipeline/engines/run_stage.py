@@ -1,0 +1,115 @@
+"""One job of Snakemake: ``python -m pipeline.engines.run_stage STAGE LOG``.
+
+DVC runs the stage, takes its result from the cache, or finds nothing changed. What the stage prints
+goes to LOG; one line says here how it ended, and that is the last line of LOG where it failed.
+
+Written against DVC 3.67. What no manual promises, each with a test of its own in
+tests/unit/test_run_stage.py: `Repo.reproduce`, the level of its messages, and that the text of
+`StageCmdFailedError` ends with the exit code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from dvc.logger import set_loggers_level
+from dvc.repo import Repo
+from dvc.stage.exceptions import StageCmdFailedError
+
+from pipeline.system.errors import FULL_DISK
+
+LITTLE_ROOM = 1 << 20  # bytes: on a disk that has less, the next file fails
+
+
+def main(stage: str, log: Path) -> int:
+    """Run a stage and return the exit code of its job: 0 done or up to date, 1 it failed.
+
+    Args:
+        stage: its address in DVC, such as ``dvc.yaml:train@cnn-0``.
+        log: the file for what it prints.
+    """
+    # who cancels a job ends the stage's command, which has no such handler; DVC then tidies up
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    terminal = os.dup(sys.stdout.fileno())
+    printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(printed, stream.fileno())
+
+    def tell(text: str) -> None:
+        with suppress(BrokenPipeError):  # Snakemake was killed
+            os.write(terminal, f"{stage.partition(':')[2]:<24} {text}\n".encode())
+
+    try:
+        with set_loggers_level(logging.ERROR), Repo(_wait_for_lock=True) as repo:
+            repo.reproduce(stage, single_item=True)
+    except (Exception, KeyboardInterrupt) as error:
+        tell(f"failed: {reason(error, log)}")
+        return 1
+    tell(_last_line(log) or "up to date or taken from the cache")
+    return 0
+
+
+def reason(error: BaseException, log: Path) -> str:
+    """Return on one line why a stage failed, and see that its log ends with it."""
+    command, system = _cause(error, StageCmdFailedError), _cause(error, OSError)
+    if command is not None:
+        # a shell between DVC and what was killed adds 128 to the number of the signal
+        status = int(str(command).rpartition(" ")[2])
+        number = -status if status < 0 else status - 128
+        text = _killed_by(number) or _last_line(log) or str(command)
+    elif isinstance(system, OSError) and system.errno in FULL_DISK:
+        text = f"{system.strerror}: {_full_disk()}; make room, then run the same command again"
+    else:
+        text = ": ".join(filter(None, map(str, _causes(error)))) or type(error).__name__
+    text = " ".join(text.split())
+    if text != _last_line(log):
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    return text
+
+
+def _killed_by(number: int) -> str | None:
+    if number == signal.SIGINT or number not in signal.valid_signals():
+        return None
+    why = ": out of memory?" if number == signal.SIGKILL else ""
+    return f"killed by signal {number} ({signal.Signals(number).name}){why}"
+
+
+def _full_disk() -> str:
+    """Return the place of DVC's that has no room left."""
+    repo = Repo()
+    places = {
+        "the DVC cache": Path(repo.cache.local_cache_dir),
+        "DVC's temporary files": Path(repo.tmp_dir),
+        "the project": Path(repo.root_dir),
+    }
+    for name, path in places.items():
+        if path.exists() and shutil.disk_usage(path).free < LITTLE_ROOM:
+            return f"{name} at {path}"
+    return "see the log"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
