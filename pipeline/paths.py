@@ -18,6 +18,7 @@ TABLES = REPORTS / "tables"
 DOWNLOADS = Path(".cache/downloads")
 CHECKPOINTS = Path(".cache/checkpoints")
 CHANGE_MARKERS = Path(".cache/changes")
+ENDED_MARKERS = Path(".cache/ended")
 CORRUPT_LOCKS = Path(".cache/corrupt")
 OUTPUTS = (RAW, SPLITS, TRAINED, EVALUATED, MEASURED, REPORTS)
 

@@ -30,6 +30,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
+from pipeline.system.errors import InputError
 from pipeline.system.progress import say
 
 if TYPE_CHECKING:
@@ -85,17 +86,36 @@ def is_changed(stage: Stage, outputs: set[Path]) -> bool:
 
     What other stages write is left to Snakemake. Outputs that are to come back from DVC's cache are
     verified there.
+
+    Raises:
+        InputError: if one of them is or holds a link to nothing.
     """
 
     def is_made(path: Path) -> bool:
         return not outputs.isdisjoint([path, *path.parents])
 
     sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
-    differing = [item for item in [*sources, *stage.outs] if item.workspace_status()]
+    differing = [item for item in [*sources, *stage.outs] if _differs(item)]
     for out in stage.outs:
         if out in differing:
             force_cache_verification(out)
     return stage.changed_stage() or bool(differing)
+
+
+def _differs(item: Output) -> bool:
+    path = Path(item.fs_path)
+    try:
+        if path.is_symlink():
+            path.stat()  # DVC and Snakemake call a link to nothing that is an output itself missing
+        return bool(item.workspace_status())
+    except FileNotFoundError as error:
+        link = Path(error.filename or path)
+        if not link.is_symlink():
+            raise
+        raise InputError(
+            f"{os.path.relpath(link)} links to nothing: {link.readlink()} is missing; mount its "
+            "disk (DVC's cache may be there), or remove the link, and its stage runs again"
+        ) from None
 
 
 def force_cache_verification(out: Output) -> None:

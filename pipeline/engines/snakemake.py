@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
+from dvc.stage import PipelineStage
 from snakemake.exceptions import WorkflowError
-from snakemake.io import directory, report
+from snakemake.io import directory, report, touch
 from snakemake.ioflags import update
 
 from pipeline.engines import dvc_state, preflight
@@ -36,6 +37,7 @@ from pipeline.paths import (
     COMPARISON_FIGURES,
     COMPARISON_TABLE,
     CORRUPT_LOCKS,
+    ENDED_MARKERS,
     EXPLAINED,
     OUTPUTS,
     PARAMS,
@@ -44,9 +46,11 @@ from pipeline.paths import (
 )
 from pipeline.settings.load import check_loss, load
 from pipeline.system.errors import InputError
+from pipeline.system.progress import say
 from pipeline.system.text import printable
 
 if TYPE_CHECKING:
+    from dvc.output import Output
     from dvc.stage import Stage
     from snakemake.workflow import Workflow
 
@@ -60,15 +64,18 @@ REPORTED: dict[Path, dict[str, Any]] = {
     EXPLAINED: {"caption": "architectures", "category": "Architectures", **FIGURES},
 }
 
+# what a stage asks for whose `meta` in dvc.yaml doesn't say so
+DEFAULTS = {"gpu": 0, "threads": 1, "processes": 1, "alone": False, "mem_mb": 4000, "runtime": 60}
+
 
 @dataclass(frozen=True)
 class StageRule:
     """The rule of one stage."""
 
     name: str  # the stage's as Snakemake can have it, such as ``train_cnn_0``
-    address: str  # the stage's in DVC, such as ``dvc.yaml:train@cnn-0``
+    address: str  # the stage's in DVC, such as ``dvc.yaml:train@cnn-0`` or ``more/dvc.yaml:plot``
     inputs: list[str]  # outputs of the stages that it waits for, and its marker
-    outputs: list[str]
+    outputs: list[str]  # a marker of its own for a stage that has none
     settings: dict[str, Any]  # the values of those that it depends on
     threads: int  # all of this machine's if it measures time, so that nothing runs beside it
     priority: int  # 1 for a stage that measures time, which has to wait for an idle machine
@@ -98,32 +105,38 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
         if is_main:  # else another job may be writing it
             dvc_state.quarantine_corrupt_lock(repo, CORRUPT_LOCKS)
         graph = dvc_state.read_graph(repo)
+        # what `dvc add` or `dvc import` brought is no job, nor is a frozen stage: DVC compares it
+        stages = [stage for stage in graph if isinstance(stage, PipelineStage) and not stage.frozen]
+        if is_main:
+            for name in sorted(stage.addressing for stage in graph if stage.frozen and stage.cmd):
+                say(f"{name} is frozen: it stays as it is until dvc unfreeze {name}")
+            outputs = {_path(out) for stage in stages for out in stage.outs}
+            dvc_state.clamp_future_mtimes(outputs)
+            for stage in stages:
+                changed = dvc_state.is_changed(stage, outputs)
+                write_marker(CHANGE_MARKERS / rule_name(stage.addressing), changed)
     except SCMError as error:
         raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
     except (InputError, DvcException) as error:
         raise WorkflowError(printable(str(error))) from None
 
-    outputs = {Path(out.fs_path) for stage in graph for out in stage.outs}
     on_cluster = config.get("cluster", False)  # which shares out its GPUs itself
     if not on_cluster and "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", settings.train.processes)
     cores = None if on_cluster else workflow.resource_settings.cores
     has_gpu = config.get("gpu", bool(shutil.which("nvidia-smi")))
-    if is_main:
-        dvc_state.clamp_future_mtimes(outputs)
-        for stage in graph:
-            changed = dvc_state.is_changed(stage, outputs)
-            write_marker(CHANGE_MARKERS / rule_name(stage.addressing), changed)
 
-    rules = []
-    for stage in graph:
-        name, meta = rule_name(stage.addressing), stage.meta
-        alone, processes = meta.get("alone", False), meta.get("processes", 1)
+    rules, jobs = [], set(stages)
+    for stage in stages:
+        name, meta = rule_name(stage.addressing), DEFAULTS | (stage.meta or {})
+        alone, processes = meta["alone"], meta["processes"]
+        waits_for = [other for other in graph.successors(stage) if other in jobs]
         rule = StageRule(
             name=name,
-            address=f"dvc.yaml:{stage.addressing}",
-            inputs=[*_paths(graph.successors(stage)), str(CHANGE_MARKERS / name)],
-            outputs=_paths([stage]),
+            # in a sub-folder it is complete; without a file's name it could be an output's
+            address=stage.addressing if ":" in stage.addressing else f"dvc.yaml:{stage.addressing}",
+            inputs=[*_paths(waits_for), str(CHANGE_MARKERS / name)],
+            outputs=_paths([stage]) or [str(ENDED_MARKERS / name)],
             settings=dvc_state.settings_of(stage),
             threads=(alone and cores) or meta["threads"] * processes,
             priority=int(alone),
@@ -154,6 +167,8 @@ def write_marker(marker: Path, changed: bool) -> None:
 
 def flag_output(path: str) -> Any:
     """Return an output as Snakemake sees it: DVC finds it as it was, and the report shows it."""
+    if Path(path).is_relative_to(ENDED_MARKERS):
+        return touch(path)
     flagged = update(directory(path) if Path(path).suffix == "" else path)
     shown = next((REPORTED[place] for place in REPORTED if Path(path).is_relative_to(place)), None)
     if shown is None:
@@ -185,6 +200,10 @@ def print_failures(workflow: Workflow, config: Mapping[str, Any]) -> None:
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         stage = job.params.stage.partition(":")[2]
         print(f"{stage} failed: {lines[-1] if lines else 'it did not start'}; its log: {log}")
+
+
+def _path(out: Output) -> Path:
+    return Path(out.fs_path)
 
 
 def _paths(stages: Iterable[Stage]) -> list[str]:

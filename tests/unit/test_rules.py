@@ -202,6 +202,71 @@ def test_wrong_settings_are_reported_on_one_line(
     assert "\n" not in str(error.value)
 
 
+# --- what a person adds to the graph --------------------------------------------------------------
+
+
+OWN = """
+  publish:
+    cmd: cp reports/report.md published.md && cat photos/cat.txt
+    deps: [reports/report.md, photos]
+    outs: [published.md]
+  tell:
+    cmd: cat published.md
+    deps: [published.md]
+"""
+IN_A_FOLDER = """\
+stages:
+  plot:
+    cmd: cp ../reports/metrics.json plot.json
+    deps: [../reports/metrics.json]
+    outs: [plot.json]
+"""
+
+
+@pytest.fixture
+def extended(project: Path) -> Path:
+    """Photos that DVC holds, two stages of a person's own, and one in a folder's dvc.yaml."""
+    (project / "photos").mkdir()
+    (project / "photos" / "cat.txt").write_text("a cat")
+    Repo().add("photos")
+    described = project / "dvc.yaml"
+    described.write_text(described.read_text().replace("\nplots:\n", f"{OWN}\nplots:\n"))
+    (project / "more").mkdir()
+    (project / "more" / "dvc.yaml").write_text(IN_A_FOLDER)
+    return project
+
+
+def test_own_stages_are_rules_with_dvcs_addresses_and_held_files_are_none(
+    extended: Path, rules: dict[str, Rule]
+) -> None:
+    with parsed(gpu=True) as own:
+        assert set(own) - set(rules) == {"publish", "tell", "more_dvc_yaml_plot"}
+        addresses = {name: rule.params["stage"] for name, rule in own.items() if name != "all"}
+        known = {f"dvc.yaml:{stage.addressing}" for stage in Repo().stage.collect("dvc.yaml")}
+        assert set(addresses.values()) == known | {"more/dvc.yaml:plot"}
+        publish, plot, tell = own["publish"], own["more_dvc_yaml_plot"], own["tell"]
+        assert {"reports/report.md", ".cache/changes/publish"} < set(map(str, publish.input))
+        assert "photos" not in publish.input
+        assert list(map(str, plot.output)) == ["more/plot.json"]
+        assert "reports/metrics.json" in plot.input
+        assert "published.md" in tell.input
+        assert set(tell.output) <= set(own["all"].input)
+        assert len(tell.output) == 1
+        wanted = {"_cores": 1, "gpu": 0, "mem_mb": 4000, "runtime": 60}
+        assert {name: resource(publish, name) for name in wanted} == wanted
+
+
+def test_frozen_stage_is_named_and_is_no_job(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Repo().freeze("report")
+    with parsed() as rules:
+        assert "report" not in rules
+        assert "reports/report.md" not in rules["all"].input
+    said = "report is frozen: it stays as it is until dvc unfreeze report\n"
+    assert said in capsys.readouterr().err
+
+
 # --- jobs -----------------------------------------------------------------------------------------
 
 
