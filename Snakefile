@@ -16,6 +16,7 @@ stages = engine.stage_rules(workflow, config)
 
 onstart:
     engine.remove_backups()
+    engine.wait_for_others(stages)
 
 
 onerror:

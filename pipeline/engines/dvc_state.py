@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from dvc.dependency import param
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
@@ -162,6 +163,30 @@ def quarantine_corrupt_lock(repo: Repo, folder: Path) -> None:
 def quarantine_corrupt_rwlock(repo: Repo, folder: Path) -> None:
     """Move a corrupt ``rwlock`` to `folder`; it is read in no time, so that each job can."""
     _quarantine(Path(repo.tmp_dir, RWLOCK_FILE), json.loads, rwlock_guard(repo), folder)
+
+
+def running() -> dict[Path, int]:
+    """Return by output the process that writes it now, as DVC's ``rwlock`` in this folder has it.
+
+    It is that of the stage's command, which a signal ends.
+    """
+    try:
+        claims = json.loads(Path(".dvc/tmp", RWLOCK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it is being written
+        return {}
+    writers = {Path(path): _running(**claim) for path, claim in claims.get("write", {}).items()}
+    return {path: writer for path, writer in writers.items() if writer}
+
+
+def _running(pid: int, cmd: str) -> int | None:
+    """Return the process of a stage's command, None if DVC's process `pid` is another's by now."""
+    try:
+        process = psutil.Process(pid)
+        if not " ".join(process.cmdline()).endswith(" ".join(cmd.split(" ")[-2:])):
+            return None
+        return (process.children() or [process])[0].pid
+    except psutil.Error:
+        return None
 
 
 def rwlock_guard(repo: Repo) -> LockBase:

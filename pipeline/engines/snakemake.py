@@ -64,6 +64,8 @@ REPORTED: dict[Path, dict[str, Any]] = {
     EXPLAINED: {"caption": "architectures", "category": "Architectures", **FIGURES},
 }
 
+SECONDS_BETWEEN_LOOKS = 1.0
+
 # what a stage asks for whose `meta` in dvc.yaml doesn't say so
 DEFAULTS = {"gpu": 0, "threads": 1, "processes": 1, "alone": False, "mem_mb": 4000, "runtime": 60}
 
@@ -149,7 +151,32 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
             is_local=meta["gpu"] == 0,
         )
         rules.append(rule)
+    if is_main:
+        for name, pid in running(rules).items():
+            say(f"{name} is run by process {pid}, of an earlier or another run")
     return rules
+
+
+def running(rules: Iterable[StageRule]) -> dict[str, int]:
+    """Return the process of each stage that runs now, by its address."""
+    writers = {os.path.relpath(path): pid for path, pid in dvc_state.running().items()}
+    return {
+        rule.address: writers[path] for rule in rules for path in rule.outputs if path in writers
+    }
+
+
+def wait_for_others(rules: Iterable[StageRule]) -> None:
+    """Wait for the stages that another run has begun, such as one that was killed.
+
+    They have the cores that this run would take, and times would be measured beside them. To be
+    called when Snakemake holds its lock.
+    """
+    waiting: dict[str, int] = {}
+    while others := running(rules):
+        for name, pid in others.items() - waiting.items():
+            print(f"waits for {name} of an earlier or another run (kill {pid} ends it)", flush=True)
+        waiting = others
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def rule_name(addressing: str) -> str:

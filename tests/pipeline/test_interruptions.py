@@ -8,9 +8,11 @@ import re
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.projects import Project, checkout, killed, shared
+from tests.docs.conftest import make_environment
+from tests.projects import Project, checkout, killed, shared, started, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -93,3 +95,35 @@ def test_cancelled_training_leaves_no_claim_of_dvc_behind(undisturbed: str, tmp_
     project.run(*ENGINES[0])
     assert "resumes after epoch" in (project.root / "logs/train_cnn_0.log").read_text()
     assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed
+
+
+@pytest.mark.parametrize("command", ["snakemake", "make"])
+def test_training_that_a_killed_snakemake_left_is_waited_for_by_name(
+    undisturbed: str, tmp_path: Path, command: str
+) -> None:
+    project = one_long_training(tmp_path / "orphan")
+    make_environment(project.root)
+    log = project.root / "logs" / "train_cnn_0.log"
+    with started(project, ENGINES[0], tmp_path / "first") as first:
+        wait_until(lambda: log.exists() and ": loss " in log.read_text(), 300, running=first)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        (claim,) = json.loads((project.root / ".dvc/tmp/rwlock").read_text())["write"].values()
+        (training,) = psutil.Process(claim["pid"]).children()
+        locked = project.snakemake(expect=1).stderr
+        assert f"train@cnn-0 is run by process {training.pid}, of an earlier" in locked
+        project.run("snakemake", "--unlock")
+        target = {"snakemake": ENGINES[0], "make": ["make", "CORES=1"]}[command]
+        with started(project, target, tmp_path / "second") as second:
+            printed = (tmp_path / "second").read_text
+            wait_until(lambda: "waits for" in printed(), 300, printed, second)
+            assert "waits for dvc.yaml:train@cnn-0 " in printed()
+            assert f"(kill {training.pid} ends it)" in printed()
+            assert not (project.root / "data" / "measured").exists()  # nor beside a training
+            if command == "make":
+                training.terminate()
+            assert second.wait(600) == 0, printed()
+    assert "busy" not in printed()
+    assert "error" not in printed().lower()
+    assert project.hashes(WEIGHTS)[WEIGHTS] == undisturbed
+    assert "up to date" in project.dvc("status", "train").stdout
