@@ -25,8 +25,6 @@ from dvc.stage.exceptions import StageCmdFailedError
 
 from pipeline.system.errors import FULL_DISK
 
-LITTLE_ROOM = 1 << 20  # bytes: on a disk that has less, the next file fails
-
 
 def main(stage: str, log: Path) -> int:
     """Run a stage and return the exit code of its job: 0 done or up to date, 1 it failed.
@@ -83,17 +81,16 @@ def _killed_by(number: int) -> str | None:
 
 
 def _full_disk() -> str:
-    """Return the place of DVC's that has no room left."""
+    """Return which place of DVC's has the least room: it is what could not be written to."""
     repo = Repo()
     places = {
         "the DVC cache": Path(repo.cache.local_cache_dir),
         "DVC's temporary files": Path(repo.tmp_dir),
         "the project": Path(repo.root_dir),
     }
-    for name, path in places.items():
-        if path.exists() and shutil.disk_usage(path).free < LITTLE_ROOM:
-            return f"{name} at {path}"
-    return "see the log"
+    free = {name: shutil.disk_usage(path).free for name, path in places.items() if path.exists()}
+    fullest = min(free, key=free.__getitem__)
+    return f"{fullest} at {places[fullest]} has {free[fullest] / 1e6:.1f} MB left"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -123,14 +123,14 @@ def fill(full: Disk) -> None:
 
 @pytest.mark.needs("root")
 def test_full_disk_of_the_cache_is_named(project: Path, disk: Callable[[int], Disk]) -> None:
-    cache = disk(MEGABYTE)
+    cache = disk(4 * MEGABYTE)
     (project / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache.root}\n")
-    write_stage(project, "head -c 2000000 /dev/urandom > out; echo 'best epoch 2'")
+    write_stage(project, "head -c 6000000 /dev/urandom > out; echo 'best epoch 2'")
     code, line = job(project)
     assert code == 1
     assert line.startswith(f"{NO_SPACE}the DVC cache at {cache.root}")
     assert last_line(project) == line.removeprefix("failed: ")
-    cache.resize(8 * MEGABYTE)
+    cache.resize(16 * MEGABYTE)
     assert job(project) == (0, "best epoch 2")
 
 
