@@ -4,8 +4,8 @@ DVC runs the stage, takes its result from the cache, or finds nothing changed. W
 goes to LOG; one line says here how it ended, and that is the last line of LOG where it failed.
 
 Written against DVC 3.67. What no manual promises, each with a test of its own in
-tests/unit/test_run_stage.py: `Repo.reproduce`, the level of its messages, and that the text of
-`StageCmdFailedError` ends with the exit code.
+tests/unit/test_run_stage.py: `Repo.reproduce`, the level of its messages, the logger of what
+doesn't get into the cache, and that the text of `StageCmdFailedError` ends with the exit code.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main(stage: str, log: Path) -> int:
         with suppress(BrokenPipeError):  # Snakemake was killed
             os.write(terminal, f"{stage.partition(':')[2]:<24} {text}\n".encode())
 
+    logging.getLogger("dvc_data.hashfile.transfer").addFilter(_fail)
     try:
         with set_loggers_level(logging.ERROR), Repo(_wait_for_lock=True) as repo:
             repo.reproduce(stage, single_item=True)
@@ -52,6 +53,13 @@ def main(stage: str, log: Path) -> int:
         return 1
     tell(_last_line(log) or "up to date or taken from the cache")
     return 0
+
+
+def _fail(record: logging.LogRecord) -> bool:
+    """Stop at a file that doesn't get into the cache: DVC logs it and records the stage as done."""
+    if record.exc_info and record.exc_info[1]:
+        raise record.exc_info[1]
+    return True
 
 
 def reason(error: BaseException, log: Path) -> str:

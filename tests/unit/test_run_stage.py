@@ -135,6 +135,29 @@ def test_full_disk_of_the_cache_is_named(project: Path, disk: Callable[[int], Di
 
 
 @pytest.mark.needs("root")
+def test_folder_that_the_full_cache_has_no_room_for_is_not_recorded(
+    project: Path, disk: Callable[[int], Disk]
+) -> None:
+    """DVC itself logs each file that doesn't fit, and records the stage as done."""
+    cache = disk(MEGABYTE)
+    (project / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache.root}\n")
+    (project / "code").write_text("one")
+    command = (
+        "mkdir out; for n in 1 2 3 4; do head -c 400000 /dev/urandom > out/$n; done; echo done"
+    )
+    write_stage(project, command, deps="[code]")
+    code, line = job(project)
+    assert code == 1
+    assert line.startswith(f"{NO_SPACE}the DVC cache at {cache.root}")
+    cache.resize(8 * MEGABYTE)
+    assert job(project) == (0, "done")
+    made = {path.name: path.read_bytes() for path in (project / "out").iterdir()}
+    shutil.rmtree(project / "out")
+    assert job(project) == (0, "up to date or taken from the cache")
+    assert {path.name: path.read_bytes() for path in (project / "out").iterdir()} == made
+
+
+@pytest.mark.needs("root")
 def test_full_disk_of_dvcs_temporary_files_is_named(
     project: Path, disk: Callable[[int], Disk]
 ) -> None:
