@@ -100,6 +100,26 @@ def test_read_only_output_folder_is_reported_and_the_next_run_is_right(
     see("read-only output folder", f"stage `{name}`, alone", REPORTED, REPORTED)
 
 
+def test_full_cache_is_named_and_the_next_run_is_right(
+    begun: Project,
+    right: dict[str, str],
+    disk: Callable[[int], Disk],
+    see: Callable[..., None],
+) -> None:
+    cache = disk(1 << 19)
+    begun.dvc("cache", "dir", "--local", str(cache.root))
+    done = run(ENGINES["snakemake"], begun.root)
+    assert done.returncode == 1
+    assert f"failed: No space left on device: the DVC cache at {cache.root}" in done.stdout
+
+    cache.resize(AMPLE)
+    again = run(ENGINES["snakemake"], begun.root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert results(begun.root) == right
+    assert begun.is_clean()
+    see("full disk", "DVC's cache, then `snakemake`", REPORTED, REPORTED)
+
+
 @pytest.mark.parametrize(("engine", "share"), zip(ENGINES, (0.3, 0.7), strict=True))
 def test_engine_on_a_full_disk_stops_and_continues_when_there_is_room(
     engine: str,
