@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.training.finished_checkpoints import FINISHED
 from tests.faults.record import STOPPED
 from tests.faults.stages import ENGINES, EPOCHS, MODEL, STAGES, remains, results, results_of, run
-from tests.projects import Project, environment
+from tests.projects import Project, environment, started, wait_until
 
 KILLS = 6  # of each stage with each signal
 KILLS_OF_AN_ENGINE = 8
@@ -121,6 +122,28 @@ def test_killed_engine_resumes_and_no_finished_training_is_lost(
     assert remains(begun.root) == []
     for number, times in kills.items():
         see(number.name, f"all of `{engine}`, then `snakemake --unlock`", STOPPED, STOPPED, times)
+
+
+def test_training_that_the_kernel_kills_is_told_so_and_resumes(
+    begun: Project, right: dict[str, str], see: Callable[..., None], tmp_path: Path
+) -> None:
+    """As it does where memory runs out: its process alone, and neither DVC nor Snakemake."""
+    log, printed = begun.root / "logs" / f"train_{MODEL}_0.log", tmp_path / "printed"
+    with started(begun, ENGINES["snakemake"], printed) as running:
+        wait_until(lambda: log.exists() and ": loss " in log.read_text(), 300, running=running)
+        trainings = [
+            process
+            for process in psutil.Process(running.pid).children(recursive=True)
+            if process.cmdline()[-2:] == ["stage", f"train@{MODEL}-0"]
+        ]
+        trainings[-1].kill()
+        assert running.wait(600) == 1
+    reason = "killed by signal 9 (SIGKILL): out of memory?"
+    assert f"failed: {reason}" in printed.read_text()
+    assert log.read_text().splitlines()[-1] == reason
+    assert run(ENGINES["snakemake"], begun.root).returncode == 0
+    assert results(begun.root) == right
+    see("SIGKILL", "a training's process alone, under `snakemake`", STOPPED, STOPPED)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
