@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 from functools import partial
 from itertools import product
@@ -372,8 +371,6 @@ def _resolve(params: Path, model: str | None) -> tuple[Settings, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 it failed, 2 the input was wrong."""
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # Snakemake's rules have DVC ignore it
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         app(args=arguments, standalone_mode=True)
     except (InputError, StageError) as error:

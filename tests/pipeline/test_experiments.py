@@ -42,3 +42,12 @@ def test_experiments_in_copies_have_the_images_as_the_page_says(own_images: Proj
         own_images.dvc("checkout", "--force", "download", "split")
         manifest = (own_images.root / "data" / "raw" / "manifest.csv").read_text()
         assert manifest.count(".png") == 40
+
+
+def test_experiment_in_a_copy_without_the_images_says_how_to_take_them_along(
+    own_images: Project,
+) -> None:
+    done = own_images.dvc("exp", "run", "--temp", "-S", "report.margin=0.4", "download", expect=255)
+    said = done.stdout + done.stderr
+    assert "name each class's folder with --copy-paths, or have data.path be absolute" in said
+    assert "Traceback" not in said

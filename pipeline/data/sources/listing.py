@@ -23,6 +23,12 @@ from pipeline.system.text import printable
 NO_CLASS = ""
 EMPTY = "empty: 0 bytes"
 LAYOUT = "it needs one sub-folder of images per class"
+COPIES = "/.dvc/tmp/exps/"  # where DVC runs experiments with --temp or --queue
+NOT_COPIED = (
+    "this is a copy of the project for an experiment, and DVC copies nothing that git ignores; "
+    "name each class's folder with --copy-paths, or have data.path be absolute "
+    "(docs/experiments.md)"
+)
 
 # characters without ink that Unicode counts among letters, marks and symbols
 WITHOUT_INK = re.compile(
@@ -87,7 +93,10 @@ def find(folder: Path) -> list[Found]:
         by_class[name] = [Found(file, name) for file in files_under(path, where, root)]
     _refuse_names_read_as_one(by_class, where)
     if not any(by_class.values()):
-        raise InputError(f"{where} has no sub-folder with images: {LAYOUT}")
+        is_copy = COPIES in f"{Path.cwd().as_posix()}/"
+        raise InputError(
+            f"{where} has no sub-folder with images: {NOT_COPIED if is_copy else LAYOUT}"
+        )
     for name, found in by_class.items():
         if not found:
             raise InputError(
