@@ -6,10 +6,8 @@ variance: Fisher, "Statistical Methods for Research Workers", 1925, chapter VII.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models.attention import Attention, Kind
-from pipeline.models.inspection import forward_hooks
+from pipeline.models.inspection import record_weights
 
 LARGEST_MAP = 16  # pixels a side; larger maps of weights are averaged down to it
 
@@ -62,22 +60,6 @@ class Variation:
     def constant(self) -> bool:
         """Return whether the module is a scale factor: its weights hardly vary with the image."""
         return self.relative_sd <= CONSTANT_BELOW
-
-
-@contextmanager
-def record_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tensor]]:
-    """Record the weights that attention `modules` give while the context is open.
-
-    Yields:
-        a dictionary that each forward pass fills: (B, C) of channels, (B, 1, H, W) of positions.
-    """
-    weights: dict[str, Tensor] = {}
-
-    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        weights[name] = modules[name].weights(inputs[0]).detach()
-
-    with forward_hooks(modules, record):
-        yield weights
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ Woo, Park, Lee and Kweon, "CBAM: Convolutional Block Attention Module",
 https://arxiv.org/abs/1807.06521
 Self-attention is that of
 Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
+Static attention is our placebo: it scales channels as channel attention does, and sees no image.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the weights for `x` (B, C, H, W): (B, C) of kind channel, else (B, 1, H, W)."""
+        raise NotImplementedError
+
+    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return what the module makes of `x` (B, C, H, W) with these weights in place of its own.
+
+        They are of the shape that `weights` gives, or of one image for all.
+        """
         raise NotImplementedError
 
 
@@ -72,6 +80,35 @@ class ChannelAttention(Attention):
         first, *others = (self.excite(self.activation(units)) for units in hidden)  # (B, C)
         return torch.sigmoid(sum(others, start=first))
 
+    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""
+        return scale_channels(x, weights.expand(len(x), -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), each channel scaled by its weight."""
+        return scale_channels(x, self.weights(x))
+
+
+class StaticAttention(Attention):
+    """Scales each channel by a weight that is learnt, and the same for every image: a placebo.
+
+    It begins at a half, as channel attention nearly does.
+    """
+
+    kind: Kind = "channel"
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(channels))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weight in (0, 1) of each channel, for `x` (B, C, H, W) as (B, C)."""
+        return torch.sigmoid(self.gate).expand(len(x), -1)
+
+    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""
+        return scale_channels(x, weights.expand(len(x), -1))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight."""
         return scale_channels(x, self.weights(x))
@@ -90,6 +127,10 @@ class SpatialAttention(Attention):
         """Return the weight in (0, 1) of each position of `x` (B, C, H, W), as (B, 1, H, W)."""
         described = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)  # (B, 2, H, W)
         return torch.sigmoid(self.conv(described))  # (B, 1, H, W)
+
+    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), each position scaled by its weight (B or 1, 1, H, W)."""
+        return x * weights
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each position scaled by its weight."""
@@ -146,8 +187,7 @@ class SelfAttention(Attention):
         )
         with sdpa_kernel(SDPBackend.MATH) if is_stored else nullcontext():
             attended = F.scaled_dot_product_attention(query, key, value)
-        attended = attended.transpose(1, 2).flatten(2)  # (B, H * W, C)
-        return x + self.projection(attended).transpose(1, 2).unflatten(2, x.shape[2:])
+        return self._added(x, attended)
 
     def weights(self, x: Tensor) -> Tensor:
         """Return how much each position of `x` (B, C, H, W) is attended to, as (B, 1, H, W).
@@ -158,6 +198,19 @@ class SelfAttention(Attention):
         query, key, _ = self._by_head(x)  # each (B, heads, H * W, C // heads)
         received = torch.stack([_received(*image) for image in zip(query, key, strict=True)])
         return received.mean(1).unflatten(1, (1, *x.shape[2:]))
+
+    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W) plus the mean of all positions: uniform attention.
+
+        What a position is attended to says not by whom, so other `weights` can't be given to it.
+        """
+        _, _, value = self._by_head(x)  # (B, heads, H * W, C // heads)
+        return self._added(x, value.mean(2, keepdim=True).expand_as(value))
+
+    def _added(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Return `x` plus what its positions attend to, (B, heads, H * W, C // heads)."""
+        attended = attended.transpose(1, 2).flatten(2)  # (B, H * W, C)
+        return x + self.projection(attended).transpose(1, 2).unflatten(2, x.shape[2:])
 
     def _by_head(self, x: Tensor) -> Tensor:
         """Return queries, keys and values of `x`, as (3, B, heads, H * W, C // heads)."""
@@ -181,6 +234,7 @@ def _received(query: Tensor, key: Tensor) -> Tensor:
 ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "none": lambda channels, reduction, heads: nn.Identity(),
     "channel": lambda channels, reduction, heads: ChannelAttention(channels, reduction),
+    "static": lambda channels, reduction, heads: StaticAttention(channels),
     "spatial": lambda channels, reduction, heads: SpatialAttention(),
     "cbam": lambda channels, reduction, heads: Cbam(channels, reduction),
     "self_attention": lambda channels, reduction, heads: SelfAttention(channels, heads),

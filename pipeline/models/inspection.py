@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pipeline.models.attention import Attention
+
 
 @contextmanager
 def forward_hooks(
@@ -34,6 +36,22 @@ def record_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor
 
     with forward_hooks(layers, record):
         yield outputs
+
+
+@contextmanager
+def record_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tensor]]:
+    """Record the weights that attention `modules` give while the context is open.
+
+    Yields:
+        a dictionary that each forward pass fills: (B, C) of channels, (B, 1, H, W) of positions.
+    """
+    weights: dict[str, Tensor] = {}
+
+    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        weights[name] = modules[name].weights(inputs[0]).detach()
+
+    with forward_hooks(modules, record):
+        yield weights
 
 
 @contextmanager

@@ -52,6 +52,10 @@ class LibraryGate(Attention):
         """Return the weights for the gate's input `x`: (B, C) of channels, else (B, 1, H, W)."""
         return self.gate(x).flatten(1) if self.kind == "channel" else self.gate(x)
 
+    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Return the weights, in the shape of the gate's input `x`; the library applies them."""
+        return weights.expand(len(x), *weights.shape[1:]).reshape(x.shape)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return what the gate puts out."""
         return self.gate(x)

@@ -50,8 +50,10 @@ Normalisation = Annotated[
     Literal["batch", "layer", "instance", "group"], setting("batch, layer, instance, group")
 ]
 Attention = Annotated[
-    Literal["none", "channel", "spatial", "cbam", "self_attention"],
-    setting("none, channel (squeeze-and-excitation), spatial, cbam (both), self_attention"),
+    Literal["none", "channel", "static", "spatial", "cbam", "self_attention"],
+    setting(
+        "none, channel (squeeze-and-excitation), static (placebo), spatial, cbam, self_attention"
+    ),
 ]
 Reduction = Annotated[
     Width, setting("channel and cbam squeeze C channels to max(1, C // reduction)")

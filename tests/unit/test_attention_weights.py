@@ -25,12 +25,12 @@ from pipeline.explain.attention_weights import (
     ModuleWeights,
     attention_table,
     expected_share,
-    record_weights,
     variation,
     variation_table,
     weights_by_class,
 )
 from pipeline.models.attention import Attention, ChannelAttention
+from pipeline.models.inspection import record_weights
 from pipeline.models.layers import Classifier
 from pipeline.models.library import _wrap_gates
 from pipeline.stages.explain import explain_attention
