@@ -71,7 +71,7 @@ def intervene(
         modules: its attention modules by name.
         means: the weights that frozen modules have, see `mean_weights`.
         batches: inputs (B, C, H, W) and labels; an image gets the weights of another one in its
-            batch, so that their order should be random and none be alone.
+            batch: their order should be random, and none be alone in one.
         hardware: that of the network.
         generator: on the CPU, of who gets whose weights.
     """

@@ -9,8 +9,10 @@ import torch
 
 from pipeline.data import arrays
 from pipeline.evaluation import cost
+from pipeline.evaluation.interventions import intervene, mean_weights
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.fuse import fused
+from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
 from pipeline.stages.unchanged import made_from
 from pipeline.storage import records
@@ -20,14 +22,19 @@ from pipeline.storage.npy import save_array
 from pipeline.system.errors import StageError
 from pipeline.system.progress import say, track
 from pipeline.training import compute
-from pipeline.training.batches import plain_batches, to_device
+from pipeline.training.batches import Images, mixed_batches, plain_batches, to_device
+from pipeline.training.compute import Hardware
 from pipeline.training.networks import trained
 from pipeline.training.prediction import predict
+from pipeline.training.randomness import generator
 from pipeline.training.weights import check_recipe
 
 
 def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, out: Path) -> None:
     """Evaluate a training run's `weights` and write ``logits.npy`` and ``metrics.json`` to `out`.
+
+    For a network with attention also ``interventions.npz``: what it answers, int64 (N,), `intact`,
+    and with the weights of its attention modules `frozen` and `shuffled`.
 
     The logits are computed in fp32, so that what is reported doesn't depend on what the hardware
     rounds to. With folds, the run's `seed` says what its test split is.
@@ -46,6 +53,8 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         batches = track(plain_batches(test, size), f"{model}: test images", total=steps)
         parts = [part for part, _ in predict(fused(network), batches, hardware)]
         logits = torch.cat(parts).cpu().numpy()  # (N, K)
+        validation = to_device(dataset, "validation", hardware.device)
+        intervened = _without_the_image(network, validation, test, size, seed, hardware)
 
     if not np.isfinite(logits).all():
         raise StageError(
@@ -53,6 +62,14 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
             f"params.yaml and train {model} again"
         )
     labels = test.labels.cpu().numpy()
+    interventions = {
+        name: records.Intervened(
+            accuracy=float((answers == labels).mean()),
+            changed=int((answers != intervened["intact"]).sum()),
+        )
+        for name, answers in intervened.items()
+        if name != "intact"
+    }
     metrics = records.Evaluation(
         **dict(classification_metrics(logits, labels, dataset.classes)),
         parameters=cost.parameters(network),
@@ -61,8 +78,27 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         weights=checksum(weights),
         trained_from=trained_from,
         made_from=made_from("evaluate", settings, model),
+        interventions=interventions,
     )
     say(f"test accuracy {metrics.accuracy:.2%} of {len(labels):,} images")
     with atomic_folder(out, "metrics.json") as folder:
         save_array(folder / "logits.npy", logits.astype(np.float32))
+        if intervened:
+            np.savez(folder / "interventions.npz", allow_pickle=False, **intervened)
         records.write(folder / "metrics.json", metrics)
+
+
+def _without_the_image(
+    network: Classifier, validation: Images, test: Images, size: int, seed: int, hardware: Hardware
+) -> dict[str, np.ndarray]:
+    """Return what `intervene` does as answers int64 (N,), by name; nothing without attention."""
+    modules = network.attention_layers()
+    if not modules:
+        return {}
+    means = mean_weights(network, modules, plain_batches(validation, size), hardware)
+    draws = generator(seed, 0, "shuffled attention")
+    order = torch.randperm(len(test), generator=draws)
+    batches = mixed_batches(test, size, order)
+    logits = intervene(network, modules, means, batches, hardware, draws)
+    back = order.argsort().numpy()
+    return {name: given[back].argmax(axis=1) for name, given in logits.items()}

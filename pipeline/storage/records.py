@@ -147,9 +147,17 @@ class Classification(Record):
     confusion: list[list[int]]  # counts (K, K), a row for each true class
 
 
+class Intervened(Record):
+    """What becomes of a network's answers when its attention no longer sees the image."""
+
+    accuracy: float  # in [0, 1]
+    changed: int  # test images with another answer
+
+
 class Evaluation(Classification):
     """``metrics.json`` of the evaluate stage."""
 
+    interventions: dict[str, Intervened]  # frozen, shuffled; none of a network without attention
     parameters: int  # of the network
     macs: int  # multiply-accumulates for one image
     splits: str  # the fingerprint of the splits

@@ -146,6 +146,17 @@ def steps_per_epoch(data: Images, batch_size: int) -> int:
     return steps + (rest > 1 or len(data) == 1)
 
 
+def mixed_batches(data: Images, batch_size: int, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images in another `order`, int64 (N,), as `plain_batches` does.
+
+    The batches are of nearly equal size, at most `batch_size` and at least a half of it: none is a
+    single image, unless there is just one.
+    """
+    least = max(2, -(-batch_size // 2))
+    for positions in order.tensor_split(max(1, len(order) // least)):
+        yield from plain_batches(data.subset(positions), len(positions))
+
+
 def plain_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the images in their order, normalised and not augmented.
 
