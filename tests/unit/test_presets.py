@@ -35,6 +35,16 @@ def test_preset_is_valid_and_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_channel_attention_has_at_least_two_hidden_units(name: str) -> None:
+    """A single one starts or ends dead, at a weight of exactly 0.5, in a third of the modules."""
+    settings = presets.load(name)
+    for model in ("ca_cnn", "se_densenet"):
+        network = models.build(settings.architectures[model].model_dump(), 10, 32)
+        modules = network.attention_layers().values()
+        assert min(module.squeeze.out_features for module in modules) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_written_preset_reads_back_as_its_values(name: str, tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(presets.text(name), encoding="utf-8")
