@@ -32,6 +32,7 @@ from pipeline.statistics.verdict import Verdict, verdict
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "channel": ("reduction",),
+    "static": (),
     "spatial": (),
     "cbam": ("reduction",),
     "self_attention": ("heads",),

@@ -82,7 +82,7 @@ class ChannelAttention(Attention):
 
     def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""
-        return scale_channels(x, weights.expand(len(x), -1))
+        return scale_channels(x, weights.expand(x.shape[0], -1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight."""
@@ -103,11 +103,11 @@ class StaticAttention(Attention):
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the weight in (0, 1) of each channel, for `x` (B, C, H, W) as (B, C)."""
-        return torch.sigmoid(self.gate).expand(len(x), -1)
+        return torch.sigmoid(self.gate).expand(x.shape[0], -1)
 
     def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""
-        return scale_channels(x, weights.expand(len(x), -1))
+        return scale_channels(x, weights.expand(x.shape[0], -1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight."""

@@ -124,7 +124,7 @@ CNN: dict[str, dict[str, Any]] = {
     },
     **{
         f"attention {name}": {"attention": name}
-        for name in ("none", "channel", "spatial", "cbam", "self_attention")
+        for name in ("none", "channel", "static", "spatial", "cbam", "self_attention")
     },
     "dropout": {"dropout": 0.9},
 }
@@ -140,7 +140,7 @@ DENSENET: dict[str, dict[str, Any]] = {
     },
     **{
         f"attention {name}": {"attention": name}
-        for name in ("none", "channel", "spatial", "cbam", "self_attention")
+        for name in ("none", "channel", "static", "spatial", "cbam", "self_attention")
     },
     "efficient": {"efficient": True},
     "dropout": {"drop_rate": 0.5},

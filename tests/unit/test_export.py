@@ -28,6 +28,7 @@ LARGEST_DIFFERENCE = 1e-4  # of logits of a few units: rounding in another order
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "spatial_cnn": ("cnn", {"attention": "spatial"}),
     "cbam_cnn": ("cnn", {"attention": "cbam"}),
+    "static_cnn": ("cnn", {"attention": "static"}),
     "self_attention_cnn": ("cnn", {"attention": "self_attention"}),
     "instance_norm_cnn": ("cnn", {"normalisation": "instance"}),
     "efficient_densenet": ("densenet", {"efficient": True, "attention": "cbam"}),

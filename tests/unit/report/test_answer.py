@@ -94,6 +94,7 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(
     ("attention", "name"),
     [
         ("channel", "channel attention"),
+        ("static", "a learnt weight for each channel, blind to the image,"),
         ("spatial", "spatial attention"),
         ("cbam", "channel and spatial attention (CBAM)"),
         ("self_attention", "multi-head self-attention"),
