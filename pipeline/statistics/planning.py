@@ -1,0 +1,82 @@
+"""What would decide an undecided pair: more seeds, more test images, or neither."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scipy.special import ndtri, stdtrit
+
+from pipeline.statistics.gain import Components, Gain, added_variance, agreement_floor
+
+MOST_SEEDS = 1000
+MOST_IMAGES = 10_000_000
+SURE = 0.95  # how sure it is that no number of seeds would do, where that is said
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the same experiment has to be for an estimate at the margin to exclude 0.
+
+    The half-width of the interval is then the margin. Twice as narrow, no estimate is undecided.
+    """
+
+    seeds: int | None  # in all, with the same test images; None if `MOST_SEEDS` don't do
+    images: int | None  # in all, with the same number of seeds; None if `MOST_IMAGES` don't do
+    too_few_images: bool  # whether it is sure, not only estimated, that no number of seeds does
+
+
+def predicted_half_width(gain: Gain, seeds: int, images: int) -> float:
+    """Return the half-width in points that the interval would have with so many of either.
+
+    Raises:
+        ValueError: if the gain has no variance components: a single seed, or cross-validation.
+    """
+    known = _components(gain)
+    per_seed = max(known.seeds - known.residual, 0) / gain.images  # variance of a seed's true gain
+    luck = max(images * per_seed + known.residual, agreement_floor(seeds) * known.residual)
+    answers = seeds * images
+    total = luck + seeds * max(known.images, 0) + answers * added_variance(images)
+    degrees = (seeds - 1) * (total / luck if luck else 1)
+    return float(stdtrit(degrees, (1 + gain.confidence) / 2)) * math.sqrt(total / answers)
+
+
+def plan(gain: Gain, margin: float) -> Plan:
+    """Return what would decide at a true gain of `margin` points.
+
+    Raises:
+        ValueError: as above.
+    """
+
+    def decides(seeds: int, images: int) -> bool:
+        return predicted_half_width(gain, seeds, images) <= margin
+
+    known = _components(gain)
+    surely = max(known.images - ndtri(SURE) * known.images_error, 0)
+    of_images = surely / gain.images + added_variance(gain.images)
+    narrowest = ndtri((1 + gain.confidence) / 2) * math.sqrt(of_images)
+    return Plan(
+        seeds=_smallest(lambda seeds: decides(seeds, gain.images), gain.seeds, MOST_SEEDS),
+        images=_smallest(lambda images: decides(gain.seeds, images), gain.images, MOST_IMAGES),
+        too_few_images=bool(narrowest > margin),
+    )
+
+
+def _components(gain: Gain) -> Components:
+    if gain.components is None:
+        raise ValueError("a plan needs several seeds, tested on the same images")
+    return gain.components
+
+
+def _smallest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
+    """Return the smallest number from `least` to `most` that is enough; None if none is."""
+    if not enough(most):
+        return None
+    while least < most:
+        middle = (least + most) // 2
+        if enough(middle):
+            most = middle
+        else:
+            least = middle + 1
+    return least
