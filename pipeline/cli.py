@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.commands.several_values import SeveralValues
 from pipeline.engines import preflight
 from pipeline.paths import (
     CHECKPOINTS,
@@ -328,6 +329,62 @@ def models(params: ParamsFile = PARAMS, splits: Splits = SPLITS) -> None:
     from pipeline.commands.models import print_architectures
 
     print_architectures(settings, splits)
+
+
+@app.command(cls=SeveralValues)
+def compare(
+    revisions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="REV_A REV_B",
+            help="Two git revisions or DVC experiments, the baseline first; without files.",
+        ),
+    ] = None,
+    candidate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A .npy file for each seed: classes (N,), probabilities or logits (N, K)."
+        ),
+    ] = None,
+    baseline: Annotated[list[Path] | None, typer.Option(help="The same of the baseline.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A .npy file: the true classes (N,), from 0.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The architecture of both revisions; the candidate of each if not given."
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, help="The smallest gain worth its price, percentage points.")
+    ] = 0.5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")
+    ] = False,
+) -> None:
+    """Compare anybody's predictions, or two revisions of this project, as the report does.
+
+    Several values may follow one option: --candidate a0.npy a1.npy. The order of the files pairs
+    them, and all are of the same test images in the same order.
+    """
+    from pipeline.commands import compare as command
+
+    if revisions:
+        if candidate or baseline or labels:
+            raise InputError("compare: give two revisions or files, not both")
+        if len(revisions) != 2:
+            raise InputError(
+                f"compare: {plural(len(revisions), 'revision')}; give two, REV_A REV_B"
+            )
+        found = command.compare_revisions(Path(), revisions[0], revisions[1], model, margin)
+    elif candidate and baseline and labels:
+        if model is not None:
+            raise InputError("--model: names an architecture of two revisions; files have none")
+        found = command.compare_files(candidate, baseline, labels, margin)
+    else:
+        raise InputError("compare: give --candidate, --baseline and --labels, or two revisions")
+    typer.echo(command.as_json(found) if as_json else command.as_text(found))
 
 
 @app.command()

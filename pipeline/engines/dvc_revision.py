@@ -1,0 +1,126 @@
+"""What the evaluations of another git revision or DVC experiment answered, without a checkout.
+
+`dvc.api.DVCFileSystem` reads DVC's cache, or a remote where that has more. What no manual promises,
+with tests in tests/pipeline/test_compare_revisions.py: that it finds DVC experiments by name, the
+checksum that it says a folder has, and its error where the cache lacks a folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc.scm import RevError, SCMError
+from dvc_data.index import DataIndexDirError
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.paths import EVALUATED, PARAMS, RAW, SPLITS
+from pipeline.system.errors import InputError, choose
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one network answered on its test images, ordered by their ids."""
+
+    ids: np.ndarray  # int64 (N,), positions in the source
+    labels: np.ndarray  # int64 (N,), the true classes
+    classes: np.ndarray  # int64 (N,), the predicted ones
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The evaluations of one architecture in a git revision or DVC experiment."""
+
+    name: str  # as it was given
+    model: str  # the architecture
+    source: str  # DVC's checksum of the source's own files
+    folds: bool  # whether each run is tested on images of its own
+    answers: dict[int, Answers]  # by seed
+
+
+def read_revision(root: Path, name: str, model: str | None) -> Revision:
+    """Read the evaluations of `model`, or else of the candidate, in a revision of a project.
+
+    Args:
+        root: of the project.
+        name: of a git revision or a DVC experiment.
+        model: an architecture; that which `model` in the revision's params.yaml names if None.
+
+    Raises:
+        InputError: if there is no such revision, it has no such results, or they are in neither
+            DVC's cache nor its remote.
+    """
+    try:
+        files = DVCFileSystem(str(root), rev=name)
+        if model is None:
+            model = _read(files, name, PARAMS, YAML(typ="safe").load)["model"]
+        evaluated = _folders(files, EVALUATED)
+        if not evaluated:
+            raise InputError(f"{name}: no stage of its dvc.yaml writes {EVALUATED}")
+        choose(model, evaluated, f"{name}: --model")
+        index = _read(files, name, SPLITS / "index.csv")
+        labels = _read(files, name, SPLITS / "labels.npy", _load_array)
+        fingerprint = hashlib.sha256(index + _read(files, name, SPLITS / "dataset.json"))
+        rows = list(csv.DictReader(io.StringIO(index.decode())))
+        ids = np.array([row["id"] for row in rows], np.int64)
+        folds = "split" not in rows[0]
+        answers = {}
+        for seed in sorted(map(int, _folders(files, EVALUATED / model))):
+            run = EVALUATED / model / str(seed)
+            column = f"run_{seed}" if folds else "split"
+            tested = np.flatnonzero([row[column] == "test" for row in rows])
+            if _read(files, name, run / "metrics.json", json.loads)["splits"] != (
+                fingerprint.hexdigest()
+            ):
+                raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
+            logits = _read(files, name, run / "logits.npy", _load_array)
+            if logits.ndim != 2 or len(logits) != len(tested) or not np.isfinite(logits).all():
+                raise InputError(f"{name}: {run}/logits.npy does not fit {len(tested)} test images")
+            in_order = tested[ids[tested].argsort()]
+            predicted = logits[ids[tested].argsort()].argmax(axis=1)
+            answers[seed] = Answers(ids[in_order], labels[in_order], predicted)
+        source = files.info(str(RAW))["md5"]
+    except RevError:
+        raise InputError(
+            f"{name}: no such git revision or DVC experiment; git log and dvc exp show list them"
+        ) from None
+    except (DvcException, SCMError, YAMLError, OSError, ValueError, LookupError) as error:
+        raise InputError(f"{name}: can't be read ({' '.join(str(error).split())})") from None
+    return Revision(name, model, source, folds, answers)
+
+
+def _folders(files: DVCFileSystem, folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none if it doesn't exist."""
+    if not files.exists(str(folder)):
+        return []
+    found = files.ls(str(folder), detail=True)
+    return sorted(Path(each["name"]).name for each in found if each["type"] == "directory")
+
+
+def _read(
+    files: DVCFileSystem,
+    name: str,
+    path: Path,
+    parse: Callable[[bytes], Any] = lambda content: content,
+) -> Any:
+    """Return what a file of a revision holds."""
+    try:
+        return parse(files.read_bytes(str(path)))
+    except (FileNotFoundError, DataIndexDirError):
+        raise InputError(
+            f"{name}: {path} is neither in DVC's cache nor in its remote; get it there with "
+            f"dvc fetch, or check {name} out and run the pipeline"
+        ) from None
+
+
+def _load_array(content: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(content), allow_pickle=False)
