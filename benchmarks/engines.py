@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from benchmarks.line import Line, Mark, in_seconds
 from benchmarks.project import ROOT, CommandFailedError, Project, checkout, smoke_project
@@ -119,6 +122,31 @@ def starting() -> Iterator[Line]:
             Mark("at most", 0.5, " s"),
             "pydantic, typer and the YAML parser are imported; PyTorch and NumPy are not.",
         )
+
+
+def compare() -> Iterator[Line]:
+    """Measure the comparison of five seeds on 10,000 test images of ten classes."""
+    generator = np.random.default_rng(0)
+    files = {role: [f"{role}{seed}.npy" for seed in range(5)] for role in ("candidate", "baseline")}
+    with TemporaryDirectory() as folder:
+        np.save(f"{folder}/labels.npy", generator.integers(0, 10, 10_000))
+        arguments = ["--labels", f"{folder}/labels.npy", "--json"]
+        for role, names in files.items():
+            arguments.append(f"--{role}")
+            for name in names:
+                np.save(f"{folder}/{name}", generator.normal(size=(10_000, 10)))
+                arguments.append(f"{folder}/{name}")
+        project = Project(ROOT)
+        command = project.pipeline("compare", *arguments)
+        times = tuple(project.seconds(*command) for _ in range(7))
+    yield Line(
+        "`python -m pipeline compare`",
+        in_seconds(times),
+        "five seeds of two networks, logits of 10,000 images in 10 classes",
+        times,
+        Mark("at most", 2, " s"),
+        "NumPy and a part of SciPy are imported; PyTorch and pandas are not.",
+    )
 
 
 def default_run() -> Iterator[Line]:

@@ -17,6 +17,7 @@ ROWS: dict[str, Callable[[], Iterator[Line]]] = {
     "stage": engines.stage,
     "nothing_to_do": engines.nothing_to_do,
     "starting": engines.starting,
+    "compare": engines.compare,
     "default_run": engines.default_run,
     "memory": processes.memory,
     "side_by_side": processes.side_by_side,

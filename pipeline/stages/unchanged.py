@@ -11,14 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.engines.dvc_graph import ROOT, code_of_stage, settings_of_stage
 from pipeline.settings.load import load
 from pipeline.settings.recorded import differences, select
 from pipeline.settings.schema import Settings
 from pipeline.storage.checksums import checksum, checksum_of_all
-from pipeline.storage.records import MadeFrom
 from pipeline.system.errors import InputError, StageError
+
+if TYPE_CHECKING:
+    from pipeline.storage.records import MadeFrom
 
 NOUNS = {"split": "division", "train": "training", "evaluate": "evaluation"}
 NOUNS |= {"measure": "measurement", "explain": "explanation"}
@@ -108,6 +111,8 @@ def made_from(stage: str, settings: Settings, model: str | None = None) -> MadeF
 
     The arguments are those of `Unchanged`.
     """
+    from pipeline.storage.records import MadeFrom  # takes NumPy, which `--help` can do without
+
     files = {path.relative_to(ROOT).as_posix(): path for path in _files(code_of_stage(stage))}
     return MadeFrom(settings=select(settings, _keys(stage, model)), code=checksum_of_all(files))
 
