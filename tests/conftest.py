@@ -18,7 +18,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what takes minutes first, so that no process is left alone with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+    def minutes(item: pytest.Item) -> float:
+        slow = item.get_closest_marker("slow")
+        return slow.kwargs.get("minutes", 1) if slow else 0
+
+    items.sort(key=minutes, reverse=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -14,7 +14,7 @@ from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.fuse import fused
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
-from pipeline.stages.unchanged import made_from
+from pipeline.stages.unchanged import checksum_of_code, made_from
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.checksums import checksum
@@ -43,7 +43,7 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.
         StageError: if a logit is not finite.
     """
-    trained_from = check_recipe(weights, settings, model, seed)
+    trained_from = check_recipe(weights, settings, model, seed, checksum_of_code("train"))
     dataset = arrays.read(splits, settings).for_run(seed)
     with compute.prepare(settings.compute, precision="fp32") as hardware:
         network = trained(settings, model, weights, dataset, hardware)

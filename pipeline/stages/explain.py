@@ -34,7 +34,7 @@ from pipeline.explain.strongest_channels import draw_heatmaps, strongest_channel
 from pipeline.figures.style import save, shortened
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
-from pipeline.stages.unchanged import made_from
+from pipeline.stages.unchanged import checksum_of_code, made_from
 from pipeline.statistics.image_means import CONFIDENCE
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
@@ -113,7 +113,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     Raises:
         InputError: if the weights or the splits are missing, corrupt, or don't fit the settings.
     """
-    check_recipe(weights, settings, model, settings.seeds[0])
+    check_recipe(weights, settings, model, settings.seeds[0], checksum_of_code("train"))
     dataset = arrays.read(splits, settings).for_run(settings.seeds[0])
     with (
         compute.prepare(settings.compute, precision="fp32") as hardware,

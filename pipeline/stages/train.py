@@ -153,12 +153,9 @@ def _train(
                 versions=versions(),
             )
             records.write(folder / "train.json", record)
-            save_weights(
-                trained.weights,
-                folder / "model.safetensors",
-                dataset.fingerprint,
-                made_from("train", settings, model),
-            )
+            recipe = made_from("train", settings, model)
+            provenance = records.Provenance(splits=dataset.fingerprint, seed=seed, made_from=recipe)
+            save_weights(trained.weights, folder / "model.safetensors", provenance)
         kept.finish()
 
 

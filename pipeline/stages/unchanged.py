@@ -6,6 +6,7 @@ changed while it ran would be recorded as what made the outputs: so the command 
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from pipeline.engines.dvc_graph import ROOT, code_of_stage, settings_of_stage
 from pipeline.settings.load import load
 from pipeline.settings.recorded import differences, select
 from pipeline.settings.schema import Settings
-from pipeline.storage.checksums import checksum, checksum_of_all
+from pipeline.storage.checksums import checksum_of_all
 from pipeline.system.errors import InputError, StageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ class Unchanged:
         self._recorded = select(settings, _keys(stage, model))
         self._code = code_of_stage(stage)
         self._inputs = inputs
-        self._checksums = {path: checksum(path) for path in _files(self._code)}
         self._code_states = _states(self._code)
         self._input_states = _states(inputs)
 
@@ -82,10 +82,9 @@ class Unchanged:
             time.sleep(SECONDS_BETWEEN_READS)
 
     def _changed_files(self) -> Iterator[str]:
-        for path in _differing(self._code_states, _states(self._code)):
-            # a mere `touch` of the code is no change
-            if not path.is_file() or checksum(path) != self._checksums.get(path):
-                yield str(path.relative_to(ROOT))
+        # what was changed and changed back may have been imported in between
+        code = _differing(self._code_states, _states(self._code))
+        yield from (path.relative_to(ROOT).as_posix() for path in code)
         yield from map(str, _differing(self._input_states, _states(self._inputs)))
 
 
@@ -100,7 +99,16 @@ def unchanged(
     """Raise a StageError after the block if anything that the stage was given has changed.
 
     The arguments are those of `Unchanged`. To be entered before the stage's code is imported.
+
+    Raises:
+        InputError: if the code of another project is to run.
     """
+    here = Path("pipeline/__init__.py")
+    if here.exists() and not here.samefile(ROOT / here):
+        raise InputError(
+            f"this project's code is not what runs, but that of {ROOT}; unset PYTHONPATH and "
+            "PYTHONSAFEPATH"
+        )
     given = Unchanged(stage, params, settings, inputs, model)
     yield given
     given.check()
@@ -113,8 +121,14 @@ def made_from(stage: str, settings: Settings, model: str | None = None) -> MadeF
     """
     from pipeline.storage.records import MadeFrom  # takes NumPy, which `--help` can do without
 
+    return MadeFrom(settings=select(settings, _keys(stage, model)), code=checksum_of_code(stage))
+
+
+@functools.cache
+def checksum_of_code(stage: str) -> str:
+    """Return the checksum of the code that a stage of dvc.yaml depends on, as it is found first."""
     files = {path.relative_to(ROOT).as_posix(): path for path in _files(code_of_stage(stage))}
-    return MadeFrom(settings=select(settings, _keys(stage, model)), code=checksum_of_all(files))
+    return checksum_of_all(files)
 
 
 def _keys(stage: str, model: str | None) -> list[str]:

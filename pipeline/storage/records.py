@@ -73,6 +73,13 @@ class Duplicates(Record):
 NO_DUPLICATES = Duplicates(groups=0, images=0, across_splits=0, across_classes=0, test_images=0)
 
 
+class MadeFrom(Record):
+    """What an output was made from, besides the outputs of other stages."""
+
+    settings: dict[str, Any]  # by their dotted keys, as `settings.recorded.select` gives them
+    code: str  # sha256 of the code that the stage depends on
+
+
 Mean = Annotated[float, Field(ge=0, le=1)]
 Std = Annotated[float, Field(gt=0, le=1)]
 
@@ -96,17 +103,11 @@ class Splits(Record):
     sha256: dict[str, str]  # of the arrays
 
 
-class MadeFrom(Record):
-    """What an output was made from, besides the outputs of other stages."""
-
-    settings: dict[str, Any]  # by their dotted keys, as `settings.recorded.select` gives them
-    code: str  # sha256 of the code that the stage depends on
-
-
 class Provenance(Record):
     """Where weights come from; it stands in their file."""
 
     splits: str  # the fingerprint of the splits
+    seed: int
     made_from: MadeFrom
 
 

@@ -5,9 +5,11 @@ Targets are classes, int64 (B,), or where labels are mixed probabilities, float3
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +22,7 @@ from torch.nn import functional as F
 from pipeline.settings.schema import LOSSES, Train
 from pipeline.system.errors import InputError, suggestion
 
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 PACKAGE = Path(__file__).parents[1]  # this one, whose code dvc.yaml names
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -43,19 +46,36 @@ def make_loss(train: Train) -> Loss:
 def source_of(train: Train) -> list[Path]:
     """Return the files of code that a loss of one's own is made of.
 
-    They are that of its module, and those of all loaded modules in the same folder or under it:
-    what it imports from there. Installed packages and this one are left out.
+    They are that of its module, those that importing it loads, and those of all loaded modules in
+    the same folder or under it. Python's own, installed packages and, but for what importing
+    it loads, this one are left out.
     """
-    if train.loss in LOSSES:
-        return []
-    _, module = _imported(train.loss)
+    return [] if train.loss in LOSSES else source_of_loss(train.loss)
+
+
+@functools.cache  # what is loaded once is not loaded again
+def source_of_loss(dotted_path: str) -> list[Path]:
+    """Return the same for a loss by dotted path."""
+    before = _loaded()
+    _, module = _imported(dotted_path)
     if module.__file__ is None:
         return []
     own = Path(module.__file__)
-    files = [getattr(other, "__file__", None) for other in list(sys.modules.values())]
-    loaded = {Path(file) for file in files if file and "site-packages" not in Path(file).parts}
-    beside = {path for path in loaded if path.is_relative_to(own.parent)}
-    return sorted({own, *(path for path in beside if not path.is_relative_to(PACKAGE))})
+    now = _loaded()
+    beside = {path for path in now if path.is_relative_to(own.parent)}
+    elsewhere = {path for path in beside if not path.is_relative_to(PACKAGE)}
+    return sorted({own, *(now - before), *elsewhere})
+
+
+def _loaded() -> set[Path]:
+    """Return the files of all loaded modules that are neither Python's own nor installed."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths = {Path(file) for file in files if file}
+    return {
+        path
+        for path in paths
+        if "site-packages" not in path.parts and not path.is_relative_to(STANDARD_LIBRARY)
+    }
 
 
 def mean_squared_error(logits: Tensor, targets: Tensor) -> Tensor:

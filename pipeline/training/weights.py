@@ -20,13 +20,9 @@ AGAIN = "run the training again"
 PROVENANCE = "provenance"  # a single key of the file's metadata: several would come in any order
 
 
-def save_weights(state: dict[str, Tensor], path: Path, splits: str, made_from: MadeFrom) -> None:
-    """Write a state dict, the fingerprint of the splits that it was trained on, and the recipe.
-
-    The same weights give the same bytes.
-    """
+def save_weights(state: dict[str, Tensor], path: Path, provenance: Provenance) -> None:
+    """Write a state dict, and where it comes from. The same weights give the same bytes."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-    provenance = Provenance(splits=splits, made_from=made_from)
     path.write_bytes(save(tensors, {PROVENANCE: provenance.model_dump_json()}))
 
 
@@ -53,16 +49,28 @@ def load_weights(model: nn.Module, path: Path, splits: str, settings: Settings) 
         ) from None
 
 
-def check_recipe(path: Path, settings: Settings, model: str, seed: int) -> MadeFrom:
+def check_recipe(path: Path, settings: Settings, model: str, seed: int, code: str) -> MadeFrom:
     """Return what the weights of a training of `model` with `seed` were made from.
 
+    Args:
+        path: of the weights' file.
+        settings: all of params.yaml.
+        model: a key of `settings.architectures`.
+        seed: of the training.
+        code: the checksum of the code that trains.
+
     Raises:
-        InputError: if the file is missing or corrupt, or they were trained under other settings.
+        InputError: if the file is missing or corrupt, or they were trained under other settings,
+            with another seed, or by other code.
     """
     _, provenance = _read(path)
-    # without --force DVC may take it for done: the settings were edited as it noted them
+    # without --force DVC may take it for done: settings or code were edited as it noted them
     again = f"{AGAIN}: dvc repro --force --single-item train@{model}-{seed}"
     _refuse(path, differences(provenance.made_from.settings, settings), again)
+    if provenance.seed != seed:
+        raise InputError(f"{path}: is of seed {provenance.seed}, not of {seed}; {again}")
+    if provenance.made_from.code != code:
+        raise InputError(f"{path}: was trained by other code than that in pipeline/; {again}")
     return provenance.made_from
 
 

@@ -115,7 +115,6 @@ def test_training_goes_on_when_what_it_does_not_depend_on_changes(
 ) -> None:
     def change(project: Project) -> None:
         project.edit("  margin: 0.5 ", "  margin: 0.75 ")
-        (project.root / "pipeline/training/step.py").touch()
         with (project.root / "pipeline/figures/style.py").open("a") as file:
             file.write("# an afterthought\n")
 
@@ -157,6 +156,62 @@ def test_training_recorded_under_settings_that_did_not_make_it_is_used_by_no_sta
         assert "again" in said
 
 
+def test_code_changed_and_changed_back_while_it_is_imported_is_noticed(
+    divided: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(divided)
+    layers = project.root / "pipeline/models/layers.py"
+    before = layers.read_text()
+    printed = project.root / "printed"
+    with started(project, ENGINES["dvc"], printed) as running:
+        wait_until(lambda: "python -m pipeline stage" in printed.read_text(), 60)
+        layers.write_text(before.replace('"relu": nn.ReLU', '"relu": nn.Tanh'))
+        wait_until(lambda: "training and" in printed.read_text(), 60, printed.read_text, running)
+        layers.write_text(before)
+        assert running.wait(300) != 0
+    assert "changed during this training: pipeline/models/layers.py" in printed.read_text()
+    assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
+
+
+def test_code_of_another_project_is_not_run(
+    divided: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(divided)
+    variables = f"PYTHONSAFEPATH=1 PYTHONPATH={divided.root}"
+    command = f"{variables} python -m pipeline stage train@cnn-0"
+    done = project.run("bash", "-c", command, expect=2)
+    assert f"this project's code is not what runs, but that of {divided.root}" in done.stderr
+
+
+def test_loss_whose_helper_dvc_does_not_know_is_refused(
+    divided: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(divided)
+    (project.root / "my_helper.py").write_text("def scale():\n    return 30.0\n")
+    (project.root / "pipeline/training/my_losses.py").write_text(
+        "from torch.nn.functional import cross_entropy\n"
+        "from my_helper import scale\n\n\n"
+        "def mine(logits, targets):\n"
+        "    return scale() * cross_entropy(logits, targets)\n"
+    )
+    project.edit("  loss: cross_entropy ", "  loss: pipeline.training.my_losses.mine ")
+    project.edit(f"  epochs: {EPOCHS} ", "  epochs: 2 ")
+    done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
+    said = done.stdout + done.stderr
+    assert "train.loss: 'pipeline.training.my_losses.mine': add my_helper.py to the deps" in said
+    stages = project.root / "dvc.yaml"
+    stages.write_text(
+        stages.read_text().replace(
+            "      - pipeline/training\n    params:\n      - architectures.${item.model}\n",
+            "      - my_helper.py\n"
+            "      - pipeline/training\n    params:\n      - architectures.${item.model}\n",
+        )
+    )
+    project.dvc("repro", "--single-item", "train@cnn-0")
+    (project.root / "my_helper.py").write_text("def scale():\n    return 1.0\n")
+    assert "my_helper.py" in project.dvc("status", "train@cnn-0").stdout
+
+
 def test_weights_of_another_run_are_not_reported(
     snakemade: Project, copy_of: Callable[[Project], Project]
 ) -> None:
@@ -175,7 +230,6 @@ def test_runs_of_different_code_are_not_compared(
     add_a_comment(project)
     for stage in ("train", "evaluate"):
         project.run("python", "-m", "pipeline", stage, "--model", "cnn", "--seed", "1")
-    project.run("python", "-m", "pipeline", "explain", "--model", "cnn")
     done = project.run("python", "-m", "pipeline", "report", expect=2)
     assert "trained by other code than" in done.stderr
     assert done.stderr.count("\n") == 1

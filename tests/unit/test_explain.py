@@ -192,8 +192,12 @@ def explained(model: str, splits: Path, out: Path) -> dict[str, bytes]:
     torch.manual_seed(1)
     built = models.build(chosen.architectures[model].model_dump(), 3, 8, 1)
     weights = splits.parent / f"{model}.safetensors"
-    recipe = made_from("train", chosen, model)
-    save_weights(built.state_dict(), weights, arrays.read(splits).fingerprint, recipe)
+    provenance = records.Provenance(
+        splits=arrays.read(splits).fingerprint,
+        seed=chosen.seeds[0],
+        made_from=made_from("train", chosen, model),
+    )
+    save_weights(built.state_dict(), weights, provenance)
     explain.run(chosen, model, weights, splits, out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 

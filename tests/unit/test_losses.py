@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, mean_squared_error
 from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.system.errors import InputError
-from pipeline.training.losses import focal, make_loss, source_of
+from pipeline.training.losses import focal, make_loss, source_of, source_of_loss
 
 SETTINGS = presets.load("smoke")
 LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -32,6 +32,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module `own_losses` that can be imported."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_losses", raising=False)
+    source_of_loss.cache_clear()
     return tmp_path / "own_losses.py"
 
 

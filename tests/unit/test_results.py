@@ -12,11 +12,13 @@ from PIL import Image
 
 from pipeline.comparison.runs import Explanation, read_explanations
 from pipeline.report.view import explained as view_explanation
+from pipeline.settings import presets
 from pipeline.storage import records
 from pipeline.system.errors import InputError
-from tests.unit.made_records import made_explanation
+from tests.unit.made_records import WEIGHTS, made_explanation
 
 IMAGES = 6
+SETTINGS = presets.load("digits")
 MODULES = ("block1.attention", "block2.attention")
 HEATMAPS = ("grad_cam", "layer_cam", "strongest_channel", "random", "centre")
 AGAINST = "random_difference,random_low,random_high,centre_difference,centre_low,centre_high"
@@ -50,6 +52,9 @@ def folder(tmp_path: Path) -> Path:
     """The complete folder of one architecture."""
     made = tmp_path / "ca_cnn"
     made.mkdir()
+    weights = tmp_path / "trained" / "ca_cnn" / "0" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(WEIGHTS)
     names = ["feature_maps", "heatmaps", "cams", "faithfulness", "randomisation"]
     for name in [*names, "attention", "attention_variation"]:
         Image.new("RGB", (6, 4)).save(made / f"{name}.png")
@@ -64,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def explained(folder: Path) -> dict[str, Explanation]:
-    return read_explanations(folder.parent, [folder.name], IMAGES)
+    return read_explanations(folder.parent, folder.parent / "trained", SETTINGS, IMAGES)
 
 
 def test_complete_explanation_is_read(folder: Path) -> None:
@@ -81,7 +86,7 @@ def test_complete_explanation_is_read(folder: Path) -> None:
 
 
 def test_what_was_not_explained_is_left_out(tmp_path: Path) -> None:
-    assert read_explanations(tmp_path, ["cnn"], IMAGES) == {}
+    assert read_explanations(tmp_path, tmp_path / "trained", SETTINGS, IMAGES) == {}
 
 
 def without(*dropped: str) -> Callable[[str], str]:
@@ -173,7 +178,7 @@ def test_missing_file_is_named_with_what_to_run(folder: Path) -> None:
 def test_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cnn").write_text("text")
     with pytest.raises(InputError, match=r"cnn: is not a folder; .*explain --model cnn"):
-        read_explanations(tmp_path, ["cnn"], IMAGES)
+        read_explanations(tmp_path, tmp_path / "trained", SETTINGS, IMAGES)
 
 
 @pytest.mark.parametrize(

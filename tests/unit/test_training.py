@@ -20,7 +20,7 @@ from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
 from pipeline.settings import presets
 from pipeline.settings.schema import Compute, Train
-from pipeline.storage.records import MadeFrom
+from pipeline.storage.records import MadeFrom, Provenance
 from pipeline.system.errors import InputError, StageError
 from pipeline.training import batches, compute
 from pipeline.training.batches import (
@@ -35,10 +35,11 @@ from pipeline.training.distributed.group import share_of
 from pipeline.training.loop import Epoch, Trained, measure, train
 from pipeline.training.randomness import derive, generator
 from pipeline.training.recipe import OPTIMIZERS, l1_penalty
-from pipeline.training.weights import load_weights, save_weights
+from pipeline.training.weights import check_recipe, load_weights, save_weights
 
 SETTINGS = presets.load("smoke")
 RECIPE = MadeFrom(settings={}, code="")
+MINE = Provenance(splits="mine", seed=0, made_from=RECIPE)
 CPU = Hardware(torch.device("cpu"), "fp32", 1, "a CPU")
 PLAIN = Augmentation()
 
@@ -416,11 +417,11 @@ def test_precision_auto_is_bf16_only_where_the_processor_has_it() -> None:
 
 def test_weights_come_back_and_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     model, other = network(seed=1), network(seed=2)
-    save_weights(model.state_dict(), tmp_path / "a", "some splits", RECIPE)
+    save_weights(model.state_dict(), tmp_path / "a", MINE)
     channels_last = model.to(memory_format=torch.channels_last)
-    save_weights(channels_last.state_dict(), tmp_path / "b", "some splits", RECIPE)
+    save_weights(channels_last.state_dict(), tmp_path / "b", MINE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    load_weights(other, tmp_path / "a", "some splits", SETTINGS)
+    load_weights(other, tmp_path / "a", "mine", SETTINGS)
     assert equal(model.state_dict(), other.state_dict())
 
 
@@ -428,7 +429,7 @@ def test_corrupt_missing_or_foreign_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match="no such file"):
         load_weights(network(), path, "mine", SETTINGS)
-    save_weights(network().state_dict(), path, "mine", RECIPE)
+    save_weights(network().state_dict(), path, MINE)
     with pytest.raises(InputError, match="another architecture"):
         load_weights(network("se_densenet"), path, "mine", SETTINGS)
     with pytest.raises(InputError, match="trained on other splits"):
@@ -464,18 +465,32 @@ def test_weights_that_no_training_leaves_are_refused_by_name(
 ) -> None:
     state = {key: value.clone() for key, value in network().state_dict().items()}
     state[name] = spoilt(state[name])
-    save_weights(state, tmp_path / "weights", "mine", RECIPE)
+    save_weights(state, tmp_path / "weights", MINE)
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         load_weights(network(), tmp_path / "weights", "mine", SETTINGS)
     assert name in str(refused.value)
     assert str(tmp_path / "weights") in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("seed", "code", "message"),
+    [(1, "", "is of seed 0, not of 1"), (0, "other", "was trained by other code than that in")],
+)
+def test_weights_of_another_seed_or_code_are_not_evaluated(
+    seed: int, code: str, message: str, tmp_path: Path
+) -> None:
+    save_weights(network().state_dict(), tmp_path / "weights", MINE)
+    assert check_recipe(tmp_path / "weights", SETTINGS, "ca_cnn", 0, "") == RECIPE
+    with pytest.raises(InputError, match=f"{message}.*--single-item train@ca_cnn-{seed}"):
+        check_recipe(tmp_path / "weights", SETTINGS, "ca_cnn", seed, code)
+
+
 def test_weights_of_other_layers_with_the_same_shapes_are_refused(tmp_path: Path) -> None:
     recorded = {"architectures.ca_cnn": SETTINGS.architectures["ca_cnn"].model_dump(mode="json")}
     recorded["architectures.ca_cnn"]["activation"] = "mish"
     recipe = MadeFrom(settings=recorded, code="")
-    save_weights(network().state_dict(), tmp_path / "weights", "mine", recipe)
+    provenance = Provenance(splits="mine", seed=0, made_from=recipe)
+    save_weights(network().state_dict(), tmp_path / "weights", provenance)
     message = "under other settings .* architectures.ca_cnn.activation: 'mish', now 'relu'; run"
     with pytest.raises(InputError, match=message):
         load_weights(network(), tmp_path / "weights", "mine", SETTINGS)

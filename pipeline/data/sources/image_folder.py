@@ -97,7 +97,12 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
         try:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != listed.sha256:
-                    raise InputError(f"{path}: has changed since it was listed; {again}")
+                    # DVC takes a file of the same size and time for the one that it knows, and
+                    # would note the old checksum for the new list
+                    raise InputError(
+                        f"{path}: has changed since it was listed; touch all images (find "
+                        f"'{local}' -exec touch {{}} +), then {again}"
+                    )
                 if listed.unusable:
                     return listed.unusable
                 file.seek(0)
