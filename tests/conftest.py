@@ -16,16 +16,6 @@ from tests.projects import Project, checkout, copied, leave_densenets_and_one_se
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what takes minutes first, so that no process is left alone with it at the end."""
-
-    def minutes(item: pytest.Item) -> float:
-        slow = item.get_closest_marker("slow")
-        return slow.kwargs.get("minutes", 1) if slow else 0
-
-    items.sort(key=minutes, reverse=True)
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave a test out where a program is missing that it needs; with CI=true that is an error."""
     needed = {need for mark in item.iter_markers("needs") for need in mark.args}

@@ -103,7 +103,8 @@ class StaticAttention(Attention):
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the weight in (0, 1) of each channel, for `x` (B, C, H, W) as (B, C)."""
-        return torch.sigmoid(self.gate).expand(x.shape[0], -1)
+        # in the maps' own precision, as channel attention's are
+        return torch.sigmoid(self.gate).to(x.dtype).expand(x.shape[0], -1)
 
     def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""

@@ -78,7 +78,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
 def compare(history: History, *arguments: str, expect: int = 0) -> Done:
     project = history.project
     before = project.hashes("**/*")
-    done = project.run("python", "-m", "pipeline", "compare", *arguments, expect=expect)
+    command = ("python", "-B", "-m", "pipeline", "compare", *arguments)  # writes no compiled code
+    done = project.run(*command, expect=expect)
     assert project.hashes("**/*") == before
     assert not (project.root / "data").exists()
     return done

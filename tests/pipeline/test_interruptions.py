@@ -14,7 +14,7 @@ import pytest
 from tests.docs.conftest import make_environment
 from tests.projects import Project, checkout, killed, shared, started, wait_until
 
-pytestmark = pytest.mark.slow(minutes=4)
+pytestmark = pytest.mark.slow
 
 KILLS = 10
 LONGEST_SECONDS = 1.0
