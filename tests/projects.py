@@ -74,6 +74,15 @@ class Project:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in params.yaml"
         path.write_text(text.replace(old, new))
 
+    def train_depends_on(self, file: str) -> None:
+        """Name a file of one's own code among the deps of `train` in dvc.yaml."""
+        path = self.root / "dvc.yaml"
+        before, train, after = path.read_text().partition(
+            "      - pipeline/training\n    params:\n"
+        )
+        assert train
+        path.write_text(f"{before}      - {file}\n{train}{after}")
+
     def leave_architectures(self, *names: str) -> None:
         """Drop all other architectures from params.yaml, and put the last one forward."""
         path = self.root / "params.yaml"

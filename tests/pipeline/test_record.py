@@ -199,14 +199,7 @@ def test_loss_whose_helper_dvc_does_not_know_is_refused(
     done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
     said = done.stdout + done.stderr
     assert "train.loss: 'pipeline.training.my_losses.mine': add my_helper.py to the deps" in said
-    stages = project.root / "dvc.yaml"
-    stages.write_text(
-        stages.read_text().replace(
-            "      - pipeline/training\n    params:\n      - architectures.${item.model}\n",
-            "      - my_helper.py\n"
-            "      - pipeline/training\n    params:\n      - architectures.${item.model}\n",
-        )
-    )
+    project.train_depends_on("my_helper.py")
     project.dvc("repro", "--single-item", "train@cnn-0")
     (project.root / "my_helper.py").write_text("def scale():\n    return 1.0\n")
     assert "my_helper.py" in project.dvc("status", "train@cnn-0").stdout

@@ -162,6 +162,7 @@ def test_interrupted_run_leaves_no_job_and_a_failing_stage_is_reported_on_one_li
             slurm.wait_until_empty()
 
         (project.root / "own.py").write_text(NOT_A_NUMBER)
+        project.train_depends_on("own.py")
         project.edit("  loss: cross_entropy ", "  loss: own.loss ")
         with start(project, IMPATIENT) as running:
             running.wait(timeout=400)
