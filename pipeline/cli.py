@@ -363,7 +363,7 @@ def compare(
         bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")
     ] = False,
 ) -> None:
-    """Compare anybody's predictions, or two revisions of this project, as the report does.
+    """Compare anybody's predictions, or two revisions of this project, over seeds and images.
 
     Several values may follow one option: --candidate a0.npy a1.npy. The order of the files pairs
     them, and all are of the same test images in the same order.

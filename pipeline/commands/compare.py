@@ -1,4 +1,4 @@
-"""The report's statistics for anybody's predictions, or for two git revisions of this project."""
+"""The statistics of `gain` for anybody's predictions, or for two git revisions of this project."""
 
 from __future__ import annotations
 

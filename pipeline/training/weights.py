@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ def load_weights(model: nn.Module, path: Path, splits: str, settings: Settings) 
             training leaves, or was trained on other splits: their test images may be among those
             that it has learnt.
     """
-    state, provenance = _read(path)
+    with _opened(path) as (file, provenance):
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if provenance.splits != splits:
         raise InputError(f"{path}: was trained on other splits than those given; {AGAIN}")
     recorded = provenance.made_from.settings
@@ -63,7 +66,8 @@ def check_recipe(path: Path, settings: Settings, model: str, seed: int, code: st
         InputError: if the file is missing or corrupt, or they were trained under other settings,
             with another seed, or by other code.
     """
-    _, provenance = _read(path)
+    with _opened(path) as (_, provenance):
+        pass
     # without --force DVC may take it for done: settings or code were edited as it noted them
     again = f"{AGAIN}: dvc repro --force --single-item train@{model}-{seed}"
     _refuse(path, differences(provenance.made_from.settings, settings), again)
@@ -74,12 +78,13 @@ def check_recipe(path: Path, settings: Settings, model: str, seed: int, code: st
     return provenance.made_from
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Provenance]:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[safe_open, Provenance]]:
+    """Open weights, of which nothing but their provenance is read yet."""
     try:
         with safe_open(path, framework="pt") as file:
             noted = (file.metadata() or {}).get(PROVENANCE, "")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return state, Provenance.model_validate_json(noted)
+            yield file, Provenance.model_validate_json(noted)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {AGAIN}") from None
     except (SafetensorError, OSError) as error:
