@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,22 +12,9 @@ import numpy as np
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary, ensemble_trial, run_trial, summarise
-from pipeline.statistics.estimates import (
-    Bootstrap,
-    Estimate,
-    bootstrap_mean,
-    paired_gains,
-    recall_difference,
-)
-from pipeline.statistics.significance import (
-    McNemar,
-    PValues,
-    corrected_p_values,
-    discordant_gain,
-    mcnemar,
-    smallest_detectable,
-)
-from pipeline.statistics.verdict import Verdict, verdict
+from pipeline.statistics.estimates import Estimate, as_estimate
+from pipeline.statistics.gain import Gain, corrected
+from pipeline.statistics.outcome import Judgement, is_at_chance, judge
 
 # The settings that each kind of attention reads: where they differ, so do the networks.
 READ_BY: Mapping[str, tuple[str, ...]] = {
@@ -38,8 +26,10 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "self_attention": ("heads",),
 }
 
-# What a pair may differ in: the attention under test, and the name of the baseline.
-UNDER_TEST = frozenset({"attention", "baseline"}.union(*READ_BY.values()))
+OF_ATTENTION = frozenset().union(*READ_BY.values())
+
+# Settings of which one stands for all that a library's author, or another family, does otherwise.
+UNKNOWN_INSIDE = frozenset({"family", "name"})
 
 EnsembleKind = Literal["seeds", "architectures"]
 
@@ -62,15 +52,17 @@ class Pair:
 
     model: str
     baseline: str
-    difference: Estimate  # of test accuracy
-    mcnemar: tuple[McNemar, ...]  # of each run
-    p: PValues  # over runs and images; NaN for a single run, and where no image shows a difference
-    # the true gain in percentage points that a repetition would detect with a probability of 80 %;
-    # for a single run, that another test of the same two networks would
-    smallest_detectable: float
-    verdict: Verdict
-    confounders: tuple[str, ...]  # settings besides the attention in which the two differ
+    gain: Gain  # in test accuracy, corrected for the number of pairs
+    judgement: Judgement  # read off the gain's interval
+    gained: tuple[int, ...]  # by run: the images that only the candidate got right
+    lost: tuple[int, ...]  # by run: those that only the baseline got right
+    differs_in: tuple[str, ...]  # settings in which the two differ, see `differing`
     by_class: tuple[ClassDifference, ...]  # in the order of the classes
+
+    @property
+    def confounded(self) -> bool:
+        """Return whether the two differ in more than one thing, or may do so."""
+        return len(self.differs_in) > 1 or not UNKNOWN_INSIDE.isdisjoint(self.differs_in)
 
 
 @dataclass(frozen=True)
@@ -79,6 +71,7 @@ class Entry:
 
     model: str  # its name
     summary: Summary  # of its runs
+    at_chance: bool  # its runs can't be distinguished from guessing
     pair: Pair | None  # the comparison with its baseline, if it has one
 
 
@@ -100,13 +93,11 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How pairs are judged: see `estimates.Bootstrap` and `verdict.verdict`."""
+class Criteria:
+    """How pairs are judged."""
 
-    confidence: float
-    resamples: int
-    margin: float
-    seed: int
+    confidence: float  # of the intervals, before correction for the number of pairs
+    margin: float  # the smallest gain in points that would be worth its price
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ class Comparison:
     architectures: Mapping[str, Mapping[str, Any]]  # the settings of each, as in params.yaml
     classes: tuple[str, ...]  # their names, in the order of the labels
     design: Design  # how the runs belong together
-    judgement: Judgement  # how pairs were judged
+    criteria: Criteria  # how pairs were judged
     entries: Mapping[str, Entry]  # by architecture
     ensembles: tuple[Ensemble, ...]  # those of single architectures, then that of all
 
@@ -132,7 +123,7 @@ def compare(
     architectures: Mapping[str, Mapping[str, Any]],
     classes: Sequence[str],
     design: Design,
-    judgement: Judgement,
+    criteria: Criteria,
     ensembles: Sequence[EnsembleKind],
 ) -> Comparison:
     """Compare all architectures; the arguments are those of `Comparison`.
@@ -140,46 +131,86 @@ def compare(
     `ensembles` are the kinds wanted. There is none of a single network, and none over the runs of
     cross-validation, which are tested on different images.
     """
-    bootstrap = Bootstrap(
-        design.resampling, judgement.confidence, judgement.resamples, judgement.seed
-    )
+    confidence = criteria.confidence
     trials = {model: [run_trial(run) for run in model_runs] for model, model_runs in runs.items()}
     correct = {model: [trial.correct for trial in found] for model, found in trials.items()}
-    gains = {
-        model: paired_gains(correct[model], correct[baseline])
+    summaries = {
+        model: summarise(found, design.same_images, confidence) for model, found in trials.items()
+    }
+    labels = [run.labels for run in next(iter(runs.values()))]
+    at_chance = {
+        model: _at_chance(found, labels, design, confidence) for model, found in correct.items()
+    }
+    baselines = {
+        model: baseline
         for model in runs
         if (baseline := architectures[model]["baseline"]) is not None
     }
-    tested = {model: design.test(pair_gains) for model, pair_gains in gains.items()}
-    p_values = corrected_p_values(list(tested.values()), judgement.margin)
-
+    gains = corrected(
+        [design.gain(correct[one], correct[other], confidence) for one, other in baselines.items()]
+    )
     pairs = {}
-    for (model, pair_gains), p in zip(gains.items(), p_values, strict=True):
-        baseline = architectures[model]["baseline"]
-        difference = bootstrap_mean(pair_gains, bootstrap)
-        known = tested[model] if len(pair_gains) > 1 else discordant_gain(pair_gains[0])
-        images = np.bincount(design.test_labels(runs[model]), minlength=len(classes))
-        by_class = (
-            recall_difference(pair_gains, [run.labels == label for run in runs[model]], bootstrap)
-            for label in range(len(classes))
+    for (model, baseline), gain in zip(baselines.items(), gains, strict=True):
+        differs_in = differing(architectures[model], architectures[baseline])
+        judgement = judge(
+            gain,
+            criteria.margin,
+            summaries[baseline].accuracy.mean,
+            at_chance[model] or at_chance[baseline],
         )
+        if not differs_in:
+            judgement = Judgement("undecided", "the same settings")
+        both = list(zip(correct[model], correct[baseline], strict=True))
         pairs[model] = Pair(
             model=model,
             baseline=baseline,
-            difference=difference,
-            mcnemar=tuple(map(mcnemar, pair_gains)),
-            p=p,
-            smallest_detectable=smallest_detectable(known, judgement.confidence),
-            verdict=verdict(difference, p, judgement.margin),
-            confounders=confounders(architectures[model], architectures[baseline]),
-            by_class=tuple(map(ClassDifference, classes, images.tolist(), by_class)),
+            gain=gain,
+            judgement=judgement,
+            gained=tuple(int((ours & ~theirs).sum()) for ours, theirs in both),
+            lost=tuple(int((theirs & ~ours).sum()) for ours, theirs in both),
+            differs_in=differs_in,
+            by_class=tuple(
+                _class_difference(name, label, both, labels, design, confidence)
+                for label, name in enumerate(classes)
+            ),
         )
     entries = {
-        model: Entry(model, summarise(found, bootstrap), pairs.get(model))
-        for model, found in trials.items()
+        model: Entry(model, summaries[model], at_chance[model], pairs.get(model)) for model in runs
     }
-    made = _ensembles(ensembles, runs, entries, design, bootstrap)
-    return Comparison(runs, architectures, tuple(classes), design, judgement, entries, made)
+    made = _ensembles(ensembles, runs, entries, design, confidence)
+    return Comparison(runs, architectures, tuple(classes), design, criteria, entries, made)
+
+
+def _at_chance(
+    correct: Sequence[np.ndarray], labels: Sequence[np.ndarray], design: Design, confidence: float
+) -> bool:
+    if design.same_images:
+        return is_at_chance(np.stack(correct), labels[0], confidence)
+    return is_at_chance(np.concatenate(correct)[None], np.concatenate(labels), confidence)
+
+
+def _class_difference(
+    name: str,
+    label: int,
+    both: Sequence[tuple[np.ndarray, np.ndarray]],
+    labels: Sequence[np.ndarray],
+    design: Design,
+    confidence: float,
+) -> ClassDifference:
+    """Return the difference of one class's recall, from that class's images alone."""
+    members = [of_run == label for of_run in labels]
+    chosen = [
+        (ours[member], theirs[member])
+        for (ours, theirs), member in zip(both, members, strict=True)
+        if member.any()
+    ]
+    images = int(members[0].sum() if design.same_images else sum(map(np.sum, members)))
+    if not chosen:
+        nan = math.nan
+        return ClassDifference(name, images, Estimate(nan, nan, nan, confidence))
+    ours, theirs = zip(*chosen, strict=True)
+    gain = design.gain(ours, theirs, confidence)
+    return ClassDifference(name, images, as_estimate(gain))
 
 
 def _ensembles(
@@ -187,7 +218,7 @@ def _ensembles(
     runs: Mapping[str, Sequence[Run]],
     entries: Mapping[str, Entry],
     design: Design,
-    bootstrap: Bootstrap,
+    confidence: float,
 ) -> tuple[Ensemble, ...]:
     """Return the ensemble of each architecture's runs, then those of one run of each."""
     made = []
@@ -195,29 +226,30 @@ def _ensembles(
         for model, model_runs in runs.items():
             if len(model_runs) > 1:
                 names = tuple(f"{model}-{run.seed}" for run in model_runs)
-                summary = summarise([ensemble_trial(model_runs)], bootstrap)
+                summary = summarise([ensemble_trial(model_runs)], True, confidence)
                 gain = summary.accuracy.mean - entries[model].summary.accuracy.mean
                 made.append(Ensemble(model, names, summary, gain))
     if "architectures" in kinds and len(runs) > 1:
         together = [ensemble_trial(members) for members in zip(*runs.values(), strict=True)]
-        summary = summarise(together, bootstrap)
+        summary = summarise(together, design.same_images, confidence)
         alone = [entry.summary.accuracy.mean for entry in entries.values()]
         gain = summary.accuracy.mean - float(np.mean(alone))
         made.append(Ensemble(None, tuple(runs), summary, gain))
     return tuple(made)
 
 
-def confounders(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings besides the attention in which two architectures differ.
+def differing(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings in which two architectures differ, `attention` first.
 
-    Of different families only the settings that both have are compared.
+    A setting of attention counts where both have the same attention, which reads it. Of different
+    families only the settings that both have are compared.
     """
     keys = [*candidate, *(key for key in baseline if key not in candidate)]
     if candidate.get("family") != baseline.get("family"):
         keys = [key for key in keys if key in candidate and key in baseline]
     absent = object()
-    return tuple(
-        key
-        for key in keys
-        if key not in UNDER_TEST and candidate.get(key, absent) != baseline.get(key, absent)
-    )
+    found = [key for key in keys if candidate.get(key, absent) != baseline.get(key, absent)]
+    attention = candidate.get("attention", "none")
+    read = READ_BY[attention] if attention == baseline.get("attention", "none") else ()
+    unread = OF_ATTENTION.difference(read) | {"baseline"}
+    return tuple(sorted((key for key in found if key not in unread), key="attention".__ne__))

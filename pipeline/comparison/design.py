@@ -9,12 +9,13 @@ import numpy as np
 
 from pipeline.comparison.runs import Run
 from pipeline.evaluation.metrics import classification_metrics
-from pipeline.statistics.estimates import CROSSED, NESTED, Resampling
-from pipeline.statistics.significance import GainTest, crossed_gain, nested_gain
+from pipeline.statistics.gain import Gain, folds_gain, trained_gain
 
 MEASURES = ("precision", "recall", "f1")
 
 ClassScores = dict[str, dict[str, float]]
+# Gets bool (N_r,) for each run of the candidate and of its baseline, and the confidence.
+GainOfRuns = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], float], Gain]
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,7 @@ class Design:
 
     unit: str  # what a run stands for: ``seed`` or ``fold``
     same_images: bool  # whether all runs are tested on the same images
-    resampling: Resampling  # how the bootstrap draws
-    test: GainTest  # how a mean gain is tested that comes of this layout
+    gain: GainOfRuns  # how the gain of a candidate is estimated
     described: Callable[[int], str]  # names a number of runs, such as ``3 seeds``
     # of the runs of one architecture: the labels int64 (N,) of all its different test images
     test_labels: Callable[[Sequence[Run]], np.ndarray]
@@ -54,11 +54,23 @@ def _pooled_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
     return {name: dict(scores) for name, scores in found.per_class.items()}
 
 
+def _gain_of_seeds(
+    candidate: Sequence[np.ndarray], baseline: Sequence[np.ndarray], confidence: float
+) -> Gain:
+    return trained_gain(np.stack(candidate), np.stack(baseline), confidence)
+
+
+def _gain_of_folds(
+    candidate: Sequence[np.ndarray], baseline: Sequence[np.ndarray], confidence: float
+) -> Gain:
+    both = zip(candidate, baseline, strict=True)
+    return folds_gain([ours.astype(np.int8) - theirs for ours, theirs in both], confidence)
+
+
 REPEATED = Design(
     unit="seed",
     same_images=True,
-    resampling=CROSSED,
-    test=crossed_gain,
+    gain=_gain_of_seeds,
     described=lambda count: "1 seed" if count == 1 else f"{count} seeds",
     test_labels=lambda runs: runs[0].labels,
     class_scores=_mean_scores,
@@ -67,8 +79,7 @@ REPEATED = Design(
 CROSS_VALIDATED = Design(
     unit="fold",
     same_images=False,
-    resampling=NESTED,
-    test=nested_gain,
+    gain=_gain_of_folds,
     described=lambda count: f"{count}-fold cross-validation",
     test_labels=_all_labels,
     class_scores=_pooled_scores,

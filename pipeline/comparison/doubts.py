@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
-from pipeline.comparison.compare import READ_BY, Comparison, Pair
+from pipeline.comparison.compare import Comparison, Pair
 from pipeline.comparison.summary import confusion_counts
 
 # Weights that differ by a smaller share of their mean are all the same.
@@ -22,25 +20,6 @@ def majority_class_accuracy(comparison: Comparison) -> float:
     return 100 * float(np.bincount(labels).max()) / len(labels)
 
 
-def no_better_than_guessing(comparison: Comparison, models: Iterable[str]) -> list[str]:
-    """Return those of `models` that can't be distinguished from guessing.
-
-    They are not certainly better than `majority_class_accuracy`, nor is their mean recall certainly
-    better than 1 / K: where one class is much more frequent than the others, good networks too may
-    do no better than predicting it every time.
-    """
-    quantile = norm.ppf(1 - (1 - comparison.judgement.confidence) / 2)
-    guessing = []
-    for model in not_better_than_majority(comparison, models):
-        recalls, images = _recalls(comparison, model)
-        if comparison.design.same_images:
-            images = images / len(comparison.runs[model])
-        error = np.sqrt((recalls * (1 - recalls) / images).sum()) / len(recalls)
-        if recalls.mean() - quantile * error <= 1 / len(recalls):
-            guessing.append(model)
-    return guessing
-
-
 def not_better_than_majority(comparison: Comparison, models: Iterable[str]) -> list[str]:
     """Return those of `models` that are not certainly better than `majority_class_accuracy`."""
     reached = majority_class_accuracy(comparison)
@@ -48,36 +27,11 @@ def not_better_than_majority(comparison: Comparison, models: Iterable[str]) -> l
 
 
 def mean_recall(comparison: Comparison, model: str) -> float:
-    """Return the mean recall of the classes in percent, each counting the same."""
-    return 100 * float(_recalls(comparison, model)[0].mean())
-
-
-def _recalls(comparison: Comparison, model: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return recall in [0, 1] and number of images of each class that has some, over all runs."""
+    """Return the mean recall in percent of the classes that were tested, each counting the same."""
     counts = confusion_counts(comparison.runs[model])  # (K, K)
     images = counts.sum(axis=1)
     tested = images > 0
-    return np.diag(counts)[tested] / images[tested], images[tested]
-
-
-def same_settings(pair: Pair, architectures: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether the two of a pair are one architecture under two names."""
-    model, baseline = (architectures[name] for name in (pair.model, pair.baseline))
-    attention = model.get("attention", "none")
-    read = ("attention", *READ_BY[attention])
-    return not pair.confounders and all(model.get(key) == baseline.get(key) for key in read)
-
-
-def judged(pair: Pair, comparison: Comparison) -> str:
-    """Return a pair's verdict, or in two words why there can be none.
-
-    Every table and figure asks here, so that no two contradict each other.
-    """
-    if no_better_than_guessing(comparison, (pair.model, pair.baseline)):
-        return "nothing learnt"
-    if same_settings(pair, comparison.architectures):
-        return "same settings"
-    return pair.verdict
+    return 100 * float((np.diag(counts)[tested] / images[tested]).mean())
 
 
 def distinguishable(candidate: np.ndarray, baseline: np.ndarray) -> bool:

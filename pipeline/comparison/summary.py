@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.comparison.runs import Run
 from pipeline.evaluation import calibration, ensembles
 from pipeline.evaluation.calibration import Reliability
-from pipeline.statistics.estimates import Bootstrap, Estimate, accuracy_estimate
+from pipeline.statistics.estimates import Estimate, accuracy_estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +85,15 @@ def ensemble_trial(members: Sequence[Run]) -> Trial:
     )
 
 
-def summarise(trials: Sequence[Trial], bootstrap: Bootstrap) -> Summary:
-    """Return what trials of the same thing come to together."""
+def summarise(trials: Sequence[Trial], same_images: bool, confidence: float) -> Summary:
+    """Return what trials of the same thing come to together; see `accuracy_estimate`."""
     accuracies = np.array([100 * trial.correct.mean() for trial in trials])
     training_times = np.array([trial.training_seconds for trial in trials])
     images = [len(trial.correct) for trial in trials]
     reliability = calibration.pooled([trial.reliability for trial in trials])
     return Summary(
         accuracies=accuracies,
-        accuracy=accuracy_estimate([trial.correct for trial in trials], bootstrap),
+        accuracy=accuracy_estimate([trial.correct for trial in trials], same_images, confidence),
         accuracy_sd=float(accuracies.std(ddof=1)) if len(trials) > 1 else math.nan,
         nll=float(np.average([trial.nll for trial in trials], weights=images)),
         ece=calibration.expected_calibration_error(reliability),

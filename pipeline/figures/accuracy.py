@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.comparison import doubts
 from pipeline.comparison.compare import Comparison
 from pipeline.figures.style import ALL_ARCHITECTURES, colours, shortened, style
 from pipeline.system.formats import interval_name
@@ -22,7 +21,7 @@ def draw_accuracies(comparison: Comparison) -> Figure:
     stand beneath the architectures, hollow.
     """
     entries, ensembles, pairs = comparison.entries, comparison.ensembles, comparison.pairs
-    interval = interval_name(comparison.judgement.confidence)
+    interval = interval_name(comparison.criteria.confidence)
     with style():
         palette = colours(list(entries))
         rows = [(entry.summary, palette[model], palette[model]) for model, entry in entries.items()]
@@ -57,20 +56,28 @@ def draw_accuracies(comparison: Comparison) -> Figure:
         axes.set_xlabel("test accuracy (%)")
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         if pairs:
+            gains = interval_name(pairs[0].gain.confidence)
+            if len({pair.gain.confidence for pair in pairs}) > 1:
+                gains = "corrected intervals"
             _draw_differences(panels[1], comparison, palette)
-            panels[1].set_title(f"Difference to the baseline, {interval}", fontsize=11)
+            panels[1].set_title(f"Gain over the baseline, {gains}", fontsize=11)
     return figure
 
 
 def _draw_differences(axes: Axes, comparison: Comparison, palette: Mapping[str, str]) -> None:
     """Draw the difference of each pair in the row of its architecture, its verdict beside it."""
-    margin, ticks = comparison.judgement.margin, {}
+    margin, ticks = comparison.criteria.margin, {}
     for pair in comparison.pairs:
-        row, difference = list(palette).index(pair.model), pair.difference
+        row, gain = list(palette).index(pair.model), pair.gain
         colour, beside = palette[pair.model], axes.get_yaxis_transform()
-        axes.hlines(row, difference.low, difference.high, color=colour, linewidth=2.5)
-        axes.plot(difference.mean, row, "D", color=colour, markersize=7)
-        axes.text(1.02, row, doubts.judged(pair, comparison), transform=beside, va="center")
+        axes.hlines(row, gain.low, gain.high, color=colour, linewidth=2.5)
+        if gain.seeds > 1:
+            axes.plot(
+                gain.gain_by_seed, [row + 0.22] * gain.seeds, "o", color=colour, markersize=5,
+                alpha=0.55, markeredgewidth=0,
+            )  # fmt: skip
+        axes.plot(gain.gain, row, "D", color=colour, markersize=7)
+        axes.text(1.02, row, pair.judgement.outcome, transform=beside, va="center")
         ticks[row] = f"{shortened(pair.model, 24)}\nminus {shortened(pair.baseline, 24)}"
     axes.axvline(0, color="black", linewidth=1)
     if margin > 0:

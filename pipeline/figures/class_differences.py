@@ -58,7 +58,7 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
             if position + across >= len(pairs):
                 axes.set_xlabel("difference of recall (percentage points)")
                 axes.tick_params(labelbottom=True)
-        interval = interval_name(comparison.judgement.confidence)
+        interval = interval_name(comparison.criteria.confidence)
         colour = palette[pairs[0].model]
         legend = [
             {"label": f"in colour: {interval} excludes 0", "color": colour, "marker": "D"},

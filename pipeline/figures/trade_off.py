@@ -84,7 +84,7 @@ def draw_trade_off(comparison: Comparison) -> Figure:
             axes.grid(alpha=0.25)
         for axes in panels[:, 0]:
             axes.set_ylabel("test accuracy (%)")
-        interval = interval_name(comparison.judgement.confidence)
+        interval = interval_name(comparison.criteria.confidence)
         figure.suptitle(f"Test accuracy (mean, {interval}) against costs: up and left is better")
 
         point: dict[str, Any] = {"linestyle": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,13 @@ def codes(names: Iterable[str]) -> list[str]:
     return [f"`{name}`" for name in names]
 
 
+def setting_value(value: Any) -> str:
+    """Return a setting as params.yaml has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
 def one_line(block: str) -> str:
     """Return the text of a block as one line of a file, so that templates may wrap sentences."""
     return " ".join(block.split()) + "\n"
@@ -58,10 +66,12 @@ def environment() -> Environment:
         *(formats.percent, formats.points, formats.spread, formats.p_value, formats.change),
         *(formats.interval_name, formats.relative, formats.large, formats.latency),
         *(formats.duration, text.plural, fixed, significant, thousands, codes, one_line),
+        setting_value,
         *(markdown.table, markdown.fenced, markdown.folded, markdown.folded_if_long),
     ]
     made.filters |= {function.__name__: function for function in functions}
     made.filters["enumerated"] = lambda names: formats.listed([*names])
     made.filters["md_escape"] = markdown.escape
+    made.tests["known"] = lambda value: not math.isnan(value)
     made.globals["image"] = markdown.image
     return made

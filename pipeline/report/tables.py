@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison import doubts
 from pipeline.comparison.compare import Comparison, Entry, Pair
 from pipeline.comparison.design import MEASURES
 from pipeline.comparison.runs import Run
@@ -17,9 +16,11 @@ from pipeline.comparison.summary import Summary
 from pipeline.evaluation.calibration import BINS
 
 PAIR_COLUMNS = (
-    *("baseline", "difference", "difference_low", "difference_high", "interval_method", "p"),
-    *("p_holm", "p_margin_holm", "gained", "lost", "smallest_detectable", "verdict", "confounders"),
+    *("baseline", "difference", "difference_low", "difference_high", "p", "p_holm"),
+    *("degrees_of_freedom", "sd_between_seeds", "gained", "lost", "verdict", "reason"),
+    *("differs_in", "confounded"),
 )
+VERDICT_NUMBERS = ("gain", "low", "high", "p", "p_holm", "degrees_of_freedom")
 
 
 def report_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
@@ -76,7 +77,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
         | _summary_cells(entry.summary)
-        | (_pair_cells(entry.pair, comparison) if entry.pair else {})
+        | (_pair_cells(entry.pair) if entry.pair else {})
         for entry in comparison.entries.values()
     ]
     ensembles = [
@@ -139,14 +140,20 @@ def per_class_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def pairs_table(comparison: Comparison) -> pd.DataFrame:
-    """Return one row for each pair and run: images gained and lost, McNemar's exact p."""
+    """Return one row for each pair and run: its gain in points, images gained and lost."""
     return pd.DataFrame(
         [
-            (pair.model, pair.baseline, run.seed, found.gained, found.lost, found.p)
+            (pair.model, pair.baseline, run.seed, *found)
             for pair in comparison.pairs
-            for run, found in zip(comparison.runs[pair.model], pair.mcnemar, strict=True)
+            for run, *found in zip(
+                comparison.runs[pair.model],
+                pair.gain.gain_by_seed,
+                pair.gained,
+                pair.lost,
+                strict=True,
+            )
         ],
-        columns=["model", "baseline", "seed", "gained", "lost", "p_mcnemar"],
+        columns=["model", "baseline", "seed", "gain", "gained", "lost"],
     )
 
 
@@ -183,27 +190,59 @@ def calibration_table(comparison: Comparison) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).rename(columns={"counts": "count"})
 
 
-def headline_metrics(entry: Entry) -> dict[str, float | int]:
+def headline_metrics(entry: Entry) -> dict[str, float | str]:
     """Return the candidate's numbers for DVC: accuracies in percent, differences in points.
 
     What does not exist is left out: the standard deviation and p of a single run, the difference of
     an architecture without a baseline.
     """
     summary, pair = entry.summary, entry.pair
-    metrics = {
+    metrics: dict[str, float | str] = {
         "accuracy": round(summary.accuracy.mean, 4),
         "accuracy_sd": round(summary.accuracy_sd, 4),
     }
     if pair:
         metrics |= {
-            "difference": round(pair.difference.mean, 4),
-            "difference_low": round(pair.difference.low, 4),
-            "difference_high": round(pair.difference.high, 4),
-            "p_holm": float(f"{pair.p.no_difference_holm:.4g}"),
+            "difference": round(pair.gain.gain, 4),
+            "difference_low": round(pair.gain.low, 4),
+            "difference_high": round(pair.gain.high, 4),
+            "p_holm": float(f"{pair.gain.p_holm:.4g}"),
+            "verdict": pair.judgement.outcome,
         }
+        if pair.judgement.reason:
+            metrics["reason"] = pair.judgement.reason
     metrics |= {name: round(getattr(summary, name), 6) for name in ("nll", "ece", "brier")}
     metrics |= {"parameters": summary.parameters, "macs": summary.macs}
-    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, str) or not math.isnan(value)
+    }
+
+
+def verdicts(comparison: Comparison) -> dict[str, Any]:
+    """Return ``verdict.json``: what came of each pair; what does not exist is null."""
+    return {
+        "pairs": [
+            {
+                "model": pair.model,
+                "baseline": pair.baseline,
+                "differs_in": list(pair.differs_in),
+                **{name: _number(getattr(pair.gain, name)) for name in VERDICT_NUMBERS},
+                "seeds": pair.gain.seeds,
+                "images": pair.gain.images,
+                "margin": comparison.criteria.margin,
+                "verdict": pair.judgement.outcome,
+                "reason": pair.judgement.reason,
+                "gain_by_seed": list(pair.gain.gain_by_seed),
+            }
+            for pair in comparison.pairs
+        ]
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def learning_curves_table(candidate: Sequence[Run], baseline: Sequence[Run]) -> pd.DataFrame:
@@ -236,19 +275,20 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _pair_cells(pair: Pair, comparison: Comparison) -> dict[str, Any]:
+def _pair_cells(pair: Pair) -> dict[str, Any]:
     return {
         "baseline": pair.baseline,
-        "difference": pair.difference.mean,
-        "difference_low": pair.difference.low,
-        "difference_high": pair.difference.high,
-        "interval_method": pair.difference.method,
-        "p": pair.p.no_difference,
-        "p_holm": pair.p.no_difference_holm,
-        "p_margin_holm": pair.p.margin_holm,
-        "gained": np.mean([run.gained for run in pair.mcnemar]),
-        "lost": np.mean([run.lost for run in pair.mcnemar]),
-        "smallest_detectable": pair.smallest_detectable,
-        "verdict": doubts.judged(pair, comparison),
-        "confounders": " ".join(pair.confounders),
+        "difference": pair.gain.gain,
+        "difference_low": pair.gain.low,
+        "difference_high": pair.gain.high,
+        "p": pair.gain.p,
+        "p_holm": pair.gain.p_holm,
+        "degrees_of_freedom": pair.gain.degrees_of_freedom,
+        "sd_between_seeds": pair.gain.sd_between_seeds,
+        "gained": np.mean(pair.gained),
+        "lost": np.mean(pair.lost),
+        "verdict": pair.judgement.outcome,
+        "reason": pair.judgement.reason,
+        "differs_in": " ".join(pair.differs_in),
+        "confounded": pair.confounded,
     }

@@ -34,9 +34,9 @@ def print_summary(reports: Path) -> None:
     console.print(summary_table(architectures))
     if len(ensembles):
         console.print(ensembles_table(ensembles))
-    if architectures["confounders"].notna().any():
+    if _confounded(architectures).any():
         words = vars(environment().get_template("answer.j2").module)
-        console.print(f"* {words['more_than_attention']}", highlight=False)
+        console.print(f"* {words['more_than_one_thing']}", highlight=False)
     console.print(Text(_answer(reports / "report.md")), end="")
     for name in ("report.html", "report.md"):
         console.print(Text(f"report: {reports / name}"), soft_wrap=True)
@@ -58,17 +58,24 @@ def _answer(report: Path) -> str:
 def summary_table(architectures: pd.DataFrame) -> Table:
     """Return the architectures of ``comparison.csv`` for a terminal of 80 columns."""
     cells = []
-    for row in architectures.to_dict("records"):
+    stars = _confounded(architectures).map({True: " *", False: ""})
+    for row, star in zip(architectures.to_dict("records"), stars, strict=True):
         difference, verdict = formats.ABSENT, formats.ABSENT
         if not pd.isna(row["difference"]):
             mean, low, high = (
                 formats.points(row[f"difference{end}"]) for end in ("", "_low", "_high")
             )
             difference = f"{mean}\n({low} to {high})"
-            verdict = f"{row['verdict']}{'' if pd.isna(row['confounders']) else ' *'}"
+            if pd.isna(row["difference_low"]):
+                difference = mean
+            verdict = row["verdict"] + star
         cells.append((row["model"], difference, verdict))
     headings = ("architecture", "difference\nin points", "verdict")
     return _table("Test accuracy and cost", headings, cells, architectures)
+
+
+def _confounded(architectures: pd.DataFrame) -> pd.Series:
+    return architectures["confounded"].eq(True)  # none where there is no baseline
 
 
 def ensembles_table(ensembles: pd.DataFrame) -> Table:

@@ -15,9 +15,9 @@ from pipeline.comparison import doubts
 from pipeline.comparison.compare import (
     ClassDifference,
     Comparison,
+    Criteria,
     Ensemble,
     EnsembleKind,
-    Judgement,
     Pair,
 )
 from pipeline.comparison.runs import Explanation
@@ -25,6 +25,7 @@ from pipeline.comparison.summary import Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
+from pipeline.statistics.planning import Plan, plan
 from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, Training
 from pipeline.system.provenance import Commit
 
@@ -43,11 +44,11 @@ class ComparedPair:
     result: Pair
     candidate: Summary
     baseline: Summary
-    judged: str  # the verdict, or in two words why there can be none
     attentions: tuple[str, str]  # of the two; "none" of a library's network
     guessing: tuple[str, ...]  # those of the two that do no better than guessing
-    same_settings: bool  # the two are one network under two names
+    differs: tuple[Any, Any] | None  # both values of the one setting in which the two differ
     by_name: bool  # nothing but their name in a library sets them apart
+    plan: Plan | None  # what would decide it; None where no larger experiment like this could
     latency_differs: bool  # by more than rounds of measuring do
     training_time_differs: bool  # by more than runs do
     gained: int  # images that only the candidate got right, over all runs
@@ -159,7 +160,7 @@ class View:
     test_images: int  # different ones, over all runs
     support: tuple[int, ...]  # test images by class
     majority_class_accuracy: float  # percent
-    judgement: Judgement
+    criteria: Criteria
     fronts: tuple[Front, ...]  # costs with the same front together; none of a single architecture
     explained: tuple[Explained, ...]  # candidate and baseline first
     improving: tuple[str, ...]  # architectures whose last epoch was the best in every run
@@ -197,14 +198,13 @@ def view(
     trainings = [run.training for run in all_runs]
     labels = design.test_labels(runs[candidate])
     pairs = {pair.model: _pair(pair, comparison) for pair in doubts.pairs(comparison, candidate)}
-    guessing = doubts.no_better_than_guessing(comparison, runs)
     below_majority = doubts.not_better_than_majority(comparison, runs)
     architectures = {
         name: Architecture(
             name=name,
             summary=entry.summary,
             pair=pairs.get(name),
-            guesses=name in guessing,
+            guesses=entry.at_chance,
             beats_majority=name not in below_majority,
             mean_recall=doubts.mean_recall(comparison, name),
             f1=tuple(
@@ -232,7 +232,7 @@ def view(
         test_images=len(labels),
         support=tuple(np.bincount(labels, minlength=len(comparison.classes)).tolist()),
         majority_class_accuracy=doubts.majority_class_accuracy(comparison),
-        judgement=comparison.judgement,
+        criteria=comparison.criteria,
         fronts=_fronts({one.name: one.summary for one in architectures.values()}),
         explained=tuple(
             explained(explanations[name], folders[name], name in compared) for name in by_interest
@@ -264,6 +264,11 @@ def _pair(pair: Pair, comparison: Comparison) -> ComparedPair:
     both = (pair.model, pair.baseline)
     candidate, baseline = (comparison.entries[name].summary for name in both)
     settings = [comparison.architectures[name] for name in both]
+    differs = None
+    if len(pair.differs_in) == 1:
+        values = [of_one.get(pair.differs_in[0]) for of_one in settings]
+        differs = (values[0], values[1])
+    plannable = pair.judgement.reason in ("too few seeds", "too few images")
     known = [one for one in pair.by_class if not math.isnan(one.difference.mean)]
     best = max(known, key=lambda one: one.difference.mean, default=None)
     worst = min(known, key=lambda one: one.difference.mean, default=None)
@@ -271,18 +276,18 @@ def _pair(pair: Pair, comparison: Comparison) -> ComparedPair:
         result=pair,
         candidate=candidate,
         baseline=baseline,
-        judged=doubts.judged(pair, comparison),
         attentions=(settings[0].get("attention", "none"), settings[1].get("attention", "none")),
-        guessing=tuple(doubts.no_better_than_guessing(comparison, both)),
-        same_settings=doubts.same_settings(pair, comparison.architectures),
+        guessing=tuple(name for name in both if comparison.entries[name].at_chance),
+        differs=differs,
         by_name=all("name" in one for one in settings)
-        and set(pair.confounders) <= {"family", "name"},
+        and set(pair.differs_in) <= {"family", "name"},
+        plan=plan(pair.gain, comparison.criteria.margin) if plannable else None,
         latency_differs=doubts.distinguishable(candidate.latencies, baseline.latencies),
         training_time_differs=doubts.distinguishable(
             candidate.training_times, baseline.training_times
         ),
-        gained=sum(run.gained for run in pair.mcnemar),
-        lost=sum(run.lost for run in pair.mcnemar),
+        gained=sum(pair.gained),
+        lost=sum(pair.lost),
         classes=len(known),
         moved=sum(one.difference.low > 0 or one.difference.high < 0 for one in known),
         helped=best if best and best.difference.mean > 0 else None,

@@ -303,14 +303,13 @@ class Report(Section):
     """How the comparison is judged."""
 
     confidence: Fraction = setting("of the intervals")
-    resamples: Annotated[int, Field(ge=100)] = setting("of the bootstrap")
     margin: Annotated[float, Field(ge=0)] = setting(
         'percentage points: "does not pay" needs a gain as large as this to be excluded'
     )
     ensembles: list[Literal["seeds", "architectures"]] = setting(
         "rows of the comparison: each architecture over its seeds; all of a seed"
     )
-    seed: Seed = setting("of the bootstrap's resamples")
+    seed: Seed = setting("which training images are shown")
 
 
 class Settings(Section):

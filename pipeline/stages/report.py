@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline.comparison.compare import Comparison, Judgement, compare
+from pipeline.comparison.compare import Comparison, Criteria, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
 from pipeline.comparison.runs import Explanation, read_explanations, read_runs
 from pipeline.data import arrays
@@ -49,9 +49,9 @@ def run(
     """Write the report: all in ``reports/`` but the figures that explain single architectures.
 
     These are ``report.md``, ``report.html``, ``comparison.csv``, ``metrics.json``,
-    ``figures/comparison/``, ``tables/`` and ``plots/``; what else `out` holds stays. `trained` and
-    `evaluated` hold ``<model>/<seed>/``, `figures` the explain stage's ``<model>/``. The report
-    quotes the settings file.
+    ``verdict.json``, ``figures/comparison/``, ``tables/`` and ``plots/``; what else `out` holds
+    stays. `trained` and `evaluated` hold ``<model>/<seed>/``, `figures` the explain stage's
+    ``<model>/``. The report quotes the settings file.
 
     Raises:
         InputError: if a stage's output is missing, incomplete or corrupt, or is of other splits.
@@ -72,7 +72,7 @@ def run(
         {name: one.model_dump() for name, one in settings.architectures.items()},
         dataset.classes,
         REPEATED if dataset.folds is None else CROSS_VALIDATED,
-        Judgement(judged.confidence, judged.resamples, judged.margin, judged.seed),
+        Criteria(judged.confidence, judged.margin),
         judged.ensembles,
     )
     candidate = settings.model
@@ -91,6 +91,7 @@ def run(
             write_table(table, folder / f"{name}.csv")
     write_text(out / "comparison.csv", as_csv(tables.comparison_table(comparison)))
     write_json(out / "metrics.json", tables.headline_metrics(comparison.entries[candidate]))
+    write_json(out / "verdict.json", tables.verdicts(comparison))
     found = view(
         candidate,
         comparison,

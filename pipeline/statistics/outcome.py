@@ -10,12 +10,13 @@ import numpy as np
 from scipy.special import ndtri
 
 from pipeline.statistics.gain import POINTS, Gain
-from pipeline.statistics.planning import plan
+from pipeline.statistics.planning import half_width_of_unlimited_seeds, plan
 
 Outcome = Literal["pays", "better", "does not pay", "worse", "undecided"]
 Reason = Literal[
     "a single seed",
     "networks at chance",
+    "the same settings",
     "a saturated test set",
     "too few images",
     "too few seeds",
@@ -65,8 +66,9 @@ def judge(gain: Gain, margin: float, baseline_accuracy: float, at_chance: bool) 
         return Judgement(outcome, None)
     if math.isnan(gain.standard_error):
         return Judgement(outcome, "a single seed" if gain.seeds == 1 else "too few images")
-    # a candidate without a mistake would be undecided, too
-    if POINTS - baseline_accuracy <= max(gain.gain - gain.low, margin):
+    # a candidate without a mistake, of however many seeds, would be undecided, too
+    narrowest = half_width_of_unlimited_seeds(gain) if gain.components else 0
+    if POINTS - baseline_accuracy <= max(narrowest, margin):
         return Judgement(outcome, "a saturated test set")
     if gain.components is None:
         return Judgement(outcome, "cross-validation has little power")

@@ -53,14 +53,26 @@ def plan(gain: Gain, margin: float) -> Plan:
         return predicted_half_width(gain, seeds, images) <= margin
 
     known = _components(gain)
-    surely = max(known.images - ndtri(SURE) * known.images_error, 0)
-    of_images = surely / gain.images + added_variance(gain.images)
-    narrowest = ndtri((1 + gain.confidence) / 2) * math.sqrt(of_images)
+    surely = known.images - ndtri(SURE) * known.images_error
     return Plan(
         seeds=_smallest(lambda seeds: decides(seeds, gain.images), gain.seeds, MOST_SEEDS),
         images=_smallest(lambda images: decides(gain.seeds, images), gain.images, MOST_IMAGES),
-        too_few_images=bool(narrowest > margin),
+        too_few_images=_narrowest(gain, surely) > margin,
     )
+
+
+def half_width_of_unlimited_seeds(gain: Gain) -> float:
+    """Return the half-width in points that no number of seeds makes narrower.
+
+    Raises:
+        ValueError: as above.
+    """
+    return _narrowest(gain, _components(gain).images)
+
+
+def _narrowest(gain: Gain, variance_of_images: float) -> float:
+    left = max(variance_of_images, 0) / gain.images + added_variance(gain.images)
+    return float(ndtri((1 + gain.confidence) / 2)) * math.sqrt(left)
 
 
 def _components(gain: Gain) -> Components:

@@ -14,7 +14,9 @@ def percent(value: float) -> str:
 
 
 def points(value: float) -> str:
-    """Return a difference in percentage points, with its sign; none for zero."""
+    """Return a difference in percentage points, with its sign; none for zero, a dash for none."""
+    if math.isnan(value):
+        return ABSENT
     text = f"{value:+.2f}"
     return "0.00" if float(text) == 0 else text
 

@@ -36,7 +36,7 @@ for label, name in enumerate(("cat", "dog/more")):
 Project(Path()).leave_architectures("densenet", "se_densenet")
 path = Path("params.yaml")
 text = path.read_text()
-small = {"image_size": 32, "epochs": 1, "faithfulness_images": 4, "resamples": 200}
+small = {"image_size": 32, "epochs": 1, "faithfulness_images": 4}
 small |= {"block_config": "[2, 2]", "small_inputs": "true"}
 for setting, value in small.items():
     text = re.sub(rf"^( +{setting}:) [^#\\n]+", rf"\\1 {value} ", text, flags=re.MULTILINE)

@@ -102,7 +102,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     content["compute"] |= {"device": "cpu", "precision": "fp32"}
     content["explain"] |= {"images": 1, "channels": 1, "faithfulness_images": 2}
     content["explain"]["faithfulness_steps"] = 2
-    content["report"]["resamples"] = 100
     Image.new("RGB", (9, 9), "red").save(folder / "image.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

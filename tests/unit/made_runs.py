@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.compare import Comparison, Judgement, compare
+from pipeline.comparison.compare import Comparison, Criteria, compare
 from pipeline.comparison.design import REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.data.arrays import Dataset
@@ -72,7 +72,7 @@ def compared(
         for model, baseline in baselines.items()
     }
     return compare(
-        runs, architectures, tuple(classes), design, Judgement(0.95, 200, 0.5, 0),
+        runs, architectures, tuple(classes), design, Criteria(0.95, 0.5),
         ["seeds", "architectures"],
     )  # fmt: skip
 

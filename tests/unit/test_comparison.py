@@ -12,8 +12,9 @@ from scipy import stats
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, log_loss, recall_score
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.comparison.compare import READ_BY, Comparison, Judgement, Pair, compare
+from pipeline.comparison.compare import READ_BY, Comparison, Criteria, Pair, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
@@ -28,7 +29,7 @@ ARCHITECTURES = {
     "sa_cnn": {"family": "cnn", "baseline": "cnn", "attention": "spatial"},
 }
 SKILLS = {"cnn": 1.0, "ca_cnn": 1.8, "sa_cnn": 1.0}
-JUDGEMENT = Judgement(confidence=0.95, resamples=300, margin=0.5, seed=0)
+CRITERIA = Criteria(confidence=0.95, margin=0.5)
 
 
 def run(model: str, seed: int, labels: np.ndarray) -> Run:
@@ -53,7 +54,7 @@ def compared(design: Design, labels_by_run: Sequence[np.ndarray]) -> Comparison:
         model: [run(model, seed, labels) for seed, labels in enumerate(labels_by_run)]
         for model in ARCHITECTURES
     }
-    return compare(runs, ARCHITECTURES, CLASSES, design, JUDGEMENT, ["seeds", "architectures"])
+    return compare(runs, ARCHITECTURES, CLASSES, design, CRITERIA, ["seeds", "architectures"])
 
 
 def labels(images: int, seed: int) -> np.ndarray:
@@ -84,55 +85,68 @@ def test_the_comparison_names_the_classes(repeated: Comparison):
     assert repeated.classes == CLASSES
 
 
-def test_each_run_is_tested_by_mcnemar(repeated: Comparison):
-    found = pair(repeated, "ca_cnn").mcnemar
-    assert len(found) == 4
-    for test, ours, theirs in zip(
-        found, right(repeated, "ca_cnn"), right(repeated, "cnn"), strict=True
-    ):
-        assert test.gained == (ours & ~theirs).sum()
-        assert test.lost == (theirs & ~ours).sum()
-        assert test.p == stats.binomtest(test.gained, test.gained + test.lost).pvalue
+def test_each_run_has_its_gain_and_the_images_gained_and_lost(repeated: Comparison):
+    found = pair(repeated, "ca_cnn")
+    both = list(zip(right(repeated, "ca_cnn"), right(repeated, "cnn"), strict=True))
+    assert list(found.gained) == [(ours & ~theirs).sum() for ours, theirs in both]
+    assert list(found.lost) == [(theirs & ~ours).sum() for ours, theirs in both]
+    expected = [100 * (ours.mean() - theirs.mean()) for ours, theirs in both]
+    assert list(found.gain.gain_by_seed) == pytest.approx(expected)
 
 
 def test_gain_that_is_there_pays_and_one_that_is_not_stays_undecided(repeated: Comparison):
-    assert pair(repeated, "ca_cnn").verdict == "pays"
-    assert pair(repeated, "sa_cnn").verdict == "undecided"
+    assert pair(repeated, "ca_cnn").judgement.outcome == "pays"
+    assert pair(repeated, "sa_cnn").judgement.outcome == "undecided"
     assert repeated.entries["cnn"].pair is None
 
 
 @pytest.mark.parametrize("design", ["repeated", "cross_validated"])
-def test_p_values_are_corrected_for_both_pairs(design: str, request: pytest.FixtureRequest):
+def test_p_values_and_intervals_are_corrected_for_both_pairs(
+    design: str, request: pytest.FixtureRequest
+):
     comparison = request.getfixturevalue(design)
-    pairs = [pair(comparison, model) for model in ("ca_cnn", "sa_cnn")]
-    assert pairs[0].p.no_difference < pairs[1].p.no_difference
-    for given, corrected in (("no_difference", "no_difference_holm"), ("margin", "margin_holm")):
-        expected = multipletests([getattr(one.p, given) for one in pairs], method="holm")[1]
-        assert [getattr(one.p, corrected) for one in pairs] == pytest.approx(expected.tolist())
+    gains = [pair(comparison, model).gain for model in ("ca_cnn", "sa_cnn")]
+    assert gains[0].p < gains[1].p
+    expected = multipletests([gain.p for gain in gains], method="holm")[1]
+    assert [gain.p_holm for gain in gains] == pytest.approx(expected.tolist())
+    for gain in gains:
+        assert (gain.p_holm < 0.05) == (gain.low > 0 or gain.high < 0)
+    assert gains[0].confidence == pytest.approx(0.975)
 
 
 def test_folds_are_tested_with_the_correction_for_shared_training_images(
     cross_validated: Comparison,
 ):
-    found = pair(cross_validated, "ca_cnn")
+    found = pair(cross_validated, "ca_cnn").gain
     both = zip(right(cross_validated, "ca_cnn"), right(cross_validated, "cnn"), strict=True)
     means = [100 * (ours.mean() - theirs.mean()) for ours, theirs in both]
-    error = np.std(means, ddof=1) * math.sqrt(1 / 4 + 1 / 3)
-    assert found.p.no_difference == pytest.approx(2 * stats.t.sf(found.difference.mean / error, 3))
-    detectable = (stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)) * error
-    assert found.smallest_detectable == pytest.approx(detectable)
+    uncorrected = np.std(means, ddof=1) * math.sqrt(1 / 4 + 1 / 3)
+    assert found.degrees_of_freedom == 3
+    assert found.standard_error >= uncorrected
+    assert found.p == pytest.approx(2 * stats.t.sf(found.gain / found.standard_error, 3))
 
 
-def test_a_single_run_has_its_mcnemar_and_decides_nothing():
+def test_a_single_run_decides_nothing():
+    found = pair(compared(REPEATED, [labels(600, 0)]), "ca_cnn")
+    assert found.gain.gain > 0
+    assert (found.judgement.outcome, found.judgement.reason) == ("undecided", "a single seed")
+    assert all(map(math.isnan, (found.gain.low, found.gain.high, found.gain.p_holm)))
+
+
+def test_accuracy_of_a_single_run_has_wilsons_interval():
     comparison = compared(REPEATED, [labels(600, 0)])
-    found = pair(comparison, "ca_cnn")
-    assert found.mcnemar[0].p < 0.001
-    assert found.difference.low > 0
-    assert found.verdict == "undecided"
-    assert all(map(math.isnan, vars(found.p).values()))
-    discordant = found.mcnemar[0].gained + found.mcnemar[0].lost
-    expected = (1.959964 + 0.841621) * 100 * math.sqrt(discordant) / 600
-    assert found.smallest_detectable == pytest.approx(expected, rel=1e-5)
+    found = comparison.entries["cnn"].summary.accuracy
+    (correct,) = right(comparison, "cnn")
+    low, high = proportion_confint(correct.sum(), 600, method="wilson")
+    assert (found.low, found.high) == pytest.approx((100 * low, 100 * high))
+
+
+def test_accuracy_of_several_seeds_is_less_certain_than_its_images_alone(repeated: Comparison):
+    found = repeated.entries["cnn"].summary.accuracy
+    correct = np.stack(right(repeated, "cnn"))
+    assert found.mean == pytest.approx(100 * correct.mean())
+    error = 100 * correct.mean(axis=0).std(ddof=1) / math.sqrt(600)
+    assert found.high - found.mean > 1.96 * error
 
 
 @pytest.mark.parametrize("design", ["repeated", "cross_validated"])
@@ -195,12 +209,10 @@ def test_networks_that_never_disagree_stay_undecided():
     runs = {"cnn": [run("cnn", seed, labels(300, 0)) for seed in range(3)]}
     runs["ca_cnn"] = runs["cnn"]
     architectures = {name: ARCHITECTURES[name] for name in runs}
-    comparison = compare(runs, architectures, CLASSES, REPEATED, JUDGEMENT, [])
-    found = pair(comparison, "ca_cnn")
-    assert found.verdict == "undecided"
-    assert math.isnan(found.p.no_difference_holm)
-    assert math.isnan(found.smallest_detectable)
-    assert [test.p for test in found.mcnemar] == [1.0] * 3
+    found = pair(compare(runs, architectures, CLASSES, REPEATED, CRITERIA, []), "ca_cnn")
+    assert found.judgement.outcome == "undecided"
+    assert found.gain.gain == 0
+    assert found.gain.low < -0.4 < 0.4 < found.gain.high
 
 
 @pytest.mark.parametrize("attention", get_args(get_args(Attention)[0]))

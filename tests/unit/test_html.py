@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.report import markdown
 from pipeline.report.page import page as render_page
 from pipeline.report.view import View
+from pipeline.statistics.outcome import Judgement, Outcome
 from pipeline.storage.records import NO_DUPLICATES
 from pipeline.system.errors import InputError
 from tests.unit.made_runs import compared, viewed
@@ -203,34 +204,35 @@ def test_page_says_its_language_title_verdict_and_numbers(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("pair", "result", "copied", "badge"),
+    ("pair", "outcome", "more", "copied", "badge"),
     [
-        ({}, {"verdict": "pays"}, 0, ("good", "Pays")),
-        ({}, {"verdict": "does not pay"}, 0, ("bad", "Does not pay")),
-        ({}, {"verdict": "undecided"}, 0, ("open", "Undecided")),
-        ({}, {"verdict": "pays"}, 1, ("open", "Pays, with reservations")),
-        (
-            {},
-            {"verdict": "pays", "confounders": ("hidden",)},
-            0,
-            ("open", "Pays, with reservations"),
-        ),
-        ({"guessing": ("cnn",)}, {"verdict": "pays"}, 0, ("void", "No answer")),
-        ({"same_settings": True}, {"verdict": "undecided"}, 0, ("void", "Same settings")),
+        ({}, "pays", (), 0, ("good", "Pays")),
+        ({}, "better", (), 0, ("good", "Better")),
+        ({}, "does not pay", (), 0, ("bad", "Does not pay")),
+        ({}, "worse", (), 0, ("bad", "Worse")),
+        ({}, "undecided", (), 0, ("open", "Undecided")),
+        ({}, "pays", (), 1, ("open", "Pays, with reservations")),
+        ({}, "pays", ("hidden",), 0, ("open", "Pays, with reservations")),
+        ({"guessing": ("cnn",)}, "pays", (), 0, ("void", "No answer")),
+        ({}, "undecided", None, 0, ("void", "Same settings")),
     ],
 )
 def test_badge_is_the_verdict_unless_something_overturns_it(
     tmp_path: Path,
     pair: dict[str, Any],
-    result: dict[str, Any],
+    outcome: Outcome,
+    more: tuple[str, ...] | None,
     copied: int,
     badge: tuple[str, str],
 ):
     found = viewed(compared(), "ca_cnn")
     assert found.candidate.pair is not None
-    changed = replace(
-        found.candidate.pair, **pair, result=replace(found.candidate.pair.result, **result)
+    result = replace(
+        found.candidate.pair.result,
+        judgement=Judgement(outcome, None),
+        differs_in=() if more is None else ("attention", *more),
     )
+    changed = replace(found.candidate.pair, **pair, result=result)
     dataset = replace(
         found.dataset, duplicates=NO_DUPLICATES.model_copy(update={"test_images": copied})
     )

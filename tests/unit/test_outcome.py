@@ -96,7 +96,7 @@ def test_undecided_folds_have_little_power() -> None:
 
 def test_decided_pairs_have_no_reason() -> None:
     assert judge(interval(0.6, 2.0), MARGIN, 85.0, False) == Judgement("pays", None)
-    assert len(get_args(Reason)) == 6
+    assert len(get_args(Reason)) == 7
 
 
 # guessing

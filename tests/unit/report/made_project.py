@@ -67,7 +67,7 @@ def settings(**changes: Any) -> schema.Settings:
         "seeds": [0, 1],
     }
     content["data"]["image_size"] = 8
-    content["report"] = {"confidence": 0.95, "resamples": 200, "margin": 0.5, "seed": 0}
+    content["report"] = {"confidence": 0.95, "margin": 0.5, "seed": 0}
     content["report"]["ensembles"] = ["seeds", "architectures"]
     return load.check(content | changes)
 

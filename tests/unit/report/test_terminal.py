@@ -40,7 +40,7 @@ def test_summary_fits_a_terminal_and_names_the_report(
         assert console.measure(table).maximum <= 80
 
 
-def test_summary_marks_a_pair_that_differs_in_more_than_attention(
+def test_summary_marks_a_pair_that_differs_in_more_than_one_thing(
     project: Project, capsys: pytest.CaptureFixture[str]
 ):
     content = settings().model_dump()
@@ -49,7 +49,7 @@ def test_summary_marks_a_pair_that_differs_in_more_than_attention(
     capsys.readouterr()
     print_summary(project.reports)
     printed = capsys.readouterr().out
-    assert "* the two differ in more than attention" in printed
+    assert "* the two differ in more than one thing" in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("ca_cnn ") and "*" in line]
     assert " * " in line
 
