@@ -14,6 +14,7 @@ from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary, ensemble_trial, run_trial, summarise
 from pipeline.statistics.estimates import Estimate, as_estimate
 from pipeline.statistics.gain import Gain, corrected
+from pipeline.statistics.looking import Looking, intervention, looking
 from pipeline.statistics.outcome import Judgement, is_at_chance, judge
 
 # The settings that each kind of attention reads: where they differ, so do the networks.
@@ -73,6 +74,7 @@ class Entry:
     summary: Summary  # of its runs
     at_chance: bool  # its runs can't be distinguished from guessing
     pair: Pair | None  # the comparison with its baseline, if it has one
+    looking: Looking | None  # whether its attention looks at the image; None without attention
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,14 @@ def compare(
             ),
         )
     entries = {
-        model: Entry(model, summaries[model], at_chance[model], pairs.get(model)) for model in runs
+        model: Entry(
+            model,
+            summaries[model],
+            at_chance[model],
+            pairs.get(model),
+            _looking(model_runs, design, criteria.margin),
+        )
+        for model, model_runs in runs.items()
     }
     made = _ensembles(ensembles, runs, entries, design, confidence)
     return Comparison(runs, architectures, tuple(classes), design, criteria, entries, made)
@@ -187,6 +196,19 @@ def _at_chance(
     if design.same_images:
         return is_at_chance(np.stack(correct), labels[0], confidence)
     return is_at_chance(np.concatenate(correct)[None], np.concatenate(labels), confidence)
+
+
+def _looking(runs: Sequence[Run], design: Design, margin: float) -> Looking | None:
+    if not all(run.interventions for run in runs):
+        return None
+    labels = [run.labels for run in runs]
+    intact, *replaced = (
+        [run.interventions[name] for run in runs] for name in ("intact", "frozen", "shuffled")
+    )
+    frozen, shuffled = (
+        intervention(intact, answers, labels, design.same_images) for answers in replaced
+    )
+    return looking(frozen, shuffled, margin)
 
 
 def _class_difference(

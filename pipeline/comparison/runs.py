@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Run:
     logits: np.ndarray  # float32 (N, K), of the same images
     metrics: records.Evaluation  # ``metrics.json`` of the evaluation
     timings: Timings  # of the architecture
+    # what it answers, int64 (N,), by name, see the evaluate stage; empty without attention
+    interventions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,16 @@ def _read_run(
         raise InputError(f"{path}: is not of the {classes} classes of logits.npy; {again}")
     if abs(float((logits.argmax(axis=1) == labels).mean()) - metrics.accuracy) > 1e-9:
         raise InputError(f"{path}: its accuracy is not that of logits.npy; {again}")
-    return Run(model, seed, history, training, labels, logits, metrics, timings)
+    interventions: dict[str, np.ndarray] = {}
+    if metrics.interventions:
+        answers = evaluated / "interventions.npz"
+        with remedy(first, again), reading(answers), np.load(answers) as arrays:
+            interventions = {name: arrays[name] for name in ("intact", *metrics.interventions)}
+        for name, found in metrics.interventions.items():
+            given = interventions[name]
+            if given.shape != labels.shape or (given == labels).mean() != found.accuracy:
+                raise InputError(f"{answers}: is not of metrics.json beside it ({name}); {again}")
+    return Run(model, seed, history, training, labels, logits, metrics, timings, interventions)
 
 
 def read_explanations(

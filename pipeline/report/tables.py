@@ -14,6 +14,7 @@ from pipeline.comparison.design import MEASURES
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary
 from pipeline.evaluation.calibration import BINS
+from pipeline.statistics.looking import Looking
 
 PAIR_COLUMNS = (
     *("baseline", "difference", "difference_low", "difference_high", "p", "p_holm"),
@@ -77,6 +78,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
         | _summary_cells(entry.summary)
+        | _looking_cells(entry.looking)
         | (_pair_cells(entry.pair) if entry.pair else {})
         for entry in comparison.entries.values()
     ]
@@ -211,6 +213,8 @@ def headline_metrics(entry: Entry) -> dict[str, float | str]:
         }
         if pair.judgement.reason:
             metrics["reason"] = pair.judgement.reason
+    if entry.looking:
+        metrics["looks_at_image"] = entry.looking.looks
     metrics |= {name: round(getattr(summary, name), 6) for name in ("nll", "ece", "brier")}
     metrics |= {"parameters": summary.parameters, "macs": summary.macs}
     return {
@@ -221,7 +225,10 @@ def headline_metrics(entry: Entry) -> dict[str, float | str]:
 
 
 def verdicts(comparison: Comparison) -> dict[str, Any]:
-    """Return ``verdict.json``: what came of each pair; what does not exist is null."""
+    """Return ``verdict.json``: what came of each pair and of each network with attention.
+
+    What does not exist is null.
+    """
     return {
         "pairs": [
             {
@@ -237,7 +244,16 @@ def verdicts(comparison: Comparison) -> dict[str, Any]:
                 "gain_by_seed": list(pair.gain.gain_by_seed),
             }
             for pair in comparison.pairs
-        ]
+        ],
+        "networks": {
+            entry.model: {
+                "looks_at_image": entry.looking.looks,
+                "frozen_loss": vars(entry.looking.frozen),
+                "shuffled_loss": vars(entry.looking.shuffled),
+            }
+            for entry in comparison.entries.values()
+            if entry.looking
+        },
     }
 
 
@@ -272,6 +288,14 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
         **{name: getattr(summary, name) for name in ("nll", "ece", "brier", "parameters", "macs")},
         **{name: getattr(summary, name) for name in ("latency_ms", "throughput")},
         "training_seconds": summary.training_seconds,
+    }
+
+
+def _looking_cells(looking: Looking | None) -> dict[str, Any]:
+    return {
+        "looks_at_image": looking.looks if looking else None,
+        "frozen_loss": looking.frozen.loss if looking else math.nan,
+        "shuffled_loss": looking.shuffled.loss if looking else math.nan,
     }
 
 

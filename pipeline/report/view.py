@@ -25,6 +25,7 @@ from pipeline.comparison.summary import Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
+from pipeline.statistics.looking import Looking
 from pipeline.statistics.planning import Plan, plan
 from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, Training
 from pipeline.system.provenance import Commit
@@ -66,6 +67,7 @@ class Architecture:
     name: str
     summary: Summary
     pair: ComparedPair | None  # where it has a baseline
+    looking: Looking | None  # whether its attention looks at the image; None without attention
     guesses: bool  # does no better than guessing
     beats_majority: bool  # is certainly better than predicting the most frequent class every time
     mean_recall: float  # percent, each class counting the same
@@ -204,6 +206,7 @@ def view(
             name=name,
             summary=entry.summary,
             pair=pairs.get(name),
+            looking=entry.looking,
             guesses=entry.at_chance,
             beats_majority=name not in below_majority,
             mean_recall=doubts.mean_recall(comparison, name),

@@ -144,7 +144,7 @@ def test_summary_ends_with_the_reports_answer(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     columns = "model,kind,accuracy,accuracy_sd,difference,difference_low,difference_high,verdict,"
-    columns += "confounders,parameters,latency_ms,training_seconds\n"
+    columns += "confounded,parameters,latency_ms,training_seconds\n"
     (tmp_path / "comparison.csv").write_text(columns + "cnn,architecture,90,1,,,,,,1000,1,60\n")
     answer = "**Does `ca_cnn` pay\non a\\_b &lt;c&gt;?** [Yes](#x), *it* pays."
     (tmp_path / "report.md").write_text(f"# Title\n\n{answer}\n\n## More\n\ntext\n")

@@ -23,7 +23,7 @@ from tests.unit.report.made_project import (
 def test_report_holds_its_tables_each_with_the_right_cells(reported: tuple[Project, str]):
     _, text = reported
     comparison, per_class, areas, pairs, exact, calibration, counts, origin = tables(text)
-    assert [len(comparison), len(comparison[0])] == [1 + 4 + 5, 8]
+    assert [len(comparison), len(comparison[0])] == [1 + 4 + 5, 9]
     assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
     assert [len(areas), len(areas[0])] == [1 + 4 * 5, 5]
     assert [len(pairs), len(pairs[0])] == [1 + 2, 8]

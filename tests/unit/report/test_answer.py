@@ -12,6 +12,7 @@ import pytest
 from pipeline.comparison.compare import differing
 from pipeline.settings import load
 from pipeline.storage import records
+from pipeline.system.errors import InputError
 from tests.unit.made_records import made_evaluation
 from tests.unit.report.made_project import (
     CLASSES,
@@ -22,6 +23,7 @@ from tests.unit.report.made_project import (
     section,
     settings,
     tables,
+    written,
 )
 
 
@@ -48,6 +50,41 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert f"interval {found['low']:+.2f} to {found['high']:+.2f})" in sentence
     assert f"Undecided: {found['reason']}:**" in sentence
     assert "What would decide it: at a true gain of +0.50 points, " in sentence
+
+
+def test_second_sentence_says_whether_the_attention_looks_at_the_image(
+    project: Project, reported: tuple[Project, str]
+):
+    _, text = reported
+    assert "The attention looks at the image: with its weights frozen to their mean, it loses" in (
+        first_paragraph(text)
+    )
+    for seed in (0, 1):
+        folder = project.root / "data" / "evaluated" / "ca_cnn" / str(seed)
+        with np.load(folder / "interventions.npz") as found:
+            intact = found["intact"]
+        np.savez(folder / "interventions.npz", intact=intact, frozen=intact, shuffled=intact)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        accuracy = float((intact == project.labels[seed]).mean())
+        same = {"accuracy": accuracy, "changed": 0}
+        metrics["interventions"] = {"frozen": same, "shuffled": same}
+        written(folder / "metrics.json", metrics)
+    found = first_paragraph(project.report(settings()))
+    assert "Whether the attention looks at the image is not known: with its weights" in found
+    assert "not one of 80 answers changes" in found  # of 40 images, too few to be sure
+    networks = json.loads((project.reports / "verdict.json").read_text())["networks"]
+    assert {name: one["looks_at_image"] for name, one in networks.items()} == {
+        "ca_cnn": "unknown",
+        "se_densenet": "yes",
+    }
+
+
+def test_interventions_of_another_evaluation_are_refused(project: Project):
+    folder = project.root / "data" / "evaluated" / "ca_cnn" / "0"
+    wrong = (project.labels[0] + 1) % len(CLASSES)
+    np.savez(folder / "interventions.npz", intact=wrong, frozen=wrong, shuffled=wrong)
+    with pytest.raises(InputError, match=r"interventions.npz: is not of metrics.json beside it"):
+        project.report(settings())
 
 
 def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: Project):
