@@ -11,7 +11,7 @@ from pipeline import models
 from pipeline.data import arrays
 from pipeline.data.sources import SOURCES, Shape
 from pipeline.evaluation import cost
-from pipeline.settings.schema import Settings
+from pipeline.settings.schema import Settings, named
 from pipeline.system.errors import InputError
 from pipeline.system.formats import ABSENT
 
@@ -43,7 +43,7 @@ def print_architectures(settings: Settings, splits: Path) -> None:
             name,
             architecture.family,
             content.get("attention", ABSENT),
-            architecture.baseline or ABSENT,
+            ", ".join(named(architecture.baseline)) or ABSENT,
             f"{cost.parameters(network):,}",
             f"{cost.macs(network, size, channels):,}",
         )

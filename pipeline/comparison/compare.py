@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary, ensemble_trial, run_trial, summarise
+from pipeline.settings.schema import named
 from pipeline.statistics.estimates import Estimate, as_estimate
 from pipeline.statistics.gain import Gain, corrected
 from pipeline.statistics.looking import Looking, intervention, looking
@@ -73,8 +74,13 @@ class Entry:
     model: str  # its name
     summary: Summary  # of its runs
     at_chance: bool  # its runs can't be distinguished from guessing
-    pair: Pair | None  # the comparison with its baseline, if it has one
+    pairs: tuple[Pair, ...]  # the comparisons with its baselines, the first one first
     looking: Looking | None  # whether its attention looks at the image; None without attention
+
+    @property
+    def pair(self) -> Pair | None:
+        """Return the comparison with its first baseline, if it has one."""
+        return self.pairs[0] if self.pairs else None
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,8 @@ class Comparison:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Return the pair of each architecture that has a baseline."""
-        return [entry.pair for entry in self.entries.values() if entry.pair]
+        """Return the pairs of all architectures."""
+        return [pair for entry in self.entries.values() for pair in entry.pairs]
 
 
 def compare(
@@ -143,16 +149,14 @@ def compare(
     at_chance = {
         model: _at_chance(found, labels, design, confidence) for model, found in correct.items()
     }
-    baselines = {
-        model: baseline
-        for model in runs
-        if (baseline := architectures[model]["baseline"]) is not None
-    }
+    compared = [
+        (model, baseline) for model in runs for baseline in named(architectures[model]["baseline"])
+    ]
     gains = corrected(
-        [design.gain(correct[one], correct[other], confidence) for one, other in baselines.items()]
+        [design.gain(correct[one], correct[other], confidence) for one, other in compared]
     )
-    pairs = {}
-    for (model, baseline), gain in zip(baselines.items(), gains, strict=True):
+    pairs = []
+    for (model, baseline), gain in zip(compared, gains, strict=True):
         differs_in = differing(architectures[model], architectures[baseline])
         judgement = judge(
             gain,
@@ -163,7 +167,7 @@ def compare(
         if not differs_in:
             judgement = Judgement("undecided", "the same settings")
         both = list(zip(correct[model], correct[baseline], strict=True))
-        pairs[model] = Pair(
+        found = Pair(
             model=model,
             baseline=baseline,
             gain=gain,
@@ -176,12 +180,13 @@ def compare(
                 for label, name in enumerate(classes)
             ),
         )
+        pairs.append(found)
     entries = {
         model: Entry(
             model,
             summaries[model],
             at_chance[model],
-            pairs.get(model),
+            tuple(pair for pair in pairs if pair.model == model),
             _looking(model_runs, design, criteria.margin),
         )
         for model, model_runs in runs.items()

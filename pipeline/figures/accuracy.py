@@ -65,10 +65,10 @@ def draw_accuracies(comparison: Comparison) -> Figure:
 
 
 def _draw_differences(axes: Axes, comparison: Comparison, palette: Mapping[str, str]) -> None:
-    """Draw the difference of each pair in the row of its architecture, its verdict beside it."""
+    """Draw the difference of each pair with the gain of each run, its verdict beside it."""
     margin, ticks = comparison.criteria.margin, {}
-    for pair in comparison.pairs:
-        row, gain = list(palette).index(pair.model), pair.gain
+    for row, pair in enumerate(comparison.pairs):
+        gain = pair.gain
         colour, beside = palette[pair.model], axes.get_yaxis_transform()
         axes.hlines(row, gain.low, gain.high, color=colour, linewidth=2.5)
         if gain.seeds > 1:
@@ -87,4 +87,5 @@ def _draw_differences(axes: Axes, comparison: Comparison, palette: Mapping[str, 
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
     axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.set_ylim(len(ticks) - 0.4, -0.6)
     axes.set_xlabel("difference (percentage points)")

@@ -21,7 +21,7 @@ SPLITS = {"train": "training", "validation": "validation"}  # and their names
 
 def draw_learning_curves(
     runs: Mapping[str, Sequence[Run]],
-    baselines: Mapping[str, str | None],
+    baselines: Mapping[str, Sequence[str]],
     design: Design,
     loss: str,
 ) -> Figure:
@@ -34,7 +34,7 @@ def draw_learning_curves(
     """
     with style():
         palette, shapes = colours(list(runs)), markers(list(runs))
-        lines = {model: "--" if baselines[model] is None else "-" for model in runs}
+        lines = {model: "-" if baselines[model] else "--" for model in runs}
         figure = Figure(figsize=(11, 7.4), layout="constrained")
         panels = figure.subplots(2, 2, sharex=True)
         shared = {1: "accuracy (%)"}  # the rows of one scale, with its unit

@@ -68,12 +68,13 @@ def plots(comparison: Comparison, candidate: str) -> dict[str, pd.DataFrame]:
 
 
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
-    """Return one row for each architecture, then for each ensemble.
+    """Return one row for each architecture, then for each further pair, then for each ensemble.
 
     Accuracies are in percent, differences and gains in percentage points, the expected calibration
     error (ece) is in [0, 1]; `runs` is how many accuracies the mean and its standard deviation are
-    of. `kind` is architecture or ensemble; `gained` and `lost` are means over runs: the images that
-    only the architecture, or only its baseline, got right.
+    of. `kind` is architecture, pair (with a baseline but the first) or ensemble; `gained` and
+    `lost` are means over runs: the images that only the architecture, or only its baseline, got
+    right.
     """
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
@@ -87,8 +88,15 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
         | _summary_cells(one.summary)
         for one in comparison.ensembles
     ]
+    further = [
+        {"model": entry.model, "kind": "pair"} | _pair_cells(pair)
+        for entry in comparison.entries.values()
+        for pair in entry.pairs[1:]
+    ]
     columns = [*architectures[0], *PAIR_COLUMNS, "gain"]
-    return pd.DataFrame([*architectures, *ensembles], columns=list(dict.fromkeys(columns)))
+    return pd.DataFrame(
+        [*architectures, *further, *ensembles], columns=list(dict.fromkeys(columns))
+    )
 
 
 def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:

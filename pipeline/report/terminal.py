@@ -28,7 +28,7 @@ def print_summary(reports: Path) -> None:
         comparison = pd.read_csv(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make the report first (dvc repro)") from None
-    architectures = comparison[comparison["kind"] == "architecture"]
+    architectures = comparison[comparison["kind"] != "ensemble"]
     ensembles = comparison[comparison["kind"] == "ensemble"]
     console = Console()
     console.print(summary_table(architectures))
@@ -56,7 +56,10 @@ def _answer(report: Path) -> str:
 
 
 def summary_table(architectures: pd.DataFrame) -> Table:
-    """Return the architectures of ``comparison.csv`` for a terminal of 80 columns."""
+    """Return the architectures of ``comparison.csv`` for a terminal of 80 columns.
+
+    A row for another baseline follows below all architectures.
+    """
     cells = []
     stars = _confounded(architectures).map({True: " *", False: ""})
     for row, star in zip(architectures.to_dict("records"), stars, strict=True):
@@ -69,7 +72,8 @@ def summary_table(architectures: pd.DataFrame) -> Table:
             if pd.isna(row["difference_low"]):
                 difference = mean
             verdict = row["verdict"] + star
-        cells.append((row["model"], difference, verdict))
+        name = row["model"] if row["kind"] == "architecture" else f"  - {row['baseline']}"
+        cells.append((name, difference, verdict))
     headings = ("architecture", "difference\nin points", "verdict")
     return _table("Test accuracy and cost", headings, cells, architectures)
 
@@ -95,6 +99,9 @@ def _table(
     for heading in ("accuracy\n%", *headings[1:], "param-\neters", "latency\nms", "training"):
         table.add_column(heading, justify="right")
     for row, (first, *others) in zip(comparison.to_dict("records"), cells, strict=True):
+        if row["kind"] == "pair":
+            table.add_row(first, "", *others, "", "", "")
+            continue
         accuracy = formats.spread(row["accuracy"], row["accuracy_sd"])
         parameters, latency = formats.large(row["parameters"]), f"{row['latency_ms']:.3g}"
         training = formats.duration(row["training_seconds"])

@@ -66,13 +66,18 @@ class Architecture:
 
     name: str
     summary: Summary
-    pair: ComparedPair | None  # where it has a baseline
+    pairs: tuple[ComparedPair, ...]  # with its baselines, the first one first
     looking: Looking | None  # whether its attention looks at the image; None without attention
     guesses: bool  # does no better than guessing
     beats_majority: bool  # is certainly better than predicting the most frequent class every time
     mean_recall: float  # percent, each class counting the same
     f1: tuple[float, ...]  # percent, by class
     published: tuple[Published, ...]
+
+    @property
+    def pair(self) -> ComparedPair | None:
+        """Return the comparison with the first baseline, if there is one."""
+        return self.pairs[0] if self.pairs else None
 
 
 @dataclass(frozen=True)
@@ -199,13 +204,13 @@ def view(
     all_runs = [run for runs_of_one in runs.values() for run in runs_of_one]
     trainings = [run.training for run in all_runs]
     labels = design.test_labels(runs[candidate])
-    pairs = {pair.model: _pair(pair, comparison) for pair in doubts.pairs(comparison, candidate)}
+    pairs = [_pair(pair, comparison) for pair in doubts.pairs(comparison, candidate)]
     below_majority = doubts.not_better_than_majority(comparison, runs)
     architectures = {
         name: Architecture(
             name=name,
             summary=entry.summary,
-            pair=pairs.get(name),
+            pairs=tuple(pair for pair in pairs if pair.result.model == name),
             looking=entry.looking,
             guesses=entry.at_chance,
             beats_majority=name not in below_majority,
@@ -226,7 +231,7 @@ def view(
     return View(
         candidate=first,
         architectures=tuple(architectures.values()),
-        pairs=tuple(pairs.values()),
+        pairs=tuple(pairs),
         ensembles=comparison.ensembles,
         seed_ensembles_asked="seeds" in ensembles,
         unit=design.unit,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.settings.schema import FAMILIES, Settings
+from pipeline.settings.schema import FAMILIES, Settings, named
 
 COLUMN = 34  # of the comments behind values
 
@@ -54,13 +54,14 @@ def render(content: Mapping[str, Any], summary: str) -> str:
 
 def _architectures(entries: Mapping[str, Any], said: set[str]) -> Iterator[str]:
     """Yield the lines of all entries; one of its baseline's family says what differs from that."""
-    baselines = {entry.get("baseline") for entry in entries.values()}
+    first = {name: named(entry.get("baseline"))[:1] for name, entry in entries.items()}
+    baselines = {baseline for found in first.values() for baseline in found}
     written: dict[str, Mapping[str, Any]] = {}
     for name, entry in entries.items():
         yield f"  {name}:" + (f" &{name}" if name in baselines else "")
-        base, differing = written.get(entry.get("baseline", ""), {}), entry
+        base, differing = written.get("".join(first[name]), {}), entry
         if base.get("family") == entry["family"]:
-            yield f"    <<: *{entry['baseline']}"
+            yield f"    <<: *{first[name][0]}"
             differing = {
                 key: value for key, value in entry.items() if (key, value) not in base.items()
             }

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.settings.commented_yaml import render
 from pipeline.settings.load import check
-from pipeline.settings.schema import Settings
+from pipeline.settings.schema import Settings, named
 from pipeline.settings.yaml_file import read
 from pipeline.storage.atomic import write_text
 from pipeline.system.errors import InputError, choose
@@ -29,8 +29,8 @@ def available() -> dict[str, str]:
 def values(name: str) -> dict[str, Any]:
     """Return all settings of a preset, as params.yaml has them.
 
-    An architecture without a family takes the settings of its baseline, then changes some; one
-    that a preset sets to null is left out.
+    An architecture without a family takes the settings of its first baseline, then changes some;
+    one that a preset sets to null is left out.
 
     Raises:
         InputError: if there is no such preset.
@@ -40,7 +40,7 @@ def values(name: str) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for architecture, entry in content["architectures"].items():
         if entry is not None:
-            inherited = {} if "family" in entry else entries[entry["baseline"]]
+            inherited = {} if "family" in entry else entries[named(entry["baseline"])[0]]
             entries[architecture] = {**inherited, **entry}
     return {**content, "architectures": entries}
 

@@ -60,8 +60,16 @@ Reduction = Annotated[
 ]
 Heads = Annotated[Width, setting("of self_attention; has to divide the channels")]
 Baseline = Annotated[
-    str | None, setting("the entry that differs in attention alone: the report compares the two")
+    str | Annotated[list[str], Field(min_length=1, max_length=10)] | None,
+    setting("the entry that differs in one thing alone: the report compares the two; or [several]"),
 ]
+
+
+def named(baseline: str | list[str] | None) -> tuple[str, ...]:
+    """Return the baselines that an architecture names; the first one counts the most."""
+    if baseline is None:
+        return ()
+    return (baseline,) if isinstance(baseline, str) else tuple(baseline)
 
 
 class Section(BaseModel):
@@ -360,9 +368,12 @@ class Settings(Section):
         if self.model not in self.architectures:
             raise ValueError(not_one_of("model", self.model, self.architectures))
         for name, architecture in self.architectures.items():
-            where, baseline = f"architectures.{name}.baseline", architecture.baseline
-            if baseline is not None and baseline not in self.architectures:
-                raise ValueError(not_one_of(where, baseline, self.architectures))
-            if baseline == name:
-                raise ValueError(f"{where}: '{name}' can't be its own baseline")
+            where, baselines = f"architectures.{name}.baseline", named(architecture.baseline)
+            for baseline in baselines:
+                if baseline not in self.architectures:
+                    raise ValueError(not_one_of(where, baseline, self.architectures))
+                if baseline == name:
+                    raise ValueError(f"{where}: '{name}' can't be its own baseline")
+                if baselines.count(baseline) > 1:
+                    raise ValueError(f"{where}: '{baseline}' stands there twice; once is enough")
         return self

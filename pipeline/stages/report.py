@@ -25,7 +25,7 @@ from pipeline.figures.trade_off import draw_trade_off
 from pipeline.report import page, tables
 from pipeline.report.filters import environment
 from pipeline.report.view import Provenance, view
-from pipeline.settings.schema import Settings
+from pipeline.settings.schema import Settings, named
 from pipeline.stages import stale_outputs
 from pipeline.storage.atomic import atomic_folder, write_json, write_text
 from pipeline.storage.csv_files import as_csv, write_table
@@ -136,8 +136,8 @@ def _draw(
     """
     runs, design, classes = comparison.runs, comparison.design, dataset.classes
     images, rows = dataset.images, dataset.rows("test")
-    baselines = {name: one.baseline for name, one in settings.architectures.items()}
-    candidate, baseline = settings.model, baselines[settings.model]
+    baselines = {name: named(one.baseline) for name, one in settings.architectures.items()}
+    candidate = settings.model
     cams = {model: explanation.grad_cam for model, explanation in explanations.items()}
     drawn = {
         "accuracy": draw_accuracies(comparison),
@@ -151,7 +151,7 @@ def _draw(
         ),
         "mistakes": draw_mistakes(runs[candidate][0], images, rows, classes, cams.get(candidate)),
     }
-    if baseline is not None:
+    for baseline in baselines[candidate][:1]:
         drawn["disagreements"] = draw_disagreements(
             runs[candidate][0],
             runs[baseline][0],

@@ -18,6 +18,7 @@ from pipeline.figures.reliability import draw_reliability
 from pipeline.figures.style import HEATMAPS, colours, markers, save
 from pipeline.figures.trade_off import draw_trade_off, pareto_front
 from pipeline.report import tables
+from pipeline.settings.schema import named
 from tests.unit.made_runs import BASELINES, CLASSES, compared
 
 COSTS = ("parameters", "macs", "latency_ms", "training_seconds")
@@ -203,7 +204,7 @@ def test_all_figures_can_be_drawn_of_every_kind_of_comparison(tmp_path):
 def test_legend_stays_within_a_figure_of_ten_architectures_with_long_names(tmp_path):
     names = [f"network_{k}_with_quite_a_long_name" for k in range(10)]
     many = compared({name: names[k - 1] if k % 2 else None for k, name in enumerate(names)}, 2)
-    baselines = {name: many.architectures[name]["baseline"] for name in names}
+    baselines = {name: named(many.architectures[name]["baseline"]) for name in names}
     curves = draw_learning_curves(many.runs, baselines, REPEATED, "cross_entropy")
     for figure in (draw_trade_off(many), curves, draw_reliability(many)):
         save(figure, tmp_path / "figure.png")

@@ -239,7 +239,7 @@ def test_badge_is_the_verdict_unless_something_overturns_it(
     made = page(
         "text",
         tmp_path,
-        replace(found, candidate=replace(found.candidate, pair=changed), dataset=dataset),
+        replace(found, candidate=replace(found.candidate, pairs=(changed,)), dataset=dataset),
     )
     assert f'<p class="badge {badge[0]}">{badge[1]}</p>' in made
 

@@ -72,6 +72,17 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ),
         (
             "architectures.ca_cnn.baseline",
+            ["cnn", "cnn"],
+            "params.yaml: architectures.ca_cnn.baseline: 'cnn' stands there twice; once is enough",
+        ),
+        (
+            "architectures.ca_cnn.baseline",
+            ["cnn", "ccn"],
+            "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, ca_cnn, densenet,"
+            " se_densenet (did you mean 'cnn'?)",
+        ),
+        (
+            "architectures.ca_cnn.baseline",
             "ca_cnn",
             "params.yaml: architectures.ca_cnn.baseline: 'ca_cnn' can't be its own baseline",
         ),

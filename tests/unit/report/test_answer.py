@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison.compare import differing
+from pipeline.report.terminal import print_summary
 from pipeline.settings import load
 from pipeline.storage import records
 from pipeline.system.errors import InputError
@@ -77,6 +78,40 @@ def test_second_sentence_says_whether_the_attention_looks_at_the_image(
         "ca_cnn": "unknown",
         "se_densenet": "yes",
     }
+
+
+def test_an_architecture_is_judged_against_each_of_its_baselines(
+    project: Project, capsys: pytest.CaptureFixture[str]
+):
+    content = settings().model_dump()
+    content["architectures"]["densenet"] = content["architectures"]["cnn"] | {
+        "attention": "static",
+        "baseline": "cnn",
+    }
+    content["architectures"]["ca_cnn"]["baseline"] = ["cnn", "densenet"]
+    content["architectures"]["se_densenet"]["baseline"] = None
+    text = project.report(load.check(content))
+    assert first_paragraph(text).startswith("**Does channel attention pay for `ca_cnn` on digits?")
+    against = (
+        "- **Does channel attention pay against a learnt weight for each channel, blind to the "
+        "image, for `ca_cnn` on digits?"
+    )
+    (line,) = [line for line in beside_the_answer(text) if line.startswith(against)]
+    assert "against its baseline `densenet`" in line
+    assert "looks at the image" not in line  # that has been said
+    rows = [row for row in tables(text)[0] if row[0].startswith("ca_cnn")]
+    assert [row[2].rpartition(" against ")[2] for row in rows] == ["cnn", "densenet"]
+    found = json.loads((project.reports / "verdict.json").read_text())["pairs"]
+    assert [(pair["model"], pair["baseline"]) for pair in found] == [
+        ("ca_cnn", "cnn"),
+        ("ca_cnn", "densenet"),
+        ("densenet", "cnn"),
+    ]
+    gains = [np.mean(pair["gain_by_seed"]) for pair in found]
+    assert gains[0] == pytest.approx(gains[1] + gains[2])
+    print_summary(project.reports)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("  - densenet ")]
 
 
 def test_interventions_of_another_evaluation_are_refused(project: Project):

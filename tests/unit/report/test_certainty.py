@@ -69,7 +69,7 @@ def test_what_would_decide_it_names_seeds_with_their_time_and_images():
     found = viewed(compared(images=4000), "ca_cnn")
     pair = found.candidate.pair
     assert pair is not None
-    decided = replace(found, candidate=replace(found.candidate, pair=replace(pair, plan=PLAN)))
+    decided = replace(found, candidate=replace(found.candidate, pairs=(replace(pair, plan=PLAN),)))
     text = environment().get_template("answer.j2").module.deciding(decided.candidate.pair, found)
     # an epoch of `ca_cnn` is made up to take 3 seconds, of `cnn` 1.5; there are 5, and 3 seeds
     assert " ".join(text.split()) == (
