@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.comparison.compare import Comparison
+from pipeline.comparison.compare import Comparison, Pair
 from pipeline.figures.style import ALL_ARCHITECTURES, colours, shortened, style
 from pipeline.system.formats import interval_name
 
@@ -56,18 +56,28 @@ def draw_accuracies(comparison: Comparison) -> Figure:
         axes.set_xlabel("test accuracy (%)")
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         if pairs:
-            gains = interval_name(pairs[0].gain.confidence)
-            if len({pair.gain.confidence for pair in pairs}) > 1:
-                gains = "corrected intervals"
-            _draw_differences(panels[1], comparison, palette)
-            panels[1].set_title(f"Gain over the baseline, {gains}", fontsize=11)
+            _draw_gains(panels[1], pairs, comparison)
     return figure
 
 
-def _draw_differences(axes: Axes, comparison: Comparison, palette: Mapping[str, str]) -> None:
-    """Draw the difference of each pair with the gain of each run, its verdict beside it."""
+def draw_gains(comparison: Comparison, candidate: str) -> Figure | None:
+    """Draw the gain of the candidate over each of its baselines; None if it has none."""
+    pairs = comparison.entries[candidate].pairs
+    if not pairs:
+        return None
+    with style():
+        figure = Figure(figsize=(7.5, 1.3 + 0.55 * len(pairs)), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(axis="x", alpha=0.25)
+        _draw_gains(axes, pairs, comparison)
+    return figure
+
+
+def _draw_gains(axes: Axes, pairs: Sequence[Pair], comparison: Comparison) -> None:
+    """Draw the gain of each pair with a dot for each run, its verdict beside it."""
     margin, ticks = comparison.criteria.margin, {}
-    for row, pair in enumerate(comparison.pairs):
+    palette = colours(list(comparison.entries))
+    for row, pair in enumerate(pairs):
         gain = pair.gain
         colour, beside = palette[pair.model], axes.get_yaxis_transform()
         axes.hlines(row, gain.low, gain.high, color=colour, linewidth=2.5)
@@ -88,4 +98,7 @@ def _draw_differences(axes: Axes, comparison: Comparison, palette: Mapping[str, 
         )  # fmt: skip
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.set_ylim(len(ticks) - 0.4, -0.6)
-    axes.set_xlabel("difference (percentage points)")
+    axes.set_xlabel("gain (percentage points)")
+    confidences = {pair.gain.confidence for pair in pairs}
+    intervals = " and ".join(interval_name(one) for one in sorted(confidences))
+    axes.set_title(f"Gain, {intervals}; dots: {comparison.design.unit}s", fontsize=11)

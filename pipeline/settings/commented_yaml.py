@@ -17,7 +17,7 @@ depends on it runs again. `python -m pipeline check` says whether the file is ri
 `python -m pipeline preset` lists complete alternatives to it."""
 VARIANTS = """\
 Variants to switch on: take the `#` away. Each differs from its baseline in one thing.
-static_cnn: {<<: *cnn, attention: static, baseline: cnn}  # a placebo: sees no image
+static_densenet: {<<: *densenet, attention: static, baseline: densenet}  # a placebo: sees no image
 spatial_cnn: {<<: *cnn, attention: spatial, baseline: cnn}
 cbam_cnn: {<<: *cnn, attention: cbam, baseline: cnn}
 self_attention_cnn: {<<: *cnn, attention: self_attention, baseline: cnn}

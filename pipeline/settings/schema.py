@@ -329,7 +329,7 @@ class Settings(Section):
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = setting(
         "One training run of every architecture for each seed. More seeds make the interval "
-        "narrower and\nthe run longer; with a single seed nothing can be said about luck. Three is "
+        "narrower and\nthe run longer; with a single seed nothing can be said about luck. Five is "
         "the least worth having."
     )
     architectures: Annotated[dict[str, Architecture], Field(min_length=1)] = setting(

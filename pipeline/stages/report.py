@@ -12,7 +12,7 @@ from pipeline.comparison.compare import Comparison, Criteria, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
 from pipeline.comparison.runs import Explanation, read_explanations, read_runs
 from pipeline.data import arrays
-from pipeline.figures.accuracy import draw_accuracies
+from pipeline.figures.accuracy import draw_accuracies, draw_gains
 from pipeline.figures.class_differences import draw_class_differences
 from pipeline.figures.confusion import draw_confusion_matrices
 from pipeline.figures.galleries import draw_disagreements, draw_mistakes
@@ -140,6 +140,7 @@ def _draw(
     candidate = settings.model
     cams = {model: explanation.grad_cam for model, explanation in explanations.items()}
     drawn = {
+        "gains": draw_gains(comparison, candidate),
         "accuracy": draw_accuracies(comparison),
         "trade_off": draw_trade_off(comparison),
         "class_differences": draw_class_differences(comparison),

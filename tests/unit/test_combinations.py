@@ -70,11 +70,11 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
     ),
     "folds without a run": (
         {"split.folds": 4},
-        ("seeds: [0, 1, 2]", "split.folds 4"),
+        ("seeds: [0, 1, 2, 3, 4]", "split.folds 4"),
     ),
     "runs without a fold": (
         {"split.folds": 2},
-        ("seeds: [0, 1, 2]", "split.folds 2"),
+        ("seeds: [0, 1, 2, 3, 4]", "split.folds 2"),
     ),
     "a stride over what the kernel sees": (
         {"architectures.cnn.stride": 4},
@@ -129,7 +129,7 @@ AGREEING: dict[str, dict[str, object]] = {
         "train.augmentation.random_resized_crop": 0.5,
         "train.augmentation.crop_padding": 0,
     },
-    "a run for each fold": {"split.folds": 3},
+    "a run for each fold": {"split.folds": 5},
     "a stride of what the kernel sees": {
         "architectures.cnn.stride": 3,
         "data.image_size": 208,

@@ -32,8 +32,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "model",
             "se_densnet",
-            "params.yaml: model: 'se_densnet' is not one of cnn, ca_cnn, densenet, se_densenet "
-            "(did you mean 'se_densenet'?)",
+            "params.yaml: model: 'se_densnet' is not one of cnn, static_cnn, ca_cnn, densenet, "
+            "se_densenet (did you mean 'se_densenet'?)",
         ),
         (
             "train.optimizer",
@@ -67,8 +67,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "architectures.ca_cnn.baseline",
             "ccn",
-            "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, ca_cnn, densenet,"
-            " se_densenet (did you mean 'cnn'?)",
+            "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, static_cnn, "
+            "ca_cnn, densenet, se_densenet (did you mean 'cnn'?)",
         ),
         (
             "architectures.ca_cnn.baseline",
@@ -78,8 +78,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "architectures.ca_cnn.baseline",
             ["cnn", "ccn"],
-            "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, ca_cnn, densenet,"
-            " se_densenet (did you mean 'cnn'?)",
+            "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, static_cnn, "
+            "ca_cnn, densenet, se_densenet (did you mean 'cnn'?)",
         ),
         (
             "architectures.ca_cnn.baseline",

@@ -66,6 +66,8 @@ def settings(**changes: Any) -> schema.Settings:
         "model": "ca_cnn",
         "seeds": [0, 1],
     }
+    content["architectures"] = {name: content["architectures"][name] for name in MODELS}
+    content["architectures"]["ca_cnn"]["baseline"] = "cnn"
     content["data"]["image_size"] = 8
     content["report"] = {"confidence": 0.95, "margin": 0.5, "seed": 0}
     content["report"]["ensembles"] = ["seeds", "architectures"]
