@@ -28,12 +28,13 @@ from pipeline.paths import (
     TRAINED,
     weights_file,
 )
-from pipeline.settings import presets
+from pipeline.settings import pairs, presets
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
 from pipeline.stages import stale_outputs
 from pipeline.stages.unchanged import unchanged
 from pipeline.system.errors import InputError, StageError, choose, format_os_error
+from pipeline.system.progress import say
 from pipeline.system.text import plural, printable
 from pipeline.training import finished_checkpoints
 
@@ -306,6 +307,8 @@ def check(params: ParamsFile = PARAMS) -> None:
         f"{plural(settings.train.epochs, 'epoch')} on {settings.data.name}; "
         f"candidate {settings.model}"
     )
+    for warning in pairs.warnings(settings):
+        say(f"warning: {warning}")
 
 
 @app.command()
@@ -329,6 +332,8 @@ def models(params: ParamsFile = PARAMS, splits: Splits = SPLITS) -> None:
     from pipeline.commands.models import print_architectures
 
     print_architectures(settings, splits)
+    for warning in pairs.warnings(settings):
+        say(f"warning: {warning}")
 
 
 @app.command(cls=SeveralValues)

@@ -12,26 +12,12 @@ import numpy as np
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary, ensemble_trial, run_trial, summarise
+from pipeline.settings.pairs import differing, is_confounded
 from pipeline.settings.schema import named
 from pipeline.statistics.estimates import Estimate, as_estimate
 from pipeline.statistics.gain import Gain, corrected
 from pipeline.statistics.looking import Looking, intervention, looking
 from pipeline.statistics.outcome import Judgement, is_at_chance, judge
-
-# The settings that each kind of attention reads: where they differ, so do the networks.
-READ_BY: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "channel": ("reduction",),
-    "static": (),
-    "spatial": (),
-    "cbam": ("reduction",),
-    "self_attention": ("heads",),
-}
-
-OF_ATTENTION = frozenset().union(*READ_BY.values())
-
-# Settings of which one stands for all that a library's author, or another family, does otherwise.
-UNKNOWN_INSIDE = frozenset({"family", "name"})
 
 EnsembleKind = Literal["seeds", "architectures"]
 
@@ -64,7 +50,7 @@ class Pair:
     @property
     def confounded(self) -> bool:
         """Return whether the two differ in more than one thing, or may do so."""
-        return len(self.differs_in) > 1 or not UNKNOWN_INSIDE.isdisjoint(self.differs_in)
+        return is_confounded(self.differs_in)
 
 
 @dataclass(frozen=True)
@@ -263,20 +249,3 @@ def _ensembles(
         gain = summary.accuracy.mean - float(np.mean(alone))
         made.append(Ensemble(None, tuple(runs), summary, gain))
     return tuple(made)
-
-
-def differing(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings in which two architectures differ, `attention` first.
-
-    A setting of attention counts where both have the same attention, which reads it. Of different
-    families only the settings that both have are compared.
-    """
-    keys = [*candidate, *(key for key in baseline if key not in candidate)]
-    if candidate.get("family") != baseline.get("family"):
-        keys = [key for key in keys if key in candidate and key in baseline]
-    absent = object()
-    found = [key for key in keys if candidate.get(key, absent) != baseline.get(key, absent)]
-    attention = candidate.get("attention", "none")
-    read = READ_BY[attention] if attention == baseline.get("attention", "none") else ()
-    unread = OF_ATTENTION.difference(read) | {"baseline"}
-    return tuple(sorted((key for key in found if key not in unread), key="attention".__ne__))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from pipeline.cli import main
@@ -112,6 +113,29 @@ def test_check_counts_seeds_and_runs(folder: Path, seeds: str, expected: str) ->
     done = run("check", cwd=folder)
     assert done.returncode == 0
     assert expected in done.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "models"])
+def test_pair_that_differs_in_more_than_one_thing_is_named_before_anything_runs(
+    folder: Path, command: str
+) -> None:
+    """As after `dvc exp run -S`, which writes the anchors out: an edit of `cnn` is its alone."""
+    (folder / "data" / "local").mkdir(parents=True)
+    path = folder / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert run(command, cwd=folder).stderr == ""
+    content["architectures"]["cnn"]["hidden"] = 256
+    content["architectures"]["se_densenet"]["attention"] = "none"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    done = run(command, cwd=folder)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: architectures: ca_cnn and its baseline cnn differ in more than one thing "
+        "(attention, hidden): their difference says nothing about any of it alone",
+        "warning: architectures: se_densenet and its baseline densenet have the same settings: "
+        "they are the same architecture",
+    ]
 
 
 def test_explanations_are_looked_for_where_it_is_said(tmp_path: Path) -> None:

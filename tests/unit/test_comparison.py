@@ -14,11 +14,12 @@ from sklearn.metrics import brier_score_loss, log_loss, recall_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.comparison.compare import READ_BY, Comparison, Criteria, Pair, compare
+from pipeline.comparison.compare import Comparison, Criteria, Pair, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.models.attention import ATTENTIONS
+from pipeline.settings.pairs import READ_BY
 from pipeline.settings.schema import Attention
 from tests.unit.made_records import made_evaluation, made_training
 

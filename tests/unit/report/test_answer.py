@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.comparison.compare import differing
 from pipeline.report.terminal import print_summary
 from pipeline.settings import load
+from pipeline.settings.pairs import differing
 from pipeline.storage import records
 from pipeline.system.errors import InputError
 from tests.unit.made_records import made_evaluation
