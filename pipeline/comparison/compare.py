@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pipeline.statistics.estimates import Estimate, as_estimate
 from pipeline.statistics.gain import Gain, corrected
 from pipeline.statistics.looking import Looking, intervention, looking
 from pipeline.statistics.outcome import Judgement, is_at_chance, judge
+from pipeline.storage.records import ModuleState
 
 EnsembleKind = Literal["seeds", "architectures"]
 
@@ -62,6 +64,7 @@ class Entry:
     at_chance: bool  # its runs can't be distinguished from guessing
     pairs: tuple[Pair, ...]  # the comparisons with its baselines, the first one first
     looking: Looking | None  # whether its attention looks at the image; None without attention
+    modules: Mapping[ModuleState, int]  # of attention, by what they do, of all runs together
 
     @property
     def pair(self) -> Pair | None:
@@ -174,6 +177,7 @@ def compare(
             at_chance[model],
             tuple(pair for pair in pairs if pair.model == model),
             _looking(model_runs, design, criteria.margin),
+            Counter(state for run in model_runs for state in run.metrics.modules.values()),
         )
         for model, model_runs in runs.items()
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +17,31 @@ from torch import Tensor, nn
 
 from pipeline.models.attention import Attention
 from pipeline.models.inspection import forward_hooks, record_weights
+from pipeline.storage.records import ModuleState
 from pipeline.training.compute import Hardware
 from pipeline.training.prediction import Batches
 
 Weights = Mapping[str, Tensor]  # by module, (B, C) of channels or (B, 1, H, W) of positions
+
+# As a share of the mean weight. The networks are trained in bfloat16, which rounds by up to 0.4 %
+# (2**-8): what varies by less than about two such steps can't be distinguished from rounding.
+CONSTANT_BELOW = 0.01
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The weights of an attention module over many images."""
+
+    mean: Tensor  # float32 (1, C) or (1, 1, H, W), of each weight
+    sd: Tensor  # float64, the same shape: over the images
+
+    @property
+    def state(self) -> ModuleState:
+        """Return whether the weights vary with the image, and if not, from one to another."""
+        level = abs(float(self.mean.mean()))
+        if float(self.sd.mean()) > CONSTANT_BELOW * level:
+            return "varies"
+        return "constant" if float(self.mean.std(correction=0)) > CONSTANT_BELOW * level else "dead"
 
 
 @contextmanager
@@ -37,12 +59,12 @@ def replaced(modules: Mapping[str, Attention], weights: Weights) -> Iterator[Non
 
 
 @torch.inference_mode()
-def mean_weights(
+def weights_over(
     network: nn.Module, modules: Mapping[str, Attention], batches: Batches, hardware: Hardware
-) -> dict[str, Tensor]:
-    """Return the mean weights of each module over all images: (1, C), or (1, 1, H, W)."""
+) -> dict[str, Spread]:
+    """Return the weights of each module over all images."""
     network.eval()
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, tuple[Tensor, Tensor]] = {}  # of the weights and of their squares
     count = 0
     with record_weights(modules) as weights:
         for inputs, _ in batches:
@@ -50,9 +72,15 @@ def mean_weights(
                 network(inputs)
             count += len(inputs)
             for name, given in weights.items():
-                total = given.double().sum(0, keepdim=True)
-                sums[name] = sums[name] + total if name in sums else total
-    return {name: (total / count).float() for name, total in sums.items()}
+                given = given.double()
+                added = given.sum(0, keepdim=True), given.square().sum(0, keepdim=True)
+                before = sums.get(name, (0, 0))
+                sums[name] = before[0] + added[0], before[1] + added[1]
+    found = {}
+    for name, (total, squares) in sums.items():
+        mean = total / count
+        found[name] = Spread(mean.float(), (squares / count - mean**2).clamp(min=0).sqrt())
+    return found
 
 
 @torch.inference_mode()
@@ -69,7 +97,7 @@ def intervene(
     Args:
         network: with attention.
         modules: its attention modules by name.
-        means: the weights that frozen modules have, see `mean_weights`.
+        means: the weights that frozen modules have, see `weights_over`.
         batches: inputs (B, C, H, W) and labels; an image gets the weights of another one in its
             batch: their order should be random, and none be alone in one.
         hardware: that of the network.

@@ -15,14 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.evaluation.interventions import CONSTANT_BELOW
 from pipeline.models.attention import Attention, Kind
 from pipeline.models.inspection import record_weights
 
 LARGEST_MAP = 16  # pixels a side; larger maps of weights are averaged down to it
-
-# Of the mean weight. The networks are trained in bfloat16, which rounds by up to 0.4 % (2**-8):
-# what varies by less than about two such steps can't be distinguished from rounding.
-CONSTANT_BELOW = 0.01
 
 
 @dataclass(frozen=True)

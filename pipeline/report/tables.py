@@ -258,6 +258,9 @@ def verdicts(comparison: Comparison) -> dict[str, Any]:
                 "looks_at_image": entry.looking.looks,
                 "frozen_loss": vars(entry.looking.frozen),
                 "shuffled_loss": vars(entry.looking.shuffled),
+                "modules": sum(entry.modules.values()),
+                "constant_modules": entry.modules["constant"] + entry.modules["dead"],
+                "dead_modules": entry.modules["dead"],
             }
             for entry in comparison.entries.values()
             if entry.looking

@@ -27,7 +27,7 @@ from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
 from pipeline.statistics.looking import Looking
 from pipeline.statistics.planning import Plan, plan
-from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, Training
+from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, ModuleState, Training
 from pipeline.system.provenance import Commit
 
 Outcome = Literal["better", "worse", "even"]
@@ -68,6 +68,7 @@ class Architecture:
     summary: Summary
     pairs: tuple[ComparedPair, ...]  # with its baselines, the first one first
     looking: Looking | None  # whether its attention looks at the image; None without attention
+    modules: Mapping[ModuleState, int]  # of attention, by what they do, of all runs together
     guesses: bool  # does no better than guessing
     beats_majority: bool  # is certainly better than predicting the most frequent class every time
     mean_recall: float  # percent, each class counting the same
@@ -212,6 +213,7 @@ def view(
             summary=entry.summary,
             pairs=tuple(pair for pair in pairs if pair.result.model == name),
             looking=entry.looking,
+            modules=entry.modules,
             guesses=entry.at_chance,
             beats_majority=name not in below_majority,
             mean_recall=doubts.mean_recall(comparison, name),

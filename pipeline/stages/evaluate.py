@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from pipeline.data import arrays
 from pipeline.evaluation import cost
-from pipeline.evaluation.interventions import intervene, mean_weights
+from pipeline.evaluation.interventions import Spread, intervene, weights_over
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.fuse import fused
 from pipeline.models.layers import Classifier
@@ -54,7 +55,9 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         parts = [part for part, _ in predict(fused(network), batches, hardware)]
         logits = torch.cat(parts).cpu().numpy()  # (N, K)
         validation = to_device(dataset, "validation", hardware.device)
-        intervened = _without_the_image(network, validation, test, size, seed, hardware)
+        modules = network.attention_layers()
+        weights_seen = weights_over(network, modules, plain_batches(validation, size), hardware)
+        intervened = _without_the_image(network, weights_seen, test, size, seed, hardware)
 
     if not np.isfinite(logits).all():
         raise StageError(
@@ -79,6 +82,7 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
         trained_from=trained_from,
         made_from=made_from("evaluate", settings, model),
         interventions=interventions,
+        modules={name: spread.state for name, spread in weights_seen.items()},
     )
     say(f"test accuracy {metrics.accuracy:.2%} of {len(labels):,} images")
     with atomic_folder(out, "metrics.json") as folder:
@@ -89,13 +93,18 @@ def run(settings: Settings, model: str, seed: int, weights: Path, splits: Path, 
 
 
 def _without_the_image(
-    network: Classifier, validation: Images, test: Images, size: int, seed: int, hardware: Hardware
+    network: Classifier,
+    seen: Mapping[str, Spread],
+    test: Images,
+    size: int,
+    seed: int,
+    hardware: Hardware,
 ) -> dict[str, np.ndarray]:
     """Return what `intervene` does as answers int64 (N,), by name; nothing without attention."""
-    modules = network.attention_layers()
-    if not modules:
+    if not seen:
         return {}
-    means = mean_weights(network, modules, plain_batches(validation, size), hardware)
+    modules = network.attention_layers()
+    means = {name: spread.mean for name, spread in seen.items()}
     draws = generator(seed, 0, "shuffled attention")
     order = torch.randperm(len(test), generator=draws)
     batches = mixed_batches(test, size, order)

@@ -155,9 +155,15 @@ class Intervened(Record):
     changed: int  # test images with another answer
 
 
+# Whether the weights of an attention module vary with the image; they are dead where all of them
+# are the same number as well.
+ModuleState = Literal["varies", "constant", "dead"]
+
+
 class Evaluation(Classification):
     """``metrics.json`` of the evaluate stage."""
 
+    modules: dict[str, ModuleState]  # of attention, over the validation images
     interventions: dict[str, Intervened]  # frozen, shuffled; none of a network without attention
     parameters: int  # of the network
     macs: int  # multiply-accumulates for one image

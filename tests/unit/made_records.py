@@ -31,7 +31,7 @@ def made_evaluation(
     """Return ``metrics.json`` of a network with these answers."""
     content = dict(classification_metrics(logits, labels, tuple(classes)))
     content |= {"parameters": 1000, "macs": 5_000_000, "splits": "", "weights": SHA256_OF_WEIGHTS}
-    content |= {"trained_from": ANYTHING, "made_from": ANYTHING, "interventions": {}}
+    content |= {"trained_from": ANYTHING, "made_from": ANYTHING, "interventions": {}, "modules": {}}
     return records.Evaluation(**(content | changes))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.evaluation.interventions import intervene, mean_weights, replaced
+from pipeline.evaluation.interventions import intervene, replaced, weights_over
 from pipeline.models import build
 from pipeline.models.attention import Attention, SelfAttention, StaticAttention
 from pipeline.models.inspection import record_weights
@@ -33,7 +33,8 @@ def network(attention: str, family: str = "cnn") -> nn.Module:
 
 def answers(built: nn.Module) -> dict[str, np.ndarray]:
     modules = built.attention_layers()
-    means = mean_weights(built, modules, batches(), CPU)
+    seen = weights_over(built, modules, batches(), CPU)
+    means = {name: spread.mean for name, spread in seen.items()}
     return intervene(built, modules, means, batches(), CPU, torch.Generator().manual_seed(1))
 
 
@@ -156,7 +157,8 @@ class Gate(Attention):
 def test_answers_that_attention_decides_follow_the_image_whose_weights_they_get() -> None:
     built = Deciding()
     modules = {"attention": built.attention}
-    means = mean_weights(built, modules, batches(), CPU)
+    seen = weights_over(built, modules, batches(), CPU)
+    means = {name: spread.mean for name, spread in seen.items()}
     found = intervene(built, modules, means, batches(), CPU, torch.Generator().manual_seed(1))
     intact = found["intact"].argmax(1)
     changed = (found["shuffled"].argmax(1) != intact).mean()
@@ -192,3 +194,36 @@ def test_static_attention_learns_a_weight_for_each_channel() -> None:
     assert sum(parameter.numel() for parameter in module.parameters()) == 4
     module(x).square().sum().backward()
     assert module.gate.grad.abs().min() > 0
+
+
+class Weighting(Gate):
+    """Gives each channel of an image its constant, and `gain` times the image's mean."""
+
+    def __init__(self, constant: list[float], gain: float) -> None:
+        super().__init__()
+        self.constant, self.gain = torch.tensor(constant), gain
+
+    def weights(self, x: Tensor) -> Tensor:
+        return self.constant + self.gain * x.mean((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("constant", "gain", "state"),
+    [
+        ([0.5, 0.5, 0.5], 0.0, "dead"),
+        ([0.5, 0.5, 0.5], 0.01, "dead"),  # less than bfloat16 resolves
+        ([0.4, 0.5, 0.6], 0.01, "constant"),
+        ([0.5, 0.5, 0.5], 1.0, "varies"),
+        ([0.0, 0.0, 0.0], 0.0, "dead"),
+    ],
+)
+def test_module_is_constant_where_no_image_moves_its_weights(
+    constant: list[float], gain: float, state: str
+) -> None:
+    module = Weighting(constant, gain)
+    built = nn.Sequential(module, nn.Flatten())
+    seen = weights_over(built, {"it": module}, batches(), CPU)["it"]
+    given = torch.cat([module.weights(inputs) for inputs, _ in batches()]).double().numpy()
+    assert seen.mean.numpy()[0] == pytest.approx(given.mean(axis=0), abs=1e-6)
+    assert seen.sd.numpy()[0] == pytest.approx(given.std(axis=0), abs=1e-6)
+    assert seen.state == state
