@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.compare import Comparison, Entry, Pair
+from pipeline.comparison.compare import Comparison, Pair
 from pipeline.comparison.design import MEASURES
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary
@@ -200,18 +200,24 @@ def calibration_table(comparison: Comparison) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).rename(columns={"counts": "count"})
 
 
-def headline_metrics(entry: Entry) -> dict[str, float | str]:
+def headline_metrics(comparison: Comparison, candidate: str) -> dict[str, float | str]:
     """Return the candidate's numbers for DVC: accuracies in percent, differences in points.
 
-    What does not exist is left out: the standard deviation and p of a single run, the difference of
-    an architecture without a baseline.
+    To choose between experiments there are those on the validation images: who chooses by test
+    accuracy can't report it any more. What does not exist is left out: the standard deviation and p
+    of a single run, the difference of an architecture without a baseline.
     """
+    entry = comparison.entries[candidate]
     summary, pair = entry.summary, entry.pair
+    validated = _validation_accuracy(comparison.runs[candidate])
     metrics: dict[str, float | str] = {
         "accuracy": round(summary.accuracy.mean, 4),
         "accuracy_sd": round(summary.accuracy_sd, 4),
+        "validation_accuracy": round(validated, 4),
     }
     if pair:
+        baseline = _validation_accuracy(comparison.runs[pair.baseline])
+        metrics["validation_difference"] = round(validated - baseline, 4)
         metrics |= {
             "difference": round(pair.gain.gain, 4),
             "difference_low": round(pair.gain.low, 4),
@@ -230,6 +236,11 @@ def headline_metrics(entry: Entry) -> dict[str, float | str]:
         for name, value in metrics.items()
         if isinstance(value, str) or not math.isnan(value)
     }
+
+
+def _validation_accuracy(runs: Sequence[Run]) -> float:
+    """Return the mean over runs, in percent, of each one's best epoch."""
+    return 100 * float(np.mean([run.training.validation_accuracy for run in runs]))
 
 
 def verdicts(comparison: Comparison) -> dict[str, Any]:

@@ -183,6 +183,7 @@ class View:
     timed_on: tuple[str, ...]  # devices of the latencies
     figures: Mapping[str, str]  # links by name, without those that show nothing
     provenance: Provenance
+    note: str | None  # `report.note`: what a person says of how the recipe was chosen
 
 
 def view(
@@ -194,6 +195,7 @@ def view(
     dataset: Dataset,
     figures: Mapping[str, str],
     provenance: Provenance,
+    note: str | None,
 ) -> View:
     """Return all that the report says.
 
@@ -267,6 +269,7 @@ def view(
         timed_on=tuple(dict.fromkeys(run.timings.device_name for run in all_runs)),
         figures=figures,
         provenance=provenance,
+        note=note,
     )
 
 

@@ -318,6 +318,10 @@ class Report(Section):
         "rows of the comparison: each architecture over its seeds; all of a seed"
     )
     seed: Seed = setting("which training images are shown")
+    note: Text | None = setting(
+        "shown below the answer: how the recipe was chosen, and whether on test images, which the "
+        "program\ncan't know; null for nothing"
+    )
 
 
 class Settings(Section):

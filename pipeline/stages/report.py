@@ -90,7 +90,7 @@ def run(
         for name, table in tables.plots(comparison, candidate).items():
             write_table(table, folder / f"{name}.csv")
     write_text(out / "comparison.csv", as_csv(tables.comparison_table(comparison)))
-    write_json(out / "metrics.json", tables.headline_metrics(comparison.entries[candidate]))
+    write_json(out / "metrics.json", tables.headline_metrics(comparison, candidate))
     write_json(out / "verdict.json", tables.verdicts(comparison))
     found = view(
         candidate,
@@ -110,6 +110,7 @@ def run(
             cores=cores(),
             params=params_path.read_text(encoding="utf-8"),
         ),
+        judged.note,
     )
     text = environment().get_template("report.md.j2").render(view=found)
     html = page.page(text, out, found)

@@ -93,7 +93,7 @@ def viewed(comparison: Comparison, candidate: str, name: str = "digits") -> View
         rejected=0,
     )
     provenance = Provenance(Commit("abc"), {"python": "3"}, "made up", 1, "")
-    return view(candidate, comparison, [], {}, {}, dataset, {}, provenance)
+    return view(candidate, comparison, [], {}, {}, dataset, {}, provenance, None)
 
 
 def _logits(generator: np.random.Generator, labels: np.ndarray, classes: int) -> np.ndarray:

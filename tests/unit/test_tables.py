@@ -108,12 +108,18 @@ def test_calibration_table_counts_every_answer_in_its_bin(comparison):
 
 
 def test_headline_metrics_hold_what_exists(comparison):
-    with_pair = tables.headline_metrics(comparison.entries["ca_cnn"])
+    with_pair = tables.headline_metrics(comparison, "ca_cnn")
     assert {"p_holm", "ece", "brier", "difference", "accuracy_sd"} <= set(with_pair)
-    control = tables.headline_metrics(comparison.entries["cnn"])
+    validated = [
+        100 * np.mean([run.history["validation_accuracy"][3] for run in comparison.runs[model]])
+        for model in ("ca_cnn", "cnn")
+    ]
+    assert with_pair["validation_accuracy"] == pytest.approx(validated[0], abs=1e-4)
+    assert with_pair["validation_difference"] == pytest.approx(validated[0] - validated[1])
+    control = tables.headline_metrics(comparison, "cnn")
     assert {"ece", "brier"} <= set(control)
     assert not {"p_holm", "difference"} & set(control)
-    one_seed = tables.headline_metrics(compared(seeds=1).entries["ca_cnn"])
+    one_seed = tables.headline_metrics(compared(seeds=1), "ca_cnn")
     assert "difference" in one_seed
     assert not {"p_holm", "accuracy_sd"} & set(one_seed)
     assert one_seed["reason"] == "a single seed"

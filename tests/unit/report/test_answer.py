@@ -12,6 +12,7 @@ import pytest
 from pipeline.report.terminal import print_summary
 from pipeline.settings import load
 from pipeline.settings.pairs import differing
+from pipeline.settings.schema import Settings
 from pipeline.storage import records
 from pipeline.system.errors import InputError
 from tests.unit.made_records import made_evaluation
@@ -296,3 +297,20 @@ def test_different_families_differ_in_what_both_have():
     one = {"family": "cnn", "activation": "relu", "hidden": 8, "attention": "none"}
     other = {"family": "densenet", "activation": "mish", "growth_rate": 12, "attention": "channel"}
     assert differing(one, other) == ("attention", "family", "activation")
+
+
+def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Project):
+    def scope(chosen: Settings) -> str:
+        parts = project.report(chosen).split("\n\n")
+        (found,) = (part for part in parts if "This holds for" in part)
+        return found
+
+    assert scope(settings()) == (
+        "This holds for digits as divided here, for all seeds alike, under this recipe and its "
+        "training budget; another may answer otherwise. How the recipe was chosen the program "
+        "can't know (`report.note` is for that)."
+    )
+    noted = settings().model_dump()["report"] | {"note": "six trials *each*, by validation."}
+    assert scope(settings(report=noted)).endswith(
+        "How the recipe was chosen: six trials \\*each\\*, by validation."
+    )
