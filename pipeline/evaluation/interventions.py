@@ -16,16 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.attention import Attention
-from pipeline.models.inspection import forward_hooks, record_weights
+from pipeline.models.inspection import CONSTANT_BELOW, forward_hooks, record_weights
 from pipeline.storage.records import ModuleState
 from pipeline.training.compute import Hardware
 from pipeline.training.prediction import Batches
 
 Weights = Mapping[str, Tensor]  # by module, (B, C) of channels or (B, 1, H, W) of positions
-
-# As a share of the mean weight. The networks are trained in bfloat16, which rounds by up to 0.4 %
-# (2**-8): what varies by less than about two such steps can't be distinguished from rounding.
-CONSTANT_BELOW = 0.01
 
 
 @dataclass(frozen=True)

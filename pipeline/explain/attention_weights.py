@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.evaluation.interventions import CONSTANT_BELOW
 from pipeline.models.attention import Attention, Kind
-from pipeline.models.inspection import record_weights
+from pipeline.models.inspection import CONSTANT_BELOW, record_weights
 
 LARGEST_MAP = 16  # pixels a side; larger maps of weights are averaged down to it
 
