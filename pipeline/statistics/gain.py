@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from pipeline.statistics.holm import holm
+
 POINTS = 100  # in an accuracy of 1
 # Few seeds often agree by luck: see `agreement_floor`.
 FLOOR_FOR_FEW_SEEDS = 4
@@ -174,19 +176,13 @@ def corrected(gains: Sequence[Gain]) -> list[Gain]:
     it excludes 0 exactly where `p_holm` is below 1 - confidence. A pair that can't be tested counts
     as one that was not rejected. All gains come in at the same confidence.
     """
-    found = list(gains)
-    untested = [math.isnan(gain.p) for gain in found]
-    p_values = [1.0 if unknown else gain.p for gain, unknown in zip(found, untested, strict=True)]
-    left, p_holm, rejecting = len(found), 0.0, True
-    for step, pair in enumerate(sorted(range(len(found)), key=p_values.__getitem__)):
-        gain = found[pair]
-        error = (1 - gain.confidence) / left
-        p_holm = max(p_holm, min((len(found) - step) * p_values[pair], 1.0))
-        rejecting = rejecting and p_values[pair] < error
-        left -= rejecting
-        corrected_gain = at_confidence(gain, 1 - error)
-        found[pair] = replace(corrected_gain, p_holm=math.nan if untested[pair] else p_holm)
-    return found
+    if not gains:
+        return []
+    steps = holm([gain.p for gain in gains], 1 - gains[0].confidence)
+    return [
+        replace(at_confidence(gain, 1 - step.error), p_holm=step.p)
+        for gain, step in zip(gains, steps, strict=True)
+    ]
 
 
 def _variance(by_seed: np.ndarray) -> float:
