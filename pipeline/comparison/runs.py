@@ -19,7 +19,10 @@ from pipeline.storage.csv_files import read_table
 from pipeline.storage.reading import load_array, reading, remedy
 from pipeline.system.errors import InputError
 
-FIGURES = ("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png", "randomisation.png")
+FIGURES = (
+    *("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png"),
+    *("faithfulness_curves.png", "randomisation.png"),
+)
 ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
 
 
@@ -54,8 +57,12 @@ class Explanation:
 
     model: str  # the architecture's name
     folder: Path  # holds the figures
-    # a row for each kind of heatmap and curve, see `records.FAITHFULNESS`
+    # a row for each fill, curve and comparison of two heatmaps, see `records.FAITHFULNESS`
     faithfulness: pd.DataFrame
+    # the same for each fill, curve and kind of heatmap
+    areas: pd.DataFrame
+    # the same for the complete image and for what each fill leaves of it
+    empty_images: pd.DataFrame
     # the same for each kind of heatmap and what was randomised, in the order of what was randomised
     randomisation: pd.DataFrame
     variation: pd.DataFrame | None  # the same for each attention module; None without attention
@@ -226,16 +233,24 @@ def _read_explanation(
         path = folder / "faithfulness.csv"
         faithfulness = read_table(path, records.FAITHFULNESS)
         with reading(path):
-            kinds = product(records.HEATMAP_KINDS, records.CURVES)
-            _check_rows(faithfulness, ["heatmap", "curve"], kinds)
-            heatmaps = faithfulness[~faithfulness["heatmap"].isin(records.CONTROLS)]
-            if heatmaps[list(records.DIFFERENCES)].isna().any(axis=None):
-                raise ValueError(f"without a number in {' or '.join(records.DIFFERENCES)}")
+            columns = ["fill", "curve", "heatmap", "against"]
+            compared = product(records.FILLS, records.CURVES, records.COMPARISONS)
+            rows = ((fill, curve, *pair) for fill, curve, pair in compared)
+            _check_rows(faithfulness, columns, rows)
+        path = folder / "faithfulness_areas.csv"
+        areas = read_table(path, records.FAITHFULNESS_AREAS)
+        with reading(path):
+            kinds = product(records.FILLS, records.CURVES, records.HEATMAP_KINDS)
+            _check_rows(areas, ["fill", "curve", "heatmap"], kinds)
+        path = folder / "empty_images.csv"
+        empty_images = read_table(path, records.EMPTY_IMAGES)
+        with reading(path):
+            _check_rows(empty_images, ["image"], product(("complete", *records.FILLS)))
         path = folder / "randomisation.csv"
         randomisation = read_table(path, records.RANDOMISATION)
         with reading(path):
-            kinds = product(records.CAMS, record.randomisation.randomised)
-            _check_rows(randomisation, ["heatmap", "randomised"], kinds)
+            levels = product(records.CAMS, record.randomisation.randomised)
+            _check_rows(randomisation, ["heatmap", "randomised"], levels)
         grad_cam = load_array(folder / "grad_cam.npy")
         variation = None
         if record.attention is not None:
@@ -253,7 +268,9 @@ def _read_explanation(
         )
     if grad_cam.dtype.kind != "f" or not np.isfinite(grad_cam).all():
         raise InputError(f"{folder / 'grad_cam.npy'}: holds what is no finite number; {again}")
-    return Explanation(model, folder, faithfulness, randomisation, variation, grad_cam)
+    return Explanation(
+        model, folder, faithfulness, areas, empty_images, randomisation, variation, grad_cam
+    )
 
 
 def _check_rows(

@@ -27,11 +27,11 @@ from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
 from pipeline.statistics.looking import Looking
 from pipeline.statistics.planning import Plan, plan
-from pipeline.storage.records import CONTROLS, HEATMAP_KINDS, ModuleState, Training
+from pipeline.storage.records import COMPARISONS, ModuleState, Training
 from pipeline.system.provenance import Commit
 
 Outcome = Literal["better", "worse", "even"]
-Change = Literal["no pattern", "one image", "changes", "stays", "unclear"]
+Change = Literal["no pattern", "no interval", "changes", "stays", "unclear"]
 Row = Mapping[Hashable, Any]  # of a table
 COSTS = ("parameters", "macs", "latency_ms")  # attributes of Summary
 # A rank correlation above which a heatmap counts as the same: half of its variance is.
@@ -99,12 +99,23 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Faithfulness:
-    """How faithful a kind of heatmap is, by the areas in [0, 1] under its curves."""
+class Advantage:
+    """How much more faithful one heatmap is than another by one measure, image by image."""
 
-    deletion: Interval  # the smaller, the more faithful
-    insertion: Interval  # the larger, the more faithful
-    against: Mapping[str, tuple[Outcome, Outcome]]  # by control: by deletion, by insertion
+    fill: str  # what stands in for removed pixels
+    curve: str  # deletion or insertion
+    difference: Interval  # of areas in [0, 1], above 0 where the first is more faithful
+    p_holm: float
+    outcome: Outcome  # of the first
+
+
+@dataclass(frozen=True)
+class HeatmapPair:
+    """Two kinds of heatmap of the same network, compared by every fill and curve."""
+
+    heatmap: str
+    against: str
+    advantages: tuple[Advantage, ...]
 
 
 @dataclass(frozen=True)
@@ -112,9 +123,10 @@ class Randomisation:
     """The rank correlation of a kind of heatmap with itself once all weights are random."""
 
     change: Change
-    correlation: Interval
-    images: int  # those with a pattern to compare
-    measured: int
+    correlation: Interval  # over random networks and images
+    ends: tuple[float, float]  # the least and the greatest mean of a single random network
+    maps: int  # of an image in a random network: those with a pattern to compare
+    measured: int  # all of them
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,12 @@ class Explained:
     folder: str  # the link to its figures
     compared: bool  # it is the candidate or the candidate's baseline
     images: int  # measured
-    heatmaps: Mapping[str, Faithfulness]  # by kind
+    networks: int  # with random weights
+    comparisons: int  # of heatmaps, by all measures: what their intervals are corrected for
+    pairs: Mapping[tuple[str, str], HeatmapPair]  # by both kinds
+    areas: Mapping[tuple[str, str, str], Interval]  # by kind, curve and fill
+    # the probability of the predicted class of the complete image, and by fill of the empty one
+    probabilities: Mapping[str, Interval]
     randomised: Mapping[str, Randomisation]  # by kind, of the class activation maps
     attention: Attention | None
 
@@ -184,6 +201,7 @@ class View:
     figures: Mapping[str, str]  # links by name, without those that show nothing
     provenance: Provenance
     note: str | None  # `report.note`: what a person says of how the recipe was chosen
+    same_map: float = SAME_MAP
 
 
 def view(
@@ -322,57 +340,67 @@ def _fronts(summaries: Mapping[str, Summary]) -> tuple[Front, ...]:
 
 def explained(explanation: Explanation, folder: str, compared: bool) -> Explained:
     """Return what was found out about an architecture; the arguments are as in `Explained`."""
-    areas = {
-        (row["heatmap"], row["curve"]): row for row in explanation.faithfulness.to_dict("records")
-    }
     table, modules = explanation.randomisation, explanation.variation
     all_random = table[table["randomised"] == table["randomised"].iloc[-1]]
-    measured = int(table["images"].max())
+    compared_by = explanation.faithfulness.to_dict("records")
     return Explained(
         name=explanation.model,
         folder=folder,
         compared=compared,
-        images=int(explanation.faithfulness["images"].max()),
-        heatmaps={
-            kind: _faithfulness(areas[kind, "deletion"], areas[kind, "insertion"])
-            for kind in HEATMAP_KINDS
+        images=int(explanation.areas["images"].max()),
+        networks=int(table["networks"].max()),
+        comparisons=len(compared_by),
+        pairs={
+            pair: HeatmapPair(
+                *pair,
+                tuple(
+                    _advantage(row)
+                    for row in compared_by
+                    if (row["heatmap"], row["against"]) == pair
+                ),
+            )
+            for pair in COMPARISONS
         },
-        randomised={
-            row["heatmap"]: _randomised(row, measured) for row in all_random.to_dict("records")
+        areas={
+            (row["heatmap"], row["curve"], row["fill"]): _interval(row, "area")
+            for row in explanation.areas.to_dict("records")
         },
+        probabilities={
+            row["image"]: _interval(row, "probability")
+            for row in explanation.empty_images.to_dict("records")
+        },
+        randomised={row["heatmap"]: _randomised(row) for row in all_random.to_dict("records")},
         attention=None if modules is None else _attention(modules),
     )
 
 
-def _faithfulness(deletion: Row, insertion: Row) -> Faithfulness:
-    def outcome(worse: bool, better: bool) -> Outcome:
-        return "better" if better else "worse" if worse else "even"
-
-    return Faithfulness(
-        Interval(deletion["area"], deletion["low"], deletion["high"]),
-        Interval(insertion["area"], insertion["low"], insertion["high"]),
-        against={
-            name: (
-                outcome(worse=deletion[f"{name}_low"] > 0, better=deletion[f"{name}_high"] < 0),
-                outcome(worse=insertion[f"{name}_high"] < 0, better=insertion[f"{name}_low"] > 0),
-            )
-            for name in CONTROLS
-        },
-    )
+def _interval(row: Row, mean: str) -> Interval:
+    return Interval(row[mean], row["low"], row["high"])
 
 
-def _randomised(row: Row, measured: int) -> Randomisation:
-    correlation = Interval(row["rank_correlation"], row["low"], row["high"])
+def _advantage(row: Row) -> Advantage:
+    difference = _interval(row, "advantage")
+    outcome: Outcome = "even"
+    if difference.low > 0:
+        outcome = "better"
+    elif difference.high < 0:
+        outcome = "worse"
+    return Advantage(row["fill"], row["curve"], difference, row["p_holm"], outcome)
+
+
+def _randomised(row: Row) -> Randomisation:
+    correlation = _interval(row, "rank_correlation")
     change: Change = "unclear"
     if math.isnan(correlation.mean):
         change = "no pattern"
     elif math.isnan(correlation.low):
-        change = "one image"
+        change = "no interval"
     elif correlation.high < SAME_MAP:
         change = "changes"
     elif correlation.low > SAME_MAP:
         change = "stays"
-    return Randomisation(change, correlation, row["images"], measured)
+    ends, measured = (row["least"], row["greatest"]), row["networks"] * row["images"]
+    return Randomisation(change, correlation, ends, row["maps"], measured)
 
 
 def _attention(modules: pd.DataFrame) -> Attention:

@@ -304,6 +304,9 @@ class Explain(Section):
     faithfulness_steps: Annotated[int, Field(ge=2, le=1000)] = setting(
         "in which an image is taken away and put back, the hottest pixels first"
     )
+    random_networks: Annotated[int, Field(ge=2, le=1000)] = setting(
+        "with random weights, whose heatmaps are compared with the trained network's"
+    )
     seed: Seed = setting("which images")
 
 

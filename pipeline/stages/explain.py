@@ -27,7 +27,15 @@ from pipeline.explain.cam import (
     predicted_class_maps,
 )
 from pipeline.explain.choice import any_images, choose_images, spread
-from pipeline.explain.faithfulness import draw_faithfulness, faithfulness, faithfulness_table
+from pipeline.explain.faithfulness import (
+    FILL_NAMES,
+    areas_table,
+    differences_table,
+    draw_curves,
+    draw_differences,
+    empty_images_table,
+    faithfulness,
+)
 from pipeline.explain.feature_maps import draw_feature_maps, feature_maps
 from pipeline.explain.randomisation import draw_randomisation, randomisation, randomisation_table
 from pipeline.explain.strongest_channels import draw_heatmaps, strongest_channels
@@ -44,6 +52,7 @@ from pipeline.storage.npy import save_array
 from pipeline.system.progress import say, track
 from pipeline.training import compute
 from pipeline.training.batches import Images, plain_batches, to_device
+from pipeline.training.compute import Hardware
 from pipeline.training.networks import fresh, trained
 from pipeline.training.randomness import derive
 from pipeline.training.weights import check_recipe
@@ -74,33 +83,31 @@ class _Subject:
     def labelled(self, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
         """Yield all test images, normalised, and their labels; `what` is shown as progress."""
         size = self.settings.evaluate.batch_size
-        for inputs, labels in self._batches(self.test, size, what):
+        batches = plain_batches(self.test, size)
+        total = -(-len(self.test) // size)
+        for inputs, labels in track(batches, f"{self.model}: {what}", total=total):
             yield inputs, labels.cpu().numpy()
 
-    def tested(self, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
+    def tested(self, size: int) -> Iterator[tuple[Tensor, np.ndarray]]:
         """Yield the test images that heatmaps are tested on, normalised, and their ids."""
-        settings = self.settings
-        count, seed = settings.explain.faithfulness_images, settings.explain.seed
-        chosen = any_images(len(self.test), count, seed)
+        settings = self.settings.explain
+        chosen = any_images(len(self.test), settings.faithfulness_images, settings.seed)
         part = self.test.subset(torch.from_numpy(chosen))
-        size = min(settings.evaluate.batch_size, TESTED_AT_ONCE)
         ids = self.ids[chosen]
-        for inputs, _ in self._batches(part, size, what):
+        for inputs, _ in plain_batches(part, size):
             yield inputs, ids[: len(inputs)]
             ids = ids[len(inputs) :]
-
-    def _batches(self, images: Images, size: int, what: str) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = plain_batches(images, size)
-        return track(batches, f"{self.model}: {what}", total=-(-len(images) // size))
 
 
 def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) -> None:
     """Write the figures of one architecture, and the numbers in them.
 
     Writes ``feature_maps.png``, ``feature_maps.npz`` (the maps drawn), ``heatmaps.png``,
-    ``cams.png``, ``grad_cam.npy`` (Grad-CAM of all test images), ``faithfulness.png`` and ``.csv``,
-    ``randomisation.png`` and ``.csv``, and ``explain.json``; for a network with attention also
-    ``attention.png`` and ``.csv``, ``attention_variation.png`` and ``.csv``.
+    ``cams.png``, ``grad_cam.npy`` (Grad-CAM of all test images), ``faithfulness.png`` and ``.csv``
+    (heatmaps compared with each other and with controls), ``faithfulness_curves.png``,
+    ``faithfulness_areas.csv``, ``empty_images.csv``, ``randomisation.png`` and ``.csv``, and
+    ``explain.json``; for a network with attention also ``attention.png`` and ``.csv``,
+    ``attention_variation.png`` and ``.csv``.
 
     Args:
         settings: all of params.yaml; `architectures`, `compute`, `evaluate.batch_size` and
@@ -134,29 +141,8 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         maps = predicted_class_maps(network, layer, subject.labelled("Grad-CAM"))
         save_array(folder / "grad_cam.npy", maps)
 
-        tested = subject.tested("deletion and insertion")
-        steps, seed = settings.explain.faithfulness_steps, settings.explain.seed
-        curves = faithfulness(network, layers, tested, steps, seed)
-        images, points = curves["grad_cam"].deletion.shape
-        write_table(faithfulness_table(curves), folder / "faithfulness.csv", records.FAITHFULNESS)
-        title = f"Pixels removed and put in, hottest first: {model}, {images} test images"
-        save(draw_faithfulness(title, curves), folder / "faithfulness.png")
-        record["faithfulness"] = {
-            "images": images,
-            "steps": points - 1,
-            "empty_image": "the mean that images are normalised by",
-            "confidence": CONFIDENCE,
-        }
-
-        torch.manual_seed(derive(seed, 0, "random weights"))
-        random = fresh(settings, model, dataset, hardware)
-        correlations = randomisation(network, random, layers, subject.tested("random weights"))
-        write_table(
-            randomisation_table(correlations), folder / "randomisation.csv", records.RANDOMISATION
-        )
-        title = f"Heatmaps of {model} with random weights"
-        save(draw_randomisation(title, correlations), folder / "randomisation.png")
-        record["randomisation"] = {"randomised": list(correlations), "confidence": CONFIDENCE}
+        record["faithfulness"] = _test_faithfulness(subject, folder)
+        record["randomisation"] = _randomise(subject, hardware, folder)
 
         if network.attention_layers():
             batches = subject.labelled("attention weights")
@@ -227,6 +213,53 @@ def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
             for row, number in enumerate(subject.ids[chosen].tolist())
         ],
     }
+
+
+def _test_faithfulness(subject: _Subject, folder: Path) -> dict[str, Any]:
+    """Measure deletion and insertion; return the part of explain.json about them."""
+    settings = subject.settings.explain
+    size = min(subject.settings.evaluate.batch_size, TESTED_AT_ONCE)
+    total = -(-min(settings.faithfulness_images, len(subject.test)) // size)
+    progress = f"{subject.model}: deletion and insertion"
+    tested = track(subject.tested(size), progress, total=total)
+    steps, seed = settings.faithfulness_steps, settings.seed
+    measured = faithfulness(subject.network, subject.layers, tested, steps, seed)
+    tables = {
+        "faithfulness": (differences_table, records.FAITHFULNESS),
+        "faithfulness_areas": (areas_table, records.FAITHFULNESS_AREAS),
+        "empty_images": (empty_images_table, records.EMPTY_IMAGES),
+    }
+    for name, (table, columns) in tables.items():
+        write_table(table(measured), folder / f"{name}.csv", columns)
+    images, points = measured["mean"]["grad_cam"].deletion.shape
+    title = f"Which heatmaps are more faithful: {subject.model}, {images} test images"
+    save(draw_differences(title, measured), folder / "faithfulness.png")
+    title = f"Pixels removed and put in, hottest first: {subject.model}, {images} test images"
+    save(draw_curves(title, measured), folder / "faithfulness_curves.png")
+    return {"images": images, "steps": points - 1, "fills": FILL_NAMES, "confidence": CONFIDENCE}
+
+
+def _randomise(subject: _Subject, hardware: Hardware, folder: Path) -> dict[str, Any]:
+    """Compare with random networks; return the part of explain.json about it."""
+    settings, model = subject.settings, subject.model
+    count = settings.explain.random_networks
+
+    def random_networks() -> Iterator[Classifier]:
+        for number in range(count):
+            torch.manual_seed(derive(settings.explain.seed, number, "random weights"))
+            yield fresh(settings, model, subject.dataset, hardware)
+
+    correlations = randomisation(
+        subject.network,
+        track(random_networks(), f"{model}: random weights", total=count),
+        subject.layers,
+        lambda: subject.tested(settings.evaluate.batch_size),
+    )
+    table = randomisation_table(correlations)
+    write_table(table, folder / "randomisation.csv", records.RANDOMISATION)
+    title = f"Heatmaps of {model} with random weights"
+    save(draw_randomisation(title, correlations), folder / "randomisation.png")
+    return {"randomised": list(correlations), "networks": count, "confidence": CONFIDENCE}
 
 
 def explain_attention(

@@ -16,7 +16,6 @@ from pipeline.figures.accuracy import draw_accuracies, draw_gains
 from pipeline.figures.class_differences import draw_class_differences
 from pipeline.figures.confusion import draw_confusion_matrices
 from pipeline.figures.galleries import draw_disagreements, draw_mistakes
-from pipeline.figures.heatmap_scores import draw_faithfulness
 from pipeline.figures.learning_curves import draw_learning_curves
 from pipeline.figures.reliability import draw_reliability
 from pipeline.figures.samples import draw_samples
@@ -163,7 +162,4 @@ def _draw(
             cams.get(candidate),
             cams.get(baseline),
         )
-    if explanations:
-        measured = {model: one.faithfulness for model, one in explanations.items()}
-        drawn["faithfulness"] = draw_faithfulness(measured)
     return {name: figure for name, figure in drawn.items() if figure is not None}

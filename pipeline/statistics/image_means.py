@@ -1,4 +1,4 @@
-"""The mean over images with its interval."""
+"""Means over images, and over random networks and images, with their intervals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t
+
+from pipeline.statistics.holm import holm
 
 CONFIDENCE = 0.95
 
@@ -20,17 +22,83 @@ class Mean:
     images: np.ndarray  # int64: how many have a value
 
 
+@dataclass(frozen=True)
+class Differences:
+    """Means of paired differences, tested against 0; float64 (M,), NaN where there is none."""
+
+    mean: np.ndarray
+    low: np.ndarray  # ends of an interval that excludes 0 where `p_holm` is below 0.05
+    high: np.ndarray
+    p: np.ndarray  # two-sided, of no true difference
+    p_holm: np.ndarray  # the same, corrected for the number of differences
+
+
 def mean_over_images(values: np.ndarray, lowest: float, highest: float) -> Mean:
     """Return the mean of each column with Student's interval of 95 % for it.
 
     `values` are float (N, ...), of N images, NaN where an image has no value. The interval is cut
     at the `lowest` and the `highest` that a value can be.
     """
-    known = np.isfinite(values)
-    images = known.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, values, 0).sum(axis=0) / images
-        squares = np.where(known, (values - mean) ** 2, 0).sum(axis=0)
-        error = np.sqrt(squares / (images - 1) / images)
+    mean, error, images = _mean_and_error(values)
     half = t.ppf((1 + CONFIDENCE) / 2, images - 1) * error  # NaN for a single image
     return Mean(mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest), images)
+
+
+def mean_differences(differences: np.ndarray) -> Differences:
+    """Return the mean of each column with Student's interval and test, corrected for their number.
+
+    The family-wise error is 5 % (`holm`): each interval has the confidence of the step at which its
+    difference is tested. Where no image differs p is 1.
+
+    Args:
+        differences: float (N, M), of N images, M paired differences of values in [0, 1].
+    """
+    mean, error, images = _mean_and_error(differences)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = 2 * t.sf(np.abs(mean) / error, images - 1)
+    p = np.where((mean == 0) & (error == 0), 1.0, p)
+    steps = holm(p.tolist(), 1 - CONFIDENCE)
+    half = t.isf(np.array([step.error for step in steps]) / 2, images - 1) * error
+    return Differences(
+        mean,
+        low=np.maximum(mean - half, -1),
+        high=np.minimum(mean + half, 1),
+        p=p,
+        p_holm=np.array([step.p for step in steps]),
+    )
+
+
+def mean_over_networks_and_images(values: np.ndarray, lowest: float, highest: float) -> Mean:
+    """Return the mean over random networks and images, with an interval of 95 % for both.
+
+    Both are samples. The variance is that of the networks' means over their number plus that of the
+    images' means over theirs. That counts what is left over, of one network and image, once too
+    often, as Cameron, Gelbach and Miller subtract (Journal of Business & Economic Statistics 29,
+    2011), and the degrees of freedom are those of the networks alone: the interval errs on the wide
+    side, whatever is missing.
+
+    Args:
+        values: float (R, N), of R networks and N images, NaN where there is no value.
+        lowest: what a value can be: the interval is cut there.
+        highest: the same.
+    """
+    known = np.isfinite(values)
+    images = known.any(axis=0).sum()
+    if not images:
+        nan = np.array(np.nan)
+        return Mean(nan, nan, nan, images)
+    mean = np.array(values[known].mean())
+    _, error_of_images, _ = _mean_and_error(_mean_and_error(values)[0])
+    _, error_of_networks, networks = _mean_and_error(_mean_and_error(values.T)[0])
+    half = t.ppf((1 + CONFIDENCE) / 2, networks - 1) * np.hypot(error_of_images, error_of_networks)
+    return Mean(mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest), images)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean and standard error of each column of float (N, ...), and how many are known."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, values, 0).sum(axis=0) / count
+        squares = np.where(known, (values - mean) ** 2, 0).sum(axis=0)
+        return mean, np.sqrt(squares / (count - 1) / count), count

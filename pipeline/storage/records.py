@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -220,14 +221,15 @@ class Faithfulness(Record):
 
     images: int
     steps: int
-    empty_image: str
+    fills: dict[str, str]  # what stands in for removed pixels, in words
     confidence: float
 
 
 class Randomisation(Record):
-    """What was randomised, in this order."""
+    """What was randomised, in this order, and in how many random networks."""
 
     randomised: list[str]
+    networks: int
     confidence: float
 
 
@@ -270,31 +272,43 @@ class Table:
     optional: frozenset[str] = frozenset()  # columns that may be empty
 
 
-# The kinds of heatmap that are put to the test; the last two are no network's.
+# The kinds of heatmap that are put to the test: those of a network, and two that are no network's.
+METHODS = ("grad_cam", "layer_cam", "strongest_channel")
 CONTROLS = ("random", "centre")
-HEATMAP_KINDS = ("grad_cam", "layer_cam", "strongest_channel", *CONTROLS)
+HEATMAP_KINDS = (*METHODS, *CONTROLS)
 CAMS = ("grad_cam", "layer_cam")
+# All against one control, all against the other, and against each other.
+COMPARISONS = (
+    *((method, control) for control in CONTROLS for method in METHODS),
+    *combinations(METHODS, 2),
+)
 CURVES = ("deletion", "insertion")
-DIFFERENCES = ("random_difference", "centre_difference")
-INTERVALS = ("low", "high", "random_low", "random_high", "centre_low", "centre_high")
+FILLS = ("mean", "blur")  # what stands in for removed pixels
 
 HISTORY = Table({
     "epoch": "int64", "train_loss": "float64", "train_accuracy": "float64",
     "validation_loss": "float64", "validation_accuracy": "float64", "learning_rate": "float64",
     "seconds": "float64",
 })  # fmt: skip
-# Of a single image there is no interval, of a control no difference from itself.
+# Of a single image there is no interval.
 FAITHFULNESS = Table({
-    "heatmap": "str", "curve": "str", "area": "float64", "low": "float64", "high": "float64",
+    "fill": "str", "curve": "str", "heatmap": "str", "against": "str", "advantage": "float64",
+    "low": "float64", "high": "float64", "p": "float64", "p_holm": "float64",
+}, optional=frozenset({"low", "high", "p", "p_holm"}))  # fmt: skip
+FAITHFULNESS_AREAS = Table({
+    "fill": "str", "curve": "str", "heatmap": "str", "area": "float64", "low": "float64",
+    "high": "float64", "images": "int64",
+}, optional=frozenset({"low", "high"}))  # fmt: skip
+EMPTY_IMAGES = Table({
+    "image": "str", "probability": "float64", "low": "float64", "high": "float64",
     "images": "int64",
-    "random_difference": "float64", "random_low": "float64", "random_high": "float64",
-    "centre_difference": "float64", "centre_low": "float64", "centre_high": "float64",
-}, optional=frozenset({*DIFFERENCES, *INTERVALS}))  # fmt: skip
+}, optional=frozenset({"low", "high"}))  # fmt: skip
 # Of a map without a pattern there is no correlation.
 RANDOMISATION = Table({
     "heatmap": "str", "randomised": "str", "rank_correlation": "float64", "low": "float64",
-    "high": "float64", "images": "int64",
-}, optional=frozenset({"rank_correlation", "low", "high"}))  # fmt: skip
+    "high": "float64", "least": "float64", "greatest": "float64", "networks": "int64",
+    "images": "int64", "maps": "int64",
+}, optional=frozenset({"rank_correlation", "low", "high", "least", "greatest"}))  # fmt: skip
 # Of weights that never vary no share is explained.
 ATTENTION_VARIATION = Table({
     "module": "str", "kind": "str", "weights": "int64", "mean": "float64",

@@ -37,6 +37,8 @@ READERS = {  # of each file between two stages, one stage that reads it
     f"{EXPLAINED}/explain.json": "report",
     f"{EXPLAINED}/grad_cam.npy": "report",
     f"{EXPLAINED}/faithfulness.csv": "report",
+    f"{EXPLAINED}/faithfulness_areas.csv": "report",
+    f"{EXPLAINED}/empty_images.csv": "report",
     f"{EXPLAINED}/randomisation.csv": "report",
     f"{EXPLAINED}/attention_variation.csv": "report",
 }

@@ -55,6 +55,8 @@ READS = {
                 for name in (
                     "explain.json",
                     "faithfulness.csv",
+                    "faithfulness_areas.csv",
+                    "empty_images.csv",
                     "randomisation.csv",
                     "attention_variation.csv",
                     "grad_cam.npy",
@@ -101,7 +103,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     content["train"]["epochs"] = 1
     content["compute"] |= {"device": "cpu", "precision": "fp32"}
     content["explain"] |= {"images": 1, "channels": 1, "faithfulness_images": 2}
-    content["explain"]["faithfulness_steps"] = 2
+    content["explain"] |= {"faithfulness_steps": 2, "random_networks": 2}
     Image.new("RGB", (9, 9), "red").save(folder / "image.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

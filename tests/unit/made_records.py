@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.storage import records
@@ -63,6 +65,24 @@ def made_splits(
     return records.Splits(**(content | changes))
 
 
+# What the explain stage found out by deletion and insertion, on nine images, where nothing differs.
+AREAS = pd.DataFrame(
+    list(product(records.FILLS, records.CURVES, records.HEATMAP_KINDS)),
+    columns=["fill", "curve", "heatmap"],
+).assign(area=0.3, low=0.25, high=0.35, images=9)
+DIFFERENCES = pd.DataFrame(
+    [
+        (fill, curve, *pair)
+        for fill, curve, pair in product(records.FILLS, records.CURVES, records.COMPARISONS)
+    ],
+    columns=["fill", "curve", "heatmap", "against"],
+).assign(advantage=0.01, low=-0.02, high=0.04, p=0.4, p_holm=1.0)
+EMPTY_IMAGES = pd.DataFrame({
+    "image": ["complete", *records.FILLS], "probability": [0.9, 0.25, 0.5],
+    "low": [0.8, 0.2, 0.4], "high": [1.0, 0.3, 0.6], "images": 9,
+})  # fmt: skip
+
+
 def made_explanation(
     randomised: Sequence[str], attention: Sequence[str] = ()
 ) -> records.Explanation:
@@ -71,8 +91,8 @@ def made_explanation(
     content |= {"heatmaps": {"layer": "conv"}, "images": [], "weights": SHA256_OF_WEIGHTS}
     content["made_from"] = ANYTHING
     content |= {
-        "faithfulness": {"images": 9, "steps": 8, "empty_image": "mean", "confidence": 0.95},
-        "randomisation": {"randomised": list(randomised), "confidence": 0.95},
+        "faithfulness": {"images": 9, "steps": 8, "fills": {}, "confidence": 0.95},
+        "randomisation": {"randomised": list(randomised), "networks": 4, "confidence": 0.95},
     }
     if attention:
         modules = {name: {"kind": "channel", "shape": [8]} for name in attention}

@@ -161,6 +161,7 @@ def settings(tmp: Path) -> schema.Settings:
         "channels": 9,
         "faithfulness_images": 12,
         "faithfulness_steps": 4,
+        "random_networks": 3,
         "seed": 0,
     }
     content["compute"] = {"device": "cpu", "precision": "fp32", "threads": 1}
@@ -210,6 +211,9 @@ FILES = {
     "grad_cam.npy",
     "faithfulness.png",
     "faithfulness.csv",
+    "faithfulness_areas.csv",
+    "faithfulness_curves.png",
+    "empty_images.csv",
     "randomisation.png",
     "randomisation.csv",
     "explain.json",
@@ -266,23 +270,32 @@ def test_stage_tests_the_heatmaps_on_as_many_images_as_the_settings_say(
 ):
     record = json.loads(explained("dense", splits, tmp_path / "out")["explain.json"])
     assert (record["faithfulness"]["images"], record["faithfulness"]["steps"]) == (12, 4)
-    table = pd.read_csv(tmp_path / "out" / "faithfulness.csv")
-    columns = ["heatmap", "curve", "area", "low", "high", "images"]
-    columns += [f"random_{number}" for number in ("difference", "low", "high")]
-    columns += [f"centre_{number}" for number in ("difference", "low", "high")]
-    assert list(table.columns) == columns
+    folder = tmp_path / "out"
+    areas = pd.read_csv(folder / "faithfulness_areas.csv")
     kinds = ["grad_cam", "layer_cam", "strongest_channel", "random", "centre"]
-    assert table["heatmap"].tolist() == [kind for kind in kinds for _ in range(2)]
-    assert table["curve"].tolist() == ["deletion", "insertion"] * 5
-    assert (table["images"] == 12).all()
-    assert (table["low"] <= table["area"]).all()
-    assert (table["area"] <= table["high"]).all()
+    assert areas["heatmap"].tolist() == 4 * kinds
+    assert (areas["images"] == 12).all()
+    assert (areas["low"] <= areas["area"]).all()
+    assert (areas["area"] <= areas["high"]).all()
 
-    table = pd.read_csv(tmp_path / "out" / "randomisation.csv")
-    columns = ["heatmap", "randomised", "rank_correlation", "low", "high", "images"]
-    assert list(table.columns) == columns
+    mean_areas = areas.set_index(["fill", "curve", "heatmap"])["area"]
+    differences = pd.read_csv(folder / "faithfulness.csv")
+    assert len(differences) == 36
+    for row in differences.itertuples():
+        area = mean_areas.loc[row.fill].loc[row.curve]
+        sign = -1 if row.curve == "deletion" else 1
+        expected = sign * (area[row.heatmap] - area[row.against])
+        assert row.advantage == pytest.approx(expected, abs=1e-5)
+
+    empty = pd.read_csv(folder / "empty_images.csv").set_index("image")["probability"]
+    assert empty.index.tolist() == ["complete", *record["faithfulness"]["fills"]]
+    assert empty.idxmax() == "complete"
+
+    table = pd.read_csv(folder / "randomisation.csv")
     assert table["randomised"].drop_duplicates().tolist() == record["randomisation"]["randomised"]
     assert table["heatmap"].tolist() == kinds[:3] * 3
+    assert (table["networks"] == record["randomisation"]["networks"]).all()
+    assert (table[["networks", "images"]] == (3, 12)).all(axis=None)
 
 
 def test_all_architectures_are_explained_on_the_same_images(splits: Path, tmp_path: Path):

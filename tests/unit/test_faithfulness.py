@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.stats import ttest_1samp, ttest_rel
 from sklearn.datasets import load_digits
+from statsmodels.stats.multitest import multipletests
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchcam.metrics import DeletionInsertionMetric
@@ -17,13 +20,17 @@ from pipeline import models
 from pipeline.explain import faithfulness as faithfulness_module
 from pipeline.explain.cam import cam_layers
 from pipeline.explain.faithfulness import (
-    CONTROLS,
+    BLUR,
     Curves,
     areas,
+    areas_table,
+    blurred,
     deletion_and_insertion,
-    draw_faithfulness,
+    differences_table,
+    draw_curves,
+    draw_differences,
+    empty_images_table,
     faithfulness,
-    faithfulness_table,
     hottest_first,
 )
 from pipeline.explain.tested_heatmaps import (
@@ -35,6 +42,7 @@ from pipeline.explain.tested_heatmaps import (
 from pipeline.figures.style import HEATMAPS
 from pipeline.models.layers import Classifier
 from pipeline.statistics.image_means import mean_over_images
+from pipeline.storage.records import COMPARISONS
 
 KINDS = ["grad_cam", "layer_cam", "strongest_channel", "random", "centre"]
 
@@ -57,10 +65,23 @@ class MeanIsProbability(nn.Module):
         return torch.stack([mean.log(), (1 - mean).log()], 1)
 
 
-def measured_curves(module: nn.Module, inputs: Tensor, heat: np.ndarray, steps: int) -> Curves:
+def measured_curves(
+    module: nn.Module, inputs: Tensor, heat: np.ndarray, steps: int, fill: str = "mean"
+) -> Curves:
     ties = np.random.default_rng(0).random(heat.shape)
     targets = torch.zeros(len(inputs), dtype=torch.int64)
-    return deletion_and_insertion(module, inputs, targets, hottest_first(heat, ties), steps)
+    places = hottest_first(heat, ties)
+    return deletion_and_insertion(module, inputs, targets, places, steps)[fill]
+
+
+def scipys_blur(images: np.ndarray) -> np.ndarray:
+    """Return images (B, C, H, W) under SciPy's Gaussian, which counts no pixel beyond the edge."""
+    std = (0, 0, BLUR * images.shape[2], BLUR * images.shape[3])
+
+    def filtered(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, std, mode="constant", truncate=20)
+
+    return filtered(images) / filtered(np.ones_like(images))
 
 
 # the order of the pixels
@@ -121,9 +142,30 @@ def test_steps_are_as_equal_as_complete_pixels_allow():
     assert shares[100].tolist() == pytest.approx(list(range(10)))
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 3, 12, 20), (1, 1, 1, 1)])
+def test_blur_is_scipys_gaussian_of_the_pixels_that_there_are(shape: tuple[int, ...]):
+    images = np.random.default_rng(0).normal(size=shape)
+    found = blurred(torch.from_numpy(images))
+    np.testing.assert_allclose(found.numpy(), scipys_blur(images), atol=1e-9)
+
+
+def test_what_is_removed_is_replaced_by_the_blurred_image():
+    inputs = torch.zeros(1, 1, 4, 4)
+    inputs[:, :, :2] = 1
+    found = measured_curves(MeanIsProbability(), inputs, inputs[:, 0].numpy(), 2, "blur")
+    image, blur = inputs[0, 0].numpy(), scipys_blur(inputs.numpy())[0, 0]
+    upper_removed = np.concatenate([blur[:2], image[2:]]).mean()
+    upper_put_in = np.concatenate([image[:2], blur[2:]]).mean()
+    assert found.deletion[0] == pytest.approx([0.5, upper_removed, blur.mean()], abs=1e-6)
+    assert found.insertion[0] == pytest.approx([blur.mean(), upper_put_in, 0.5], abs=1e-6)
+
+
+@pytest.mark.parametrize(("fill", "baseline"), [("mean", np.zeros_like), ("blur", scipys_blur)])
 @pytest.mark.parametrize("family", ["cnn", "densenet"])
 @pytest.mark.parametrize("steps", [4, 16])
-def test_areas_are_those_of_torchcams_metric(family: str, steps: int):
+def test_areas_are_those_of_torchcams_metric(
+    family: str, steps: int, fill: str, baseline: Callable[[np.ndarray], np.ndarray]
+):
     module = network(family)
     inputs = torch.randn(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     heat = np.random.default_rng(0).random((6, 16, 16), dtype=np.float32)
@@ -142,10 +184,15 @@ def test_areas_are_those_of_torchcams_metric(family: str, steps: int):
         def _hooks_off(self) -> torch.no_grad:
             return torch.no_grad()
 
-    metric = DeletionInsertionMetric(GivenMaps(), partial(torch.softmax, dim=-1), steps=steps)
+    metric = DeletionInsertionMetric(
+        GivenMaps(),
+        partial(torch.softmax, dim=-1),
+        steps=steps,
+        baseline=lambda images: torch.from_numpy(baseline(images.numpy())),
+    )
     metric.update(inputs, targets.tolist())
     places = hottest_first(heat, np.zeros(heat.shape))
-    ours = deletion_and_insertion(module, inputs, targets, places, steps)
+    ours = deletion_and_insertion(module, inputs, targets, places, steps)[fill]
     assert {
         "deletion_auc": areas(ours.deletion, ours.share).mean(),
         "insertion_auc": areas(ours.insertion, ours.share).mean(),
@@ -190,7 +237,7 @@ def inserted(heat: np.ndarray, ties: np.ndarray) -> np.ndarray:
     images = torch.ones(len(heat), 1, *heat.shape[1:])
     targets = torch.zeros(len(heat), dtype=torch.int64)
     places = hottest_first(heat, ties)
-    curves = deletion_and_insertion(PairIsProbability(), images, targets, places, steps=64)
+    curves = deletion_and_insertion(PairIsProbability(), images, targets, places, steps=64)["mean"]
     return areas(curves.insertion, curves.share)
 
 
@@ -203,7 +250,7 @@ def test_a_map_that_knows_nothing_fares_as_the_control_of_its_size_does(
     given = {"grad_cam": maps, "layer_cam": maps, "strongest_channel": maps}
     monkeypatch.setattr(faithfulness_module, "network_heatmaps", lambda *arguments: given.copy())
     batches = [(torch.ones(count, 1, *size), np.arange(count))]
-    found = faithfulness(PairIsProbability(), {}, batches, steps=64, seed=0)  # type: ignore[arg-type]
+    found = faithfulness(PairIsProbability(), {}, batches, steps=64, seed=0)["mean"]  # type: ignore[arg-type]
     area = {kind: areas(curves.insertion, curves.share) for kind, curves in found.items()}
 
     spots = random_heatmaps(coarse, [np.random.default_rng([9, n]) for n in range(count)])
@@ -230,96 +277,156 @@ def test_every_kind_has_curves_that_begin_and_end_alike():
     layers = cam_layers(module, inputs)
     ids = np.arange(5)
     batches = [(inputs[:3], ids[:3]), (inputs[3:], ids[3:])]
-    found = faithfulness(module, layers, batches, steps=4, seed=0)
-    assert list(found) == list(HEATMAPS) == KINDS
+    measured = faithfulness(module, layers, batches, steps=4, seed=0)
     with torch.no_grad():
         full_image = module(inputs).double().softmax(1).amax(1).numpy()
-    for curves in found.values():
-        assert curves.deletion.shape == curves.insertion.shape == (5, 5)
-        np.testing.assert_allclose(curves.deletion[:, 0], full_image, atol=1e-6)
-        np.testing.assert_allclose(curves.insertion[:, -1], full_image, atol=1e-6)
-        np.testing.assert_allclose(curves.deletion[:, -1], curves.insertion[:, 0], atol=1e-6)
+    for found in measured.values():
+        assert list(found) == list(HEATMAPS) == KINDS
+        empty_image = found["random"].deletion[:, -1]
+        for curves in found.values():
+            assert curves.deletion.shape == curves.insertion.shape == (5, 5)
+            np.testing.assert_allclose(curves.deletion[:, 0], full_image, atol=1e-6)
+            np.testing.assert_allclose(curves.insertion[:, -1], full_image, atol=1e-6)
+            np.testing.assert_allclose(curves.deletion[:, -1], empty_image, atol=1e-6)
+            np.testing.assert_allclose(curves.insertion[:, 0], empty_image, atol=1e-6)
 
+    found = measured["mean"]
     part = [(inputs[2:], ids[2:])]
-    again = faithfulness(module, layers, part, steps=4, seed=0)
+    again = faithfulness(module, layers, part, steps=4, seed=0)["mean"]
     for kind, curves in again.items():  # an image's controls come of its id, not of its place
         np.testing.assert_allclose(curves.deletion, found[kind].deletion[2:], atol=1e-6)
-    other = faithfulness(module, layers, part, steps=4, seed=1)
+    other = faithfulness(module, layers, part, steps=4, seed=1)["mean"]
     assert not np.allclose(other["random"].deletion, again["random"].deletion, atol=1e-6)
 
 
-def curves_through(middles: list[float]) -> Curves:
-    """Return curves from 1 over these values to 0, of area (1 + m) / 4 + m / 4, and back."""
-    deletion = np.array([[1, middle, 0] for middle in middles])
+def curves_through(middles: list[float] | np.ndarray, empty: float = 0) -> Curves:
+    """Return curves from 1 over these values to `empty`, and back."""
+    deletion = np.array([[1, middle, empty] for middle in middles])
     return Curves(np.array([0, 0.5, 1]), deletion, deletion[:, ::-1])
 
 
-def test_table_has_the_mean_area_of_each_kind_and_curve():
-    table = faithfulness_table(
-        {kind: curves_through([0.5, 0.1, 0.3]) for kind in ("grad_cam", "random", "centre")}
-    )
-    assert list(table.columns)[:6] == ["heatmap", "curve", "area", "low", "high", "images"]
-    assert table["curve"].tolist() == ["deletion", "insertion"] * 3
-    by_hand = [0.5, 0.3, 0.4]
-    interval = ttest_1samp(by_hand, 0).confidence_interval(0.95)
-    assert table.iloc[0][["area", "low"]].tolist() == pytest.approx([0.4, interval.low])
-    assert table.iloc[0]["high"] == pytest.approx(interval.high)
-    assert table["images"].tolist() == [3] * 6
+def areas_through(middles: list[float] | np.ndarray, empty: float = 0) -> np.ndarray:
+    """Return the areas under both curves: two trapezia, each half as wide as high."""
+    return (1 + 2 * np.asarray(middles) + empty) / 4
 
 
-def test_table_compares_each_kind_with_the_controls_image_by_image():
-    # images differ by far more than kinds do: the intervals of the areas overlap
-    middles = np.random.default_rng(0).uniform(0.1, 0.9, 20)
-    small = np.random.default_rng(1).normal(0.03, 0.01, 20)
-    table = faithfulness_table(
-        {
-            "grad_cam": curves_through(middles),
-            "random": curves_through(middles + small),
-            "centre": curves_through(middles[::-1]),
+def test_areas_are_means_over_images_by_fill_curve_and_heatmap():
+    middles = [0.5, 0.1, 0.3]
+    curves = {"mean": curves_through(middles), "blur": curves_through(middles, empty=0.4)}
+    table = areas_table({fill: dict.fromkeys(KINDS, of) for fill, of in curves.items()})
+    assert list(table.columns) == ["fill", "curve", "heatmap", "area", "low", "high", "images"]
+    assert table["heatmap"].tolist() == 4 * KINDS
+    assert table["images"].tolist() == 20 * [3]
+    for fill, empty in (("mean", 0), ("blur", 0.4)):
+        by_hand = areas_through(middles, empty)
+        interval = ttest_1samp(by_hand, 0).confidence_interval(0.95)
+        for row in table[table["fill"] == fill].itertuples():
+            expected = [by_hand.mean(), interval.low, interval.high]
+            assert [row.area, row.low, row.high] == pytest.approx(expected)
+
+
+def test_empty_images_are_what_each_fill_leaves():
+    curves = {"mean": curves_through([0.5, 0.1], 0.1), "blur": curves_through([0.5, 0.1], 0.4)}
+    table = empty_images_table({fill: dict.fromkeys(KINDS, of) for fill, of in curves.items()})
+    assert table["image"].tolist() == ["complete", "mean", "blur"]
+    assert table["probability"].tolist() == pytest.approx([1, 0.1, 0.4])
+    assert (table["images"] == 2).all()
+
+
+def made_curves(images: int = 20) -> dict[str, dict[str, Curves]]:
+    """Return curves of images that differ by far more than the kinds of heatmap do."""
+    generator = np.random.default_rng(0)
+    of_images = generator.uniform(0.2, 0.8, images)
+    shifts = dict(zip(KINDS, (-0.06, -0.05, 0, 0, 0.04), strict=True))
+    return {
+        fill: {
+            kind: curves_through(of_images + shift + generator.normal(0, 0.01, images))
+            for kind, shift in shifts.items()
         }
-    ).set_index(["heatmap", "curve"])
-    mean_area = table["area"]
-    for curve in ("deletion", "insertion"):
-        row = table.loc["grad_cam", curve]
-        assert row["high"] > table.loc["random", curve]["low"]
-        for control, middle in (("random", middles + small), ("centre", middles[::-1])):
-            paired = ttest_rel(middles / 2, middle / 2).confidence_interval(0.95)
-            assert row[f"{control}_low"] == pytest.approx(paired.low)
-            assert row[f"{control}_high"] == pytest.approx(paired.high)
-            difference = mean_area["grad_cam", curve] - mean_area[control, curve]
-            assert row[f"{control}_difference"] == pytest.approx(difference)
-        assert row["random_high"] < 0
-    compared = [f"{control}_{n}" for control in CONTROLS for n in ("difference", "low", "high")]
-    assert list(table.columns)[4:] == compared
-    assert table.loc[list(CONTROLS), compared].isna().all(axis=None)
+        for fill in ("mean", "blur")
+    }
 
 
-def test_intervals_are_students_and_stay_where_values_can_be():
-    values = np.random.default_rng(0).normal(0.5, 0.1, (30, 2))
-    found = mean_over_images(values, 0, 1)
-    expected = ttest_1samp(values, 0, axis=0).confidence_interval(0.95)
-    np.testing.assert_allclose(found.low, expected.low)
-    np.testing.assert_allclose(found.high, expected.high)
-    cut = mean_over_images(np.array([0.0, 0.0, 1.0]), 0, 1)
-    assert (cut.low, cut.high) == (0, 1)
-    same = mean_over_images(np.full(5, 0.25), 0, 1)
-    assert (same.low, same.high) == (0.25, 0.25)
-    single = mean_over_images(np.array([0.25, np.nan]), 0, 1)
-    assert (single.mean, single.images) == (0.25, 1)
-    assert np.isnan(single.low)
-    assert np.isnan(mean_over_images(np.array([np.nan]), 0, 1).mean)
+def test_heatmaps_of_a_network_are_compared_image_by_image_and_corrected_for_all():
+    measured = made_curves()
+    table = differences_table(measured)
+    expected = []
+    for fill, curve, heatmap, against in table.iloc[:, :4].itertuples(index=False):
+        curves = measured[fill][heatmap], measured[fill][against]
+        more, less = (areas_through(getattr(of, curve)[:, 1]) for of in curves)
+        pair = (less, more) if curve == "deletion" else (more, less)  # deletion: less is better
+        expected.append(ttest_rel(*pair))
+    assert len(table) == 4 * len(COMPARISONS) == 36
+    p_values = [test.pvalue for test in expected]
+    assert table["p"].tolist() == pytest.approx(p_values)
+    rejected, p_holm, _, _ = multipletests(p_values, 0.05, "holm")
+    assert table["p_holm"].tolist() == pytest.approx(list(p_holm))
+    assert 0 < sum(rejected) < len(table)
+    assert ((table["low"] > 0) | (table["high"] < 0)).tolist() == list(rejected)
+    # Holm's first step is at 5 % of the number of comparisons, the last ones at theirs
+    surest = table["p"].idxmin()
+    interval = expected[surest].confidence_interval(1 - 0.05 / 36)
+    assert table.loc[surest, ["low", "high"]].tolist() == pytest.approx([*interval])
+    others = 1 - 0.05 / (36 - sum(rejected))
+    for row in table.index[~rejected]:
+        interval = expected[row].confidence_interval(others)
+        assert table.loc[row, ["low", "high"]].tolist() == pytest.approx([*interval])
 
 
-def test_figure_draws_the_controls_with_lines_of_their_own():
+def test_the_better_heatmap_has_the_advantage_by_both_curves():
+    table = differences_table(made_curves()).set_index(["fill", "curve", "heatmap", "against"])
+    deletion = table.loc["blur", "deletion", "grad_cam", "centre"]
+    insertion = table.loc["blur", "insertion", "grad_cam", "centre"]
+    # less is left by deletion, and less comes back by insertion
+    assert deletion["low"] > 0
+    assert insertion["high"] < 0
+    assert deletion["advantage"] == pytest.approx(-insertion["advantage"])
+    areas_by_heatmap = areas_table(made_curves()).set_index(["fill", "curve", "heatmap"])["area"]
+    lost = areas_by_heatmap["blur", "deletion", "centre"]
+    kept = areas_by_heatmap["blur", "deletion", "grad_cam"]
+    assert deletion["advantage"] == pytest.approx(lost - kept)
+
+
+def test_a_heatmap_that_orders_the_pixels_as_another_does_has_no_advantage():
+    same = dict.fromkeys(KINDS, curves_through([0.5, 0.1, 0.3]))
+    table = differences_table({"mean": same, "blur": same})
+    assert (table[["advantage", "low", "high"]] == 0).all(axis=None)
+    assert (table[["p", "p_holm"]] == 1).all(axis=None)
+
+
+def test_figure_of_curves_shows_the_controls_in_lines_of_their_own_and_the_empty_image():
     share = np.array([0.0, 0.5, 1.0])
-    curves = {kind: Curves(share, np.full((3, 3), 0.5), np.full((3, 3), 0.6)) for kind in KINDS}
-    figure = draw_faithfulness("title", curves)
-    deletion, insertion = figure.axes
-    assert deletion.get_title() == "deletion: lower is better"
-    assert insertion.get_title() == "insertion: higher is better"
-    for axes, height in ((deletion, 0.5), (insertion, 0.6)):
-        assert [line.get_linestyle() for line in axes.lines] == ["-", "-", "-", "--", ":"]
-        assert {float(y) for line in axes.lines for y in line.get_ydata()} == {height}
+    deletion = np.tile([0.9, 0.5, 0.25], (3, 1))
+    curves = dict.fromkeys(KINDS, Curves(share, deletion, deletion[:, ::-1]))
+    figure = draw_curves("title", {"mean": curves, "blur": curves})
+    titles = [axes.get_title().split(",")[0] for axes in figure.axes]
+    assert titles == ["deletion", "insertion"] * 2
+    for axes in figure.axes:
+        assert [line.get_linestyle() for line in axes.lines] == ["-", "-", "-", "--", ":", "-"]
+        assert axes.lines[-1].get_ydata() == [0.25, 0.25]
+        assert "empty image keeps 0.25, 0.25 to 0.25" in axes.get_title()
+
+
+def test_figure_draws_every_difference_with_its_interval():
+    measured = made_curves()
+    figure = draw_differences("title", measured)
+    table = differences_table(measured)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names[0] == "Grad-CAM against random"
+    assert names[-1] == "LayerCAM against strongest channel"
+    for axes, curve in zip(figure.axes, ("deletion", "insertion"), strict=True):
+        rows = table[table["curve"] == curve]
+        drawn = [line.get_xdata() for line in axes.lines if line.get_linestyle() == "None"]
+        np.testing.assert_allclose(np.concatenate(drawn), rows["advantage"])
+        ends = [path.get_segments() for path in axes.collections]
+        found = np.concatenate([np.array(segments)[:, :, 0] for segments in ends])
+        np.testing.assert_allclose(found, rows[["low", "high"]])
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "mean, 95% interval corrected for 36 comparisons"
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "replaced by the mean colour (empty image keeps 0.00, 0.00 to 0.00)",
+        "replaced by the blurred image (empty image keeps 0.00, 0.00 to 0.00)",
+    ]
 
 
 # where the truth is known
@@ -397,8 +504,9 @@ def test_class_activation_maps_lie_on_the_digit_more_than_the_middle_does(
         assert more.low > 0.2
 
 
+@pytest.mark.parametrize("fill", ["mean", "blur"])
 def test_deletion_and_insertion_order_a_good_a_random_and_an_inverted_map(
-    textured: SimpleNamespace,
+    textured: SimpleNamespace, fill: str
 ):
     generators = [np.random.default_rng(n) for n in range(len(textured.inputs))]
     heatmaps = {
@@ -412,7 +520,7 @@ def test_deletion_and_insertion_order_a_good_a_random_and_an_inverted_map(
         places = hottest_first(heat, ties)
         curves = deletion_and_insertion(
             textured.network, textured.inputs, textured.predicted, places, steps=16
-        )
+        )[fill]
         found[name] = {
             "deletion": areas(curves.deletion, curves.share),
             "insertion": areas(curves.insertion, curves.share),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
@@ -12,10 +11,9 @@ from pipeline.figures.accuracy import draw_accuracies
 from pipeline.figures.class_differences import draw_class_differences, moved_most
 from pipeline.figures.confusion import draw_confusion_matrices
 from pipeline.figures.galleries import draw_mistakes
-from pipeline.figures.heatmap_scores import draw_faithfulness
 from pipeline.figures.learning_curves import draw_learning_curves
 from pipeline.figures.reliability import draw_reliability
-from pipeline.figures.style import HEATMAPS, colours, markers, save
+from pipeline.figures.style import colours, markers, save
 from pipeline.figures.trade_off import draw_trade_off, pareto_front
 from pipeline.report import tables
 from pipeline.settings.schema import named
@@ -157,30 +155,6 @@ def test_accuracies_draw_each_difference_with_its_verdict(comparison):
     np.testing.assert_allclose(spans(axes, 0), rows[["difference_low", "difference_high"]])
     words = [text.get_text() for text in axes.texts]
     assert [word for word in words if "margin" not in word] == list(rows["verdict"])
-
-
-def faithfulness() -> pd.DataFrame:
-    kinds = [(heatmap, curve) for heatmap in HEATMAPS for curve in ("deletion", "insertion")]
-    table = pd.DataFrame(kinds, columns=["heatmap", "curve"])
-    table["area"] = np.random.default_rng(0).random(len(table))
-    return table.assign(low=table["area"] - 0.1, high=table["area"] + 0.2, images=100)
-
-
-def test_faithfulness_draws_the_areas_with_grey_controls():
-    table = faithfulness()
-    without_layer_cam = table[table["heatmap"] != "layer_cam"]
-    figure = draw_faithfulness({"cnn": table, "ca_cnn": without_layer_cam})
-    expected = pd.concat([table, without_layer_cam])
-    for axes, curve in zip(figure.axes, ("deletion", "insertion"), strict=True):
-        rows = expected[expected["curve"] == curve]
-        drawn = points(axes)
-        np.testing.assert_allclose([x for x, _ in drawn], rows["area"])
-        np.testing.assert_allclose(spans(axes, 0), rows[["low", "high"]])
-        assert [round(y) for _, y in drawn] == [0] * 5 + [1] * 4
-        markers_drawn = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
-        for line, kind in zip(markers_drawn, rows["heatmap"], strict=True):
-            red, green, blue = matplotlib.colors.to_rgb(line.get_color())
-            assert (red == green == blue) == (kind in ("random", "centre"))
 
 
 def test_all_figures_can_be_drawn_of_every_kind_of_comparison(tmp_path):

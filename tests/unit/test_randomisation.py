@@ -159,11 +159,11 @@ def test_heatmaps_are_compared_with_those_of_the_random_weights():
     after = network_heatmaps(fresh, layers, inputs, targets)
     weights = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
 
-    found = randomisation(trained, fresh, layers, batches())
+    found = randomisation(trained, [fresh], layers, batches)
     assert list(found) == LEVELS
     for kind in ("grad_cam", "layer_cam", "strongest_channel"):
         expected = rank_correlations(before[kind], after[kind])
-        np.testing.assert_allclose(found["all layers"][kind], expected, atol=1e-6)
+        np.testing.assert_allclose(found["all layers"][kind], [expected], atol=1e-6)
     # the strongest channel lies before the head, so the head can't change it
     np.testing.assert_allclose(found["last layer"]["strongest_channel"], 1)
     assert (found["last layer"]["layer_cam"] < 0.99).all()
@@ -171,31 +171,54 @@ def test_heatmaps_are_compared_with_those_of_the_random_weights():
         assert torch.equal(tensor, weights[name])
 
 
+def test_each_random_network_has_a_row_of_correlations():
+    trained = network(0)
+    layers = cam_layers(trained, batches()[0][0])
+    together = randomisation(trained, (network(seed) for seed in (1, 2)), layers, batches)
+    for row, seed in enumerate((1, 2)):
+        alone = randomisation(trained, [network(seed)], layers, batches)
+        for what, kinds in alone.items():
+            for kind, values in kinds.items():
+                assert together[what][kind].shape == (2, 6)
+                np.testing.assert_allclose(together[what][kind][row], values[0], atol=1e-6)
+
+
 def test_heatmaps_of_the_same_weights_correlate_fully():
     trained, same = network(0), network(0)
     inputs, _ = batches()[0]
     layers = cam_layers(trained, inputs)
-    for kinds in randomisation(trained, same, layers, batches()).values():
+    for kinds in randomisation(trained, [same], layers, batches).values():
         for values in kinds.values():
             assert values[np.isfinite(values)] == pytest.approx(1)
 
 
-def test_table_counts_the_images_that_have_a_correlation():
+def test_table_counts_the_maps_that_have_a_correlation_and_names_the_extreme_networks():
     correlations = {
-        "last layer": {"grad_cam": np.array([0.2, np.nan, 0.6, 0.4])},
-        "all layers": {"grad_cam": np.array([0.0, 0.0, 0.0, 0.0])},
+        "last layer": {"grad_cam": np.array([[0.2, np.nan, 0.6], [0.1, 0.3, 0.5]])},
+        "all layers": {"grad_cam": np.array([[0.1, 0.2, 0.3], [np.nan] * 3])},
+        "nothing left": {"grad_cam": np.full((2, 3), np.nan)},
     }
     table = randomisation_table(correlations)
-    columns = ["heatmap", "randomised", "rank_correlation", "low", "high", "images"]
-    assert list(table.columns) == columns
-    assert table["randomised"].tolist() == ["last layer", "all layers"]
-    assert table["images"].tolist() == [3, 4]
-    assert table["rank_correlation"].tolist() == pytest.approx([0.4, 0])
+    columns = ["heatmap", "randomised", "rank_correlation", "low", "high", "least", "greatest"]
+    assert list(table.columns) == [*columns, "networks", "images", "maps"]
+    assert table["randomised"].tolist() == list(correlations)
+    assert table["maps"].tolist() == [5, 3, 0]
+    assert (table["networks"] == 2).all()
+    assert (table["images"] == 3).all()
+    assert table["rank_correlation"].tolist()[:2] == pytest.approx([0.34, 0.2])
+    assert table.loc[0, ["least", "greatest"]].tolist() == pytest.approx([0.3, 0.4])
+    assert table.loc[1, ["least", "greatest"]].tolist() == pytest.approx([0.2, 0.2])
+    # of a single network nothing says how far another one would lie
+    assert table.loc[1:, ["low", "high"]].isna().all(axis=None)
+    assert np.isnan(table.loc[2, "rank_correlation"])
 
 
-def test_figure_begins_at_the_trained_network_and_holds_low_correlations():
-    correlations = {what: {"grad_cam": np.array([-0.7, -0.8, -0.9])} for what in LEVELS}
+def test_figure_begins_at_the_trained_network_and_shows_every_random_one():
+    values = np.array([[-0.7, -0.8, -0.9], [-0.5, -0.6, -0.7]])
+    correlations = {what: {"grad_cam": values} for what in LEVELS}
     (axes,) = draw_randomisation("title", correlations).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["nothing", *LEVELS]
-    assert axes.lines[0].get_ydata().tolist() == pytest.approx([1, -0.8, -0.8, -0.8])
-    assert axes.get_ylim()[0] < -0.9
+    *single, mean, _ = axes.lines
+    assert mean.get_ydata().tolist() == pytest.approx([1, -0.7, -0.7, -0.7])
+    np.testing.assert_allclose([line.get_ydata() for line in single], [[-0.8, -0.6]] * 3)
+    assert axes.get_ylim()[0] < -0.8

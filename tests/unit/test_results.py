@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +14,19 @@ from pipeline.report.view import explained as view_explanation
 from pipeline.settings import presets
 from pipeline.storage import records
 from pipeline.system.errors import InputError
-from tests.unit.made_records import WEIGHTS, made_explanation
+from tests.unit.made_records import AREAS, DIFFERENCES, EMPTY_IMAGES, WEIGHTS, made_explanation
 
 IMAGES = 6
 SETTINGS = presets.load("digits")
 MODULES = ("block1.attention", "block2.attention")
-HEATMAPS = ("grad_cam", "layer_cam", "strongest_channel", "random", "centre")
-AGAINST = "random_difference,random_low,random_high,centre_difference,centre_low,centre_high"
-FAITHFULNESS = [f"heatmap,curve,area,low,high,images,{AGAINST}"] + [
-    f"{heatmap},{curve},0.25,0.2,0.3,{IMAGES},"
-    + (",,,,," if heatmap in ("random", "centre") else "0.01,-0.02,0.04,0.01,-0.02,0.04")
-    for heatmap, curve in product(HEATMAPS, ("deletion", "insertion"))
-]
+CAMS = ("grad_cam", "layer_cam")
 # Of the last nothing is left to compare, which is no defect.
 RANDOMISATION = [
-    "heatmap,randomised,rank_correlation,low,high,images",
-    f"grad_cam,last layer,0.9,0.8,1,{IMAGES}",
-    f"layer_cam,last layer,0.9,0.8,1,{IMAGES}",
-    f"grad_cam,all layers,0.1,0.05,0.2,{IMAGES}",
-    "layer_cam,all layers,,,,0",
+    "heatmap,randomised,rank_correlation,low,high,least,greatest,networks,images,maps",
+    f"grad_cam,last layer,0.9,0.8,1,0.7,1,4,{IMAGES},{4 * IMAGES}",
+    f"layer_cam,last layer,0.9,0.8,1,0.7,1,4,{IMAGES},{4 * IMAGES}",
+    f"grad_cam,all layers,0.1,0.05,0.2,-0.1,0.3,4,{IMAGES},{4 * IMAGES}",
+    f"layer_cam,all layers,,,,,,4,{IMAGES},0",
 ]
 # The share has no value where nothing varies.
 VARIATION = [
@@ -55,11 +48,13 @@ def folder(tmp_path: Path) -> Path:
     weights = tmp_path / "trained" / "ca_cnn" / "0" / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(WEIGHTS)
-    names = ["feature_maps", "heatmaps", "cams", "faithfulness", "randomisation"]
-    for name in [*names, "attention", "attention_variation"]:
+    names = ["feature_maps", "heatmaps", "cams", "faithfulness", "faithfulness_curves"]
+    for name in [*names, "randomisation", "attention", "attention_variation"]:
         Image.new("RGB", (6, 4)).save(made / f"{name}.png")
     np.save(made / "grad_cam.npy", np.zeros((IMAGES, 2, 2), np.float16))
-    (made / "faithfulness.csv").write_text(lines(*FAITHFULNESS))
+    DIFFERENCES.to_csv(made / "faithfulness.csv", index=False)
+    AREAS.to_csv(made / "faithfulness_areas.csv", index=False)
+    EMPTY_IMAGES.to_csv(made / "empty_images.csv", index=False)
     (made / "randomisation.csv").write_text(lines(*RANDOMISATION))
     (made / "attention_variation.csv").write_text(lines(*VARIATION))
     (made / "attention.csv").write_text("module\n")
@@ -74,13 +69,15 @@ def explained(folder: Path) -> dict[str, Explanation]:
 
 def test_complete_explanation_is_read(folder: Path) -> None:
     found = explained(folder)["ca_cnn"]
-    assert len(found.faithfulness) == 10
+    assert len(found.faithfulness) == 36
+    assert len(found.areas) == 20
+    assert found.empty_images["image"].tolist() == ["complete", "mean", "blur"]
     assert found.randomisation["rank_correlation"].isna().sum() == 1
     assert found.variation is not None
     assert found.variation["constant"].tolist() == [True, False]
     assert found.variation["constant"].dtype == bool
     seen = view_explanation(found, "ca_cnn", compared=True)
-    assert [seen.randomised[kind].change for kind in HEATMAPS[:2]] == ["changes", "no pattern"]
+    assert [seen.randomised[kind].change for kind in CAMS] == ["changes", "no pattern"]
     assert seen.attention is not None
     assert (seen.attention.modules, seen.attention.constant) == (2, MODULES[:1])
 
@@ -124,10 +121,14 @@ def other(old: str, new: str) -> Callable[[str], str]:
         ("faithfulness.csv", first_characters(-1)),
         ("faithfulness.csv", first_characters(-2)),
         ("faithfulness.csv", first_characters(-4)),
-        ("faithfulness.csv", without("random,insertion")),
-        ("faithfulness.csv", other("0.25", "")),
-        ("faithfulness.csv", other("0.25", "a quarter")),
+        ("faithfulness.csv", without("blur,deletion,grad_cam,layer_cam")),
         ("faithfulness.csv", other("0.01,", ",")),
+        ("faithfulness.csv", other("0.01,", "a hundredth,")),
+        ("faithfulness_areas.csv", first_lines(3)),
+        ("faithfulness_areas.csv", without("mean,insertion,random")),
+        ("faithfulness_areas.csv", other("0.3,", ",")),
+        ("empty_images.csv", without("blur")),
+        ("empty_images.csv", other("0.25", "")),
         ("randomisation.csv", first_lines(1)),
         ("randomisation.csv", first_lines(3)),
         ("randomisation.csv", first_characters(-4)),
@@ -158,7 +159,8 @@ def test_corrupt_file_is_refused_in_one_line(
 
 
 def test_every_cut_of_a_table_is_refused(folder: Path) -> None:
-    for name in ("faithfulness.csv", "randomisation.csv", "attention_variation.csv"):
+    names = ["faithfulness.csv", "faithfulness_areas.csv", "empty_images.csv", "randomisation.csv"]
+    for name in [*names, "attention_variation.csv"]:
         complete = (folder / name).read_text()
         for length in range(len(complete)):
             (folder / name).write_text(complete[:length])

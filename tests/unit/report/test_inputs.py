@@ -10,7 +10,11 @@ from tests.unit.report.made_project import Project, settings
 
 
 @pytest.mark.parametrize(
-    "name", ["explain.json", "faithfulness.csv", "randomisation.csv", "grad_cam.npy", "cams.png"]
+    "name",
+    [
+        *("explain.json", "faithfulness.csv", "faithfulness_areas.csv", "empty_images.csv"),
+        *("randomisation.csv", "grad_cam.npy", "cams.png", "faithfulness_curves.png"),
+    ],
 )
 def test_half_an_explanation_is_refused(project: Project, name: str):
     (project.reports / "figures" / "cnn" / name).unlink()

@@ -8,8 +8,6 @@ import shutil
 import pandas as pd
 import pytest
 
-from pipeline.report.filters import environment
-from pipeline.report.view import Faithfulness, Interval, Outcome
 from tests.unit.report.made_project import Project, first_paragraph, section, settings, tables
 
 
@@ -25,27 +23,46 @@ def test_a_missing_explanation_is_left_out(project: Project):
     assert (project.reports / "figures" / "comparison" / "mistakes.png").is_file()
 
 
-def test_heatmaps_are_held_against_chance_and_the_centre(reported: tuple[Project, str]):
+def test_heatmaps_are_held_against_controls_and_each_other(reported: tuple[Project, str]):
     _, text = reported
     found = section(text, "## What it looks at")
     assert (
-        "- `cnn`: Grad-CAM is better than the random map and better than the centred map by "
-        "deletion only; LayerCAM is not distinguishable from the random map and worse than the "
-        "centred map."
+        "- `cnn`: Grad-CAM is better than the random map by all 4 measures, and better than the "
+        "centred map by deletion (mean, blur), not measurably different by insertion (mean, blur); "
+        "LayerCAM is not measurably different from the random map, and worse than the centred map "
+        "by deletion (mean, blur) and insertion (mean), not measurably different by insertion "
+        "(blur); Grad-CAM is better than LayerCAM by insertion (blur), worse by deletion (mean), "
+        "not measurably different by deletion (blur) and insertion (mean)."
     ) in found
+    assert "corrected for all 36 comparisons of a model" in found
     assert "Measured on 9 test images" in found
-    cells = {row[0]: row[3:] for row in tables(found)[0]}
-    assert cells["cnn: Grad-CAM"] == ["better", "better / even"]
-    assert cells["cnn: LayerCAM"] == ["even", "worse"]
-    assert cells["cnn: the centred map"] == ["-", "-"]
+    kept, *differences = tables(found)[:3]
+    assert kept[0] == ["model", "complete image", "empty: mean", "empty: blur"]
+    row = ["0.90 (0.80 to 1.00)", "0.25 (0.20 to 0.30)", "0.50 (0.40 to 0.60)"]
+    assert ["cnn", *row] in kept
+    assert "of 4 classes each has 0.25 by chance" in found
+    cells = {row[0]: row[1:] for row in differences[0]}
+    better, even = "+0.200 (+0.150 to +0.250) better", "+0.000 (-0.050 to +0.050)"
+    assert cells["Grad-CAM against the centred map"] == [better, better, even, even]
+
+
+def test_heatmaps_of_different_models_are_not_compared(reported: tuple[Project, str]):
+    project, text = reported
+    found = section(text, "## What it looks at")
+    for model in ("cnn", "ca_cnn", "densenet", "se_densenet"):
+        assert f"figures/{model}/faithfulness.png" in found
+    assert not (project.reports / "figures" / "comparison" / "faithfulness.png").exists()
 
 
 def test_heatmap_that_survives_random_weights_is_named(reported: tuple[Project, str]):
     _, text = reported
+    found = section(text, "## What it looks at")
     assert (
-        "- `cnn`: Grad-CAM changes (0.10, 0.05 to 0.15), LayerCAM stays much the same (0.90, 0.85 "
-        "to 0.95)."
-    ) in section(text, "## What it looks at")
+        "- `cnn`: Grad-CAM changes (0.10, 0.05 to 0.15; single random models -0.10 to 0.30); "
+        "LayerCAM stays much the same (0.90, 0.85 to 0.95; single random models 0.80 to 0.97)."
+    ) in found
+    assert "those of 4 random models" in found
+    assert "if the interval lies below 0.71" in found
 
 
 def test_attention_that_never_varies_is_called_a_scale_factor(reported: tuple[Project, str]):
@@ -73,31 +90,13 @@ def test_report_leaves_the_explanations_alone(project: Project):
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "words"),
-    [
-        (("even", "even"), "not distinguishable from the random map"),
-        (("worse", "worse"), "worse than the random map"),
-        (("worse", "even"), "worse than the random map by deletion only"),
-        (("even", "better"), "better than the random map by insertion only"),
-        (("worse", "better"), "worse by deletion but better by insertion than the random map"),
-    ],
-)
-def test_both_curves_of_a_heatmap_are_heard(outcomes: tuple[Outcome, Outcome], words: str):
-    areas = Interval(0.5, 0.4, 0.6)
-    heatmap = Faithfulness(areas, areas, {"random": outcomes})
-    assert vars(environment().get_template("findings.j2").module)["against"](heatmap, "random") == (
-        words
-    )
-
-
-@pytest.mark.parametrize(
     ("row", "words"),
     [
         ((math.nan, math.nan, math.nan, 0), "has no pattern left to compare"),
-        ((0.9, math.nan, math.nan, 1), "may or may not change (0.90, of a single image)"),
-        ((0.7, 0.6, 0.8, 9), "may or may not change (0.70, 0.60 to 0.80)"),
-        ((0.1, 0, 0.2, 4), "changes (0.10, 0.00 to 0.20, 4 of 9 images have a pattern)"),
-        ((0.9, 0.8, 1, 9), "stays much the same (0.90, 0.80 to 1.00)"),
+        ((0.9, math.nan, math.nan, 4), "may or may not change (0.90, of too few for an interval)"),
+        ((0.7, 0.6, 0.8, 36), "may or may not change (0.70, 0.60 to 0.80; single"),
+        ((0.1, 0, 0.2, 20), "changes (0.10, 0.00 to 0.20; single"),
+        ((0.9, 0.8, 1, 36), "stays much the same (0.90, 0.80 to 1.00; single"),
     ],
 )
 def test_heatmap_of_random_weights_changes_if_its_interval_says_so(
@@ -106,6 +105,20 @@ def test_heatmap_of_random_weights_changes_if_its_interval_says_so(
     path = project.reports / "figures" / "cnn" / "randomisation.csv"
     table = pd.read_csv(path)
     rows = (table["heatmap"] == "grad_cam") & (table["randomised"] == "all layers")
-    table.loc[rows, ["rank_correlation", "low", "high", "images"]] = row
-    table.astype({"images": int}).to_csv(path, index=False)
-    assert f"- `cnn`: Grad-CAM {words}, LayerCAM" in project.report(settings())
+    table.loc[rows, ["rank_correlation", "low", "high", "maps"]] = row
+    table.astype({"maps": int}).to_csv(path, index=False)
+    text = project.report(settings())
+    assert f"- `cnn`: Grad-CAM {words}" in text
+    assert ("20 of 36 maps have a pattern" in text) == (row[-1] == 20)
+
+
+def test_heatmaps_tested_on_a_single_image_are_not_said_to_differ(project: Project):
+    folder = project.reports / "figures" / "cnn"
+    for name in ("faithfulness", "faithfulness_areas", "empty_images"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        unknown = [column for column in ("low", "high", "p", "p_holm") if column in table]
+        table[unknown] = math.nan
+        table.to_csv(folder / f"{name}.csv", index=False)
+    text = project.report(settings())
+    assert "- `cnn`: Grad-CAM is not measurably different from the random map, and not" in text
+    assert "| `cnn` | 0.90 | 0.25 | 0.50 |" in text
