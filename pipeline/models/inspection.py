@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pipeline.models.attention import Attention
 
-# Attention weights are constant whose sd over images is a smaller share of their mean. The networks are trained in bfloat16, which rounds by up to 0.4 %
-# (2**-8): what varies by less than about two such steps can't be distinguished from rounding.
+# Attention weights are constant whose sd over images is at most this share of their mean. Networks
+# are trained in bfloat16, which rounds by up to 0.4 % (2**-8): what varies by less than about two
+# such steps can't be distinguished from rounding.
 CONSTANT_BELOW = 0.01
 
 
