@@ -68,7 +68,7 @@ bench: setup  ## Measure what a run costs
 	python -m benchmarks.efficient
 
 clean:  ## Remove outputs and the engines' state; DVC's cache and .venv stay
-	rm -rf data/raw data/splits data/trained data/evaluated data/measured reports logs .snakemake .cache benchmarks/*.tsv
+	rm -rf data/raw data/raw.json data/splits data/splits.json data/trained data/evaluated data/measured reports logs .snakemake .cache benchmarks/*.tsv
 
 lock: setup  ## Write the lock files again from pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet uv

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.commands.several_values import SeveralValues
-from pipeline.engines import preflight
+from pipeline.engines import false_records, preflight
 from pipeline.paths import (
     CHECKPOINTS,
     DOWNLOADS,
@@ -32,7 +32,7 @@ from pipeline.settings import pairs, presets
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
 from pipeline.stages import stale_outputs
-from pipeline.stages.unchanged import unchanged
+from pipeline.stages.unchanged import made_from, unchanged, write_origin
 from pipeline.system.errors import InputError, StageError, choose, format_os_error
 from pipeline.system.progress import say
 from pipeline.system.text import plural, printable
@@ -77,6 +77,7 @@ def download(
         from pipeline.stages import download as stage
 
         stage.run(settings.data, out, downloads)
+        write_origin(out, made_from("download", settings))
 
 
 @app.command()
@@ -87,6 +88,7 @@ def split(params: ParamsFile = PARAMS, raw: Raw = RAW, out: Out = SPLITS) -> Non
         from pipeline.stages import split as stage
 
         stage.run(settings.data, settings.split, raw, out)
+        write_origin(out, made_from("split", settings, inputs=[raw / "source.json"]))
 
 
 @app.command()
@@ -174,6 +176,10 @@ def report(
 ) -> None:
     """Compare the architectures and write the report."""
     settings = load(params)
+    stages = false_records.read_lock()
+    stages.pop("report", None)
+    if found := false_records.cures(false_records.find(stages, params)):
+        raise InputError("; ".join(found))
     with unchanged("report", params, settings, [splits, trained, evaluated, measured, figures]):
         from pipeline.stages import report as stage
 
@@ -300,6 +306,8 @@ def check(params: ParamsFile = PARAMS) -> None:
     settings = load(params)
     check_loss(settings)
     preflight.check(settings, Path(), OUTPUTS)
+    for line in false_records.cures(false_records.find(false_records.read_lock(), params)):
+        say(line)
     runs = len(settings.architectures) * len(settings.seeds)
     typer.echo(
         f"{params} is right: {', '.join(settings.architectures)}; "
@@ -421,6 +429,8 @@ def summary(
     from pipeline.report import terminal
 
     terminal.print_summary(reports)
+    if found := false_records.cures(false_records.find(false_records.read_lock())):
+        raise InputError("; ".join(found))
 
 
 def _resolve(params: Path, model: str | None) -> tuple[Settings, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.system.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 NO_CODE = ("data/", "reports/", "${")  # outputs of other stages, and a person's images
@@ -19,7 +22,7 @@ def code_of_stage(stage: str) -> list[Path]:
     Args:
         stage: a key of `stages` in dvc.yaml, such as ``train``.
     """
-    return [ROOT / dep for dep in _stage(stage)["deps"] if not dep.startswith(NO_CODE)]
+    return [ROOT / dep for dep in read_stages()[stage]["deps"] if not dep.startswith(NO_CODE)]
 
 
 def settings_of_stage(stage: str, model: str | None = None) -> list[str]:
@@ -29,12 +32,21 @@ def settings_of_stage(stage: str, model: str | None = None) -> list[str]:
         stage: a key of `stages` in dvc.yaml.
         model: an architecture, for the stages that have one.
     """
-    keys = _stage(stage)["params"]
+    keys = read_stages()[stage]["params"]
     if any(isinstance(key, dict) for key in keys):
         return []
     return [key.replace("${item.model}", model or "") for key in keys]
 
 
-def _stage(stage: str) -> dict[str, Any]:
-    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    return YAML(typ="safe").load(text)["stages"][stage]
+@functools.cache
+def read_stages() -> dict[str, Any]:
+    """Return `stages` of dvc.yaml.
+
+    Raises:
+        InputError: if it is not YAML.
+    """
+    try:
+        stages: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    except YAMLError as error:
+        raise InputError(f"dvc.yaml: not valid YAML: {' '.join(str(error).split())}") from None
+    return stages

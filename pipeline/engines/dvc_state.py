@@ -5,8 +5,9 @@ which says who reads and writes what now. It believes what is in its cache.
 
 Written against DVC 3.67. What no manual promises, each with a test of its own in
 tests/unit/test_engine_state.py: `dvc.dependency.param.load_path`, `Repo.index.graph`,
-`changed_stage` and `workspace_status`, `read_params`, the schema of dvc.lock, name and lock of
-``rwlock``, and that DVC takes no checksum of a file in its cache that is read-only.
+`changed_stage` and `workspace_status`, `read_params`, the schema of dvc.lock, `lockfile_contents`,
+where the run cache keeps a run, name and lock of ``rwlock``, and that DVC takes no checksum of a
+file in its cache that is read-only.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from dvc.dependency import param
+from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.stage.cache import _get_cache_hash, _get_stage_hash
+from dvc.stage.serialize import to_single_stage_lockfile
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
@@ -140,6 +144,26 @@ def force_cache_verification(out: Output) -> None:
     for path in files:
         with contextlib.suppress(OSError):
             path.chmod(MAY_BE_WRITTEN)
+
+
+def forget_runs(repo: Repo, names: Iterable[str]) -> None:
+    """Remove from the run cache what dvc.lock records of these stages.
+
+    DVC takes the latest run with the same settings, code and inputs back from there. One that was
+    recorded wrongly stays the latest if the right one had been there before.
+    """
+    for name in names:
+        stage = repo.stage.load_one(name=name)
+        value = _get_cache_hash(to_single_stage_lockfile(stage))
+        run = repo.stage_cache._get_cache_path(_get_stage_hash(stage), value)
+        Path(run).unlink(missing_ok=True)
+
+
+def locked_stages(graph: DiGraph) -> dict[str, Any]:
+    """Return what dvc.lock records of each stage of the project's own dvc.yaml, as DVC read it."""
+    own = (stage.dvcfile for stage in graph if stage.path_in_repo == PROJECT_FILE)
+    stages: dict[str, Any] = next(own).lockfile_contents.get("stages", {})
+    return stages
 
 
 def clamp_future_mtimes(paths: Iterable[Path]) -> None:

@@ -20,10 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from dvc.logger import set_loggers_level
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.stage.exceptions import StageCmdFailedError
 
-from pipeline.system.errors import FULL_DISK
+from pipeline.engines import dvc_state, false_records
+from pipeline.system.errors import FULL_DISK, StageError
 
 
 def main(stage: str, log: Path) -> int:
@@ -48,11 +49,24 @@ def main(stage: str, log: Path) -> int:
     try:
         with set_loggers_level(logging.ERROR), Repo(_wait_for_lock=True) as repo:
             repo.reproduce(stage, single_item=True)
+            name = stage.removeprefix("dvc.yaml:")
+            if false_record(repo, name):
+                dvc_state.forget_runs(repo, [name])
+                repo.reproduce(stage, single_item=True, force=True)
+                if text := false_record(repo, name):
+                    raise StageError(f"{text}; run again")
     except (Exception, KeyboardInterrupt) as error:
         tell(f"failed: {reason(error, log)}")
         return 1
     tell(_last_line(log) or "up to date or taken from the cache")
     return 0
+
+
+def false_record(repo: Repo, name: str) -> str | None:
+    """Return what made a stage's output and isn't what dvc.lock records, None if all is right."""
+    with lock_repo(repo):  # DVC writes dvc.lock in place
+        stages = false_records.read_lock()
+    return false_records.find({key: stages[key] for key in {"split", name} & {*stages}}).get(name)
 
 
 def _fail(record: logging.LogRecord) -> bool:

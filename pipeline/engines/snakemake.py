@@ -31,7 +31,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import directory, report, touch
 from snakemake.ioflags import update
 
-from pipeline.engines import dvc_state, preflight
+from pipeline.engines import dvc_state, false_records, preflight
 from pipeline.paths import (
     CHANGE_MARKERS,
     COMPARISON_FIGURES,
@@ -114,8 +114,12 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
                 say(f"{name} is frozen: it stays as it is until dvc unfreeze {name}")
             outputs = {_path(out) for stage in stages for out in stage.outs}
             dvc_state.clamp_future_mtimes(outputs)
+            false = false_records.find(dvc_state.locked_stages(graph))
             for stage in stages:
-                changed = dvc_state.is_changed(stage, outputs)
+                text = false.get(stage.addressing)
+                if text:
+                    say(f"{text}; it runs again")
+                changed = dvc_state.is_changed(stage, outputs) or text is not None
                 write_marker(CHANGE_MARKERS / rule_name(stage.addressing), changed)
     except SCMError as error:
         raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None

@@ -16,7 +16,7 @@ def select(settings: Settings, keys: Iterable[str]) -> dict[str, Any]:
     has the value None.
     """
     content = settings.model_dump(mode="json")
-    return {key: _value(content, key) for key in keys}
+    return {key: value_of(content, key) for key in keys}
 
 
 def differences(recorded: Mapping[str, Any], settings: Settings) -> list[str]:
@@ -36,7 +36,8 @@ def differences(recorded: Mapping[str, Any], settings: Settings) -> list[str]:
     ]
 
 
-def _value(content: Any, dotted: str) -> Any:
+def value_of(content: Any, dotted: str) -> Any:
+    """Return the value of a dotted key in nested mappings, None if it isn't there."""
     for key in dotted.split("."):
         content = content.get(key) if isinstance(content, dict) else None
     return content

@@ -132,6 +132,7 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
         subject = _Subject(settings, model, dataset, network, test, layers)
         record: dict[str, Any] = {
             "model": model,
+            "splits": dataset.fingerprint,
             "weights": checksum(weights),
             "made_from": made_from("explain", settings, model),
         }

@@ -58,6 +58,7 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
                 )
                 for model in networks
             },
+            splits=dataset.fingerprint,
             made_from=made_from("measure", settings),
         )
     for model in networks:

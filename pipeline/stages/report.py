@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -24,11 +25,15 @@ from pipeline.figures.trade_off import draw_trade_off
 from pipeline.report import page, tables
 from pipeline.report.filters import environment
 from pipeline.report.view import Provenance, view
+from pipeline.settings.recorded import differences
 from pipeline.settings.schema import Settings, named
 from pipeline.stages import stale_outputs
+from pipeline.stages.unchanged import made_from
+from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder, write_json, write_text
 from pipeline.storage.csv_files import as_csv, write_table
 from pipeline.system import provenance
+from pipeline.system.errors import InputError
 from pipeline.system.machine import cores, cpu_name
 from pipeline.system.progress import say
 
@@ -55,6 +60,7 @@ def run(
     Raises:
         InputError: if a stage's output is missing, incomplete or corrupt, or is of other splits.
     """
+    _check_origin(splits.parent / f"{splits.name}.json", settings)
     dataset = arrays.read(splits, settings)
     datasets = {seed: dataset.for_run(seed) for seed in settings.seeds}
     runs = read_runs(
@@ -90,7 +96,10 @@ def run(
             write_table(table, folder / f"{name}.csv")
     write_text(out / "comparison.csv", as_csv(tables.comparison_table(comparison)))
     write_json(out / "metrics.json", tables.headline_metrics(comparison, candidate))
-    write_json(out / "verdict.json", tables.verdicts(comparison))
+    read = [evaluated / run.model / str(run.seed) / "metrics.json" for run in chain(*runs.values())]
+    read += [explanation.folder / "explain.json" for explanation in explanations.values()]
+    origin = {"made_from": made_from("report", settings, inputs=read).model_dump()}
+    write_json(out / "verdict.json", tables.verdicts(comparison) | origin)
     found = view(
         candidate,
         comparison,
@@ -122,6 +131,18 @@ def run(
             "you share results: python -m pipeline prune"
         )
     say(f"wrote {out / 'report.md'} and {out / 'report.html'}")
+
+
+def _check_origin(path: Path, settings: Settings) -> None:
+    """Refuse splits that were made under other settings: DVC leaves those of a frozen stage."""
+    if not path.exists():  # made by hand
+        return
+    origin = records.read(path, records.Origin)
+    if found := differences(origin.made_from.settings, settings):
+        raise InputError(
+            f"{path}: was made under other settings than those of params.yaml: "
+            f"{'; '.join(found)}; run split again"
+        )
 
 
 def _draw(

@@ -7,18 +7,18 @@ changed while it ran would be recorded as what made the outputs: so the command 
 from __future__ import annotations
 
 import functools
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.engines import dvc_files
 from pipeline.engines.dvc_graph import ROOT, code_of_stage, settings_of_stage
 from pipeline.settings.load import load
 from pipeline.settings.recorded import differences, select
 from pipeline.settings.schema import Settings
-from pipeline.storage.checksums import checksum_of_all
+from pipeline.storage.checksums import checksum
 from pipeline.system.errors import InputError, StageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 NOUNS = {"split": "division", "train": "training", "evaluate": "evaluation"}
 NOUNS |= {"measure": "measurement", "explain": "explanation"}
-OF_SNAKEMAKE = ".snakemake_timestamp"  # it touches them whenever it likes
 MOST_NAMED = 3
 SECONDS_TO_SAVE = 2.0  # in which a file that an editor is writing is empty, or ends somewhere
 SECONDS_BETWEEN_READS = 0.1
@@ -114,42 +113,51 @@ def unchanged(
     given.check()
 
 
-def made_from(stage: str, settings: Settings, model: str | None = None) -> MadeFrom:
-    """Return what a stage writes down with its output: its settings, and a checksum of its code.
+def made_from(
+    stage: str, settings: Settings, model: str | None = None, inputs: Iterable[Path] = ()
+) -> MadeFrom:
+    """Return what a stage writes down with its output, for `engines.false_records` to compare.
 
-    The arguments are those of `Unchanged`.
+    Args:
+        stage: a key of `stages` in dvc.yaml.
+        settings: what was read from params.yaml.
+        model: the architecture, for the stages that have one.
+        inputs: small files of other stages, of which nothing else in the output says which it was.
     """
     from pipeline.storage.records import MadeFrom  # takes NumPy, which `--help` can do without
 
-    return MadeFrom(settings=select(settings, _keys(stage, model)), code=checksum_of_code(stage))
+    return MadeFrom(
+        settings=select(settings, _keys(stage, model)),
+        code=checksum_of_code(stage),
+        inputs={str(path): checksum(path) for path in inputs},
+    )
+
+
+def write_origin(folder: Path, made_from: MadeFrom) -> None:
+    """Write what a folder was made from beside it, such as ``data/raw.json``."""
+    from pipeline.storage import records
+
+    record = records.Origin(made_from=made_from)
+    records.write(folder.parent / f"{folder.name}.json", record)
 
 
 @functools.cache
-def checksum_of_code(stage: str) -> str:
-    """Return the checksum of the code that a stage of dvc.yaml depends on, as it is found first."""
-    files = {path.relative_to(ROOT).as_posix(): path for path in _files(code_of_stage(stage))}
-    return checksum_of_all(files)
+def checksum_of_code(stage: str) -> dict[str, str]:
+    """Return the md5 of each file and folder of code that a stage depends on, as dvc.lock has it.
+
+    It is that of what was found first.
+    """
+    return {path.relative_to(ROOT).as_posix(): dvc_files.md5(path) for path in code_of_stage(stage)}
 
 
 def _keys(stage: str, model: str | None) -> list[str]:
     return settings_of_stage(stage, model) or list(Settings.model_fields)
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files that are meant, and all under the folders, but what tools leave there."""
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, folders, names in os.walk(path):
-            folders[:] = [name for name in folders if name != "__pycache__"]
-            yield from (Path(folder, name) for name in names if name != OF_SNAKEMAKE)
-
-
 def _states(paths: Sequence[Path]) -> dict[Path, State]:
     """Return size, times and inode of each file. The time of a change of the inode can't be set."""
     found = {}
-    for path in _files(paths):
+    for path in dvc_files.files(paths):
         if path.is_file():
             status = path.stat()
             found[path] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

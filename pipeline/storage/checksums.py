@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.system.errors import InputError
@@ -13,14 +12,6 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
     """Return the checksum of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def checksum_of_all(files: Mapping[str, Path]) -> str:
-    """Return one sha256 in hexadecimal of files and of the names that they are given."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{checksum(files[name])}  {name}\n".encode())
-    return digest.hexdigest()
 
 
 def check(path: Path, expected: str, algorithm: str, remedy: str) -> None:

@@ -78,7 +78,18 @@ class MadeFrom(Record):
     """What an output was made from, besides the outputs of other stages."""
 
     settings: dict[str, Any]  # by their dotted keys, as `settings.recorded.select` gives them
-    code: str  # sha256 of the code that the stage depends on
+    code: dict[str, str]  # of each file and folder of code that the stage depends on: DVC's md5
+    # sha256 of files of other stages that were read, where nothing else in the output says which
+    inputs: dict[str, str]
+
+
+class Origin(Record):
+    """``raw.json`` and ``splits.json``, beside the folders of that name.
+
+    Not in them: what reads the folders would have to run again when a comment in code changes.
+    """
+
+    made_from: MadeFrom
 
 
 Mean = Annotated[float, Field(ge=0, le=1)]
@@ -189,6 +200,7 @@ class Timings(Record):
     threads: int
     throughput_batch: int
     architectures: dict[str, ArchitectureTimings]
+    splits: str  # the fingerprint of the splits
     made_from: MadeFrom
 
 
@@ -260,6 +272,7 @@ class Explanation(Record):
     faithfulness: Faithfulness
     randomisation: Randomisation
     attention: Attention | None = None
+    splits: str  # the fingerprint of the splits
     weights: str  # sha256 of the weights' file
     made_from: MadeFrom
 

@@ -52,7 +52,9 @@ def load_weights(model: nn.Module, path: Path, splits: str, settings: Settings) 
         ) from None
 
 
-def check_recipe(path: Path, settings: Settings, model: str, seed: int, code: str) -> MadeFrom:
+def check_recipe(
+    path: Path, settings: Settings, model: str, seed: int, code: dict[str, str]
+) -> MadeFrom:
     """Return what the weights of a training of `model` with `seed` were made from.
 
     Args:
@@ -60,7 +62,7 @@ def check_recipe(path: Path, settings: Settings, model: str, seed: int, code: st
         settings: all of params.yaml.
         model: a key of `settings.architectures`.
         seed: of the training.
-        code: the checksum of the code that trains.
+        code: the checksums of the code that trains.
 
     Raises:
         InputError: if the file is missing or corrupt, or they were trained under other settings,

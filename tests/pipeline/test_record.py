@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipeline.engines import dvc_files
 from tests.projects import Project, checkout, shared, started, wait_until
 
 pytestmark = pytest.mark.slow
@@ -226,3 +230,165 @@ def test_runs_of_different_code_are_not_compared(
     done = project.run("python", "-m", "pipeline", "report", expect=2)
     assert "trained by other code than" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+MARGIN = ("params.yaml", "  margin: 0.5 ", "  margin: 0.75 ")
+IN_THE_GAP = {
+    "download": (
+        ("params.yaml", "  image_size: 8 ", "  image_size: 9 "),
+        "image_size: 8, now 9",
+    ),
+    "split": (
+        ("pipeline/data/audit.py", "\n\n\n", "\n\n\n\n"),
+        "pipeline/data/audit.py (md5",
+    ),
+    "measure": (
+        ("params.yaml", "  latency_repeats: 5 ", "  latency_repeats: 6 "),
+        "evaluate.latency_repeats: 5, now 6",
+    ),
+    "explain@cnn": (
+        ("pipeline/explain/choice.py", "\n\n\n", "\n\n\n\n"),
+        "by another pipeline/explain (md5 ",
+    ),
+    "report": (MARGIN, "report.margin: 0.5, now 0.75"),
+}
+
+
+def edit_in_the_gap(project: Project, stage: str, path: str, old: str, new: str) -> None:
+    """Have something edited once when the stage's command has ended, before DVC notes anything."""
+    (project.root / "edit.py").write_text(
+        "from pathlib import Path\n"
+        f"path, done = Path({path!r}), Path('edited')\n"
+        "if not done.exists():\n"
+        "    done.touch()\n"
+        f"    path.write_text(path.read_text().replace({old!r}, {new!r}, 1))\n"
+    )
+    graph = project.root / "dvc.yaml"
+    before, heading, rest = graph.read_text().partition(f"\n  {stage.partition('@')[0]}:\n")
+    command = re.search(r"cmd: (.*)", rest)
+    assert command
+    rest = rest.replace(command[1], f"{command[1]} && python edit.py", 1)
+    graph.write_text(before + heading + rest)
+
+
+def false_records(project: Project) -> dict[str, str]:
+    """What ``check`` says of records, by stage."""
+    said = project.run("python", "-m", "pipeline", "check").stderr.splitlines()
+    return {line.partition(" ")[0]: line for line in said if "is not what dvc.lock records" in line}
+
+
+def is_up_to_date(project: Project, stage: str) -> bool:
+    return "up to date" in project.dvc("status", stage).stdout
+
+
+@pytest.mark.parametrize("stage", IN_THE_GAP)
+def test_edit_between_a_command_and_its_note_is_found_and_made_good(
+    stage: str, snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    assert false_records(project) == {}
+    edit, named = IN_THE_GAP[stage]
+    edit_in_the_gap(project, stage, *edit)
+    project.dvc("repro", "--single-item", stage)
+    assert is_up_to_date(project, stage)
+    line = false_records(project)[stage]
+    assert named in line
+    assert line.endswith(f"make it again: dvc repro -f -s {stage}")
+    assert f"{stage} is not what dvc.lock records" in project.snakemake("--dry-run").stderr
+    project.dvc("repro", "-f", "-s", stage)
+    assert stage not in false_records(project)
+
+
+def test_snakemake_runs_what_was_edited_in_the_gap_again(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    edit_in_the_gap(project, "report", *MARGIN)
+    project.snakemake()
+    verdict = json.loads((project.root / "reports/verdict.json").read_text())
+    assert {pair["margin"] for pair in verdict["pairs"]} == {0.75}
+    assert project.is_clean()
+    assert false_records(project) == {}
+
+
+def test_what_dvc_commit_vouches_for_is_found_and_run_again(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    project.edit("  margin: 0.5 ", "  margin: 0.75 ")
+    with (project.root / "pipeline/explain/choice.py").open("a") as file:
+        file.write("# an afterthought\n")
+    project.dvc("commit", "--force")
+    assert project.is_clean()
+    explained = {f"explain@{model}" for model in ("cnn", "ca_cnn", "densenet", "se_densenet")}
+    assert false_records(project).keys() == {"report", *explained}
+    summary = project.run("python", "-m", "pipeline", "summary", expect=2)
+    assert "report is not what dvc.lock records" in summary.stderr
+    refused = project.run("python", "-m", "pipeline", "report", expect=2)
+    assert "explain@cnn is not what dvc.lock records" in refused.stderr
+    project.snakemake()
+    assert project.ran() == {"report", *(name.replace("@", "_") for name in explained)}
+    assert false_records(project) == {}
+    assert project.is_clean()
+    assert project.plans_nothing()
+
+
+def test_false_record_does_not_come_back_from_the_run_cache(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    path, old, new = MARGIN
+    project.edit(old, new)
+    edit_in_the_gap(project, "report", path, new, old)
+    graph = (project.root / "dvc.yaml").read_text()
+    (project.root / "edited").touch()
+    project.edit(new, old)
+    project.dvc("repro", "--single-item", "report")  # the right one comes first
+    (project.root / "edited").unlink()
+    project.edit(old, new)
+    project.dvc("repro", "--single-item", "report")
+    assert (project.root / "dvc.yaml").read_text() == graph
+    assert false_records(project).keys() == {"report"}
+    project.dvc("repro", "-f", "-s", "report")
+    for value in ("  margin: 0.6 ", old):
+        project.edit(old if value != old else "  margin: 0.6 ", value)
+        project.dvc("repro", "--single-item", "report")
+    verdict = json.loads((project.root / "reports/verdict.json").read_text())
+    assert {pair["margin"] for pair in verdict["pairs"]} == {0.5}
+    assert false_records(project) == {}
+
+
+def test_outputs_that_were_committed_with_other_inputs_are_found(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    project.edit("  validation_fraction: 0.15 ", "  validation_fraction: 0.2 ")
+    project.dvc("repro", "split")
+    assert false_records(project) == {}  # of these it is DVC that says they have changed
+    project.dvc("commit", "--force")
+    assert project.is_clean()
+    found = false_records(project)
+    assert "from another data/splits than" in found["measure"]
+    assert "train@cnn-0" in found
+    assert "explain@cnn" in found
+
+
+def test_code_is_compared_by_the_checksums_of_dvc(snakemade: Project) -> None:
+    stages = yaml.safe_load((snakemade.root / "dvc.lock").read_text())["stages"]
+    code = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"]}
+    code = {path: md5 for path, md5 in code.items() if path.startswith("pipeline/")}
+    assert len(code) > 30
+    assert any(md5.endswith(".dir") for md5 in code.values())
+    assert {path: dvc_files.md5(snakemade.root / path) for path in code} == code
+
+
+def test_compiled_code_of_another_source_is_not_run(fresh: Project) -> None:
+    """Python itself goes by the second and the size of the source."""
+    path, word = fresh.root / "pipeline/word.py", "import pipeline.word; print(pipeline.word.WORD)"
+    path.write_text("WORD = 'old'\n")
+    written = path.stat()
+    fresh.run("python", "-m", "compileall", "-q", "pipeline/word.py")
+    assert fresh.run("python", "-c", word).stdout == "old\n"
+    path.write_text("WORD = 'new'\n")
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert fresh.run("python", "-c", word).stdout == "new\n"

@@ -15,7 +15,7 @@ from pipeline.storage import records
 
 WEIGHTS = b"weights"  # in the place of a training's model.safetensors
 SHA256_OF_WEIGHTS = hashlib.sha256(WEIGHTS).hexdigest()
-ANYTHING = records.MadeFrom(settings={}, code="")  # fits any settings
+ANYTHING = records.MadeFrom(settings={}, code={}, inputs={})  # fits any settings
 
 
 def made_training(**changes: Any) -> records.Training:
@@ -50,6 +50,7 @@ def made_timings(latencies: Mapping[str, float]) -> records.Timings:
         threads=1,
         throughput_batch=64,
         architectures=architectures,
+        splits="",
         made_from=ANYTHING,
     )
 
@@ -89,7 +90,7 @@ def made_explanation(
     """Return ``explain.json`` of a network with these attention modules."""
     content: dict[str, Any] = {"model": "cnn", "feature_maps": {"layers": {}}, "cams": {}}
     content |= {"heatmaps": {"layer": "conv"}, "images": [], "weights": SHA256_OF_WEIGHTS}
-    content["made_from"] = ANYTHING
+    content |= {"made_from": ANYTHING, "splits": ""}
     content |= {
         "faithfulness": {"images": 9, "steps": 8, "fills": {}, "confidence": 0.95},
         "randomisation": {"randomised": list(randomised), "networks": 4, "confidence": 0.95},

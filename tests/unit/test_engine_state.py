@@ -21,7 +21,8 @@ from dvc.rwlock import RWLOCK_FILE
 from dvc.rwlock import rwlock as dvc_rwlock
 from dvc.stage import Stage
 
-from pipeline.engines import dvc_state
+from pipeline.engines import dvc_files, dvc_state
+from pipeline.system.errors import InputError
 
 LOCK = """\
 schema: '2.0'
@@ -272,3 +273,46 @@ def test_output_that_differs_is_verified_in_the_cache(
     (tmp_path / "weights").unlink()
     assert is_changed(stages["train"], tmp_path)
     assert cached.stat().st_mode & stat.S_IWUSR
+
+
+def test_run_cache_forgets_what_dvc_lock_records_of_a_stage(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  split:\n    cmd: cp dep out\n    deps: [dep]\n    outs: [out]\n"
+    )
+
+    def runs() -> list[Path]:
+        return [path for path in (tmp_path / ".dvc/cache/runs").rglob("*") if path.is_file()]
+
+    for content in ("one", "two"):
+        (tmp_path / "dep").write_text(content)
+        repo.reproduce()
+    before = runs()
+    assert len(before) == 2
+    recorded = dvc_state.locked_stages(Repo(str(tmp_path)).index.graph)
+    md5 = recorded["split"]["outs"][0]["md5"]
+    dvc_state.forget_runs(Repo(str(tmp_path)), ["split"])
+    (left,) = runs()
+    assert md5 not in left.read_text()
+
+
+def test_source_that_dvcignore_leaves_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc_files, "ROOT", tmp_path)
+    (tmp_path / "code" / "deep").mkdir(parents=True)
+    for name in ("code/step.py", "code/deep/.step.py.swp"):
+        (tmp_path / name).touch()
+    try:
+        for ignored, expected in (("", 2), ("*.swp", 1)):
+            (tmp_path / ".dvcignore").write_text(f"{ignored}\n")
+            dvc_files._ignored.cache_clear()
+            assert len(list(dvc_files.files([tmp_path / "code"]))) == expected
+        (tmp_path / ".dvcignore").write_text("step.py\n")
+        dvc_files._ignored.cache_clear()
+        with pytest.raises(InputError, match=r"leaves out code/step.py: DVC would not see it"):
+            list(dvc_files.files([tmp_path / "code"]))
+    finally:
+        dvc_files._ignored.cache_clear()

@@ -20,6 +20,7 @@ LEFT_OUT = {
     "pipeline.data",
     "pipeline.data.own_files",
     "pipeline.engines",
+    "pipeline.engines.dvc_files",
     "pipeline.engines.dvc_graph",
     "pipeline.engines.dvc_view",
     "pipeline.engines.preflight",

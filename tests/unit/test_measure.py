@@ -69,8 +69,8 @@ def test_times_are_positive_and_of_the_machine(
 
 
 MACHINE = (
-    '"device_name": "a CPU", "threads": 1, "throughput_batch": 64, '
-    '"made_from": {"settings": {}, "code": ""}'
+    '"device_name": "a CPU", "threads": 1, "throughput_batch": 64, "splits": "", '
+    '"made_from": {"settings": {}, "code": {}, "inputs": {}}'
 )
 
 

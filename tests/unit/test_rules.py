@@ -94,13 +94,14 @@ def test_every_stage_is_a_rule_and_all_asks_for_every_output(rules: dict[str, Ru
     assert set(rules) == expected | {"all", "download", "split", "measure", "report"}
     outputs = {str(path) for rule in rules.values() for path in rule.output}
     assert set(map(str, rules["all"].input)) == outputs
-    assert len(outputs) == 2 + 2 * 8 + 1 + 4 + 8
+    assert len(outputs) == 4 + 2 * 8 + 1 + 4 + 8
 
 
 def test_rule_has_the_edges_settings_and_files_of_its_stage(rules: dict[str, Rule]) -> None:
     rule = rules["evaluate_ca_cnn_1"]
     marker = ".cache/changes/evaluate_ca_cnn_1"
-    assert set(map(str, rule.input)) == {"data/splits", "data/trained/ca_cnn/1", marker}
+    splits = {"data/splits", "data/splits.json"}
+    assert set(map(str, rule.input)) == {*splits, "data/trained/ca_cnn/1", marker}
     assert list(map(str, rule.output)) == ["data/evaluated/ca_cnn/1"]
     assert list(map(str, rule.log)) == ["logs/evaluate_ca_cnn_1.log"]
     assert str(rule.benchmark) == "benchmarks/evaluate_ca_cnn_1.tsv"

@@ -38,7 +38,7 @@ from pipeline.training.recipe import OPTIMIZERS, l1_penalty
 from pipeline.training.weights import check_recipe, load_weights, save_weights
 
 SETTINGS = presets.load("smoke")
-RECIPE = MadeFrom(settings={}, code="")
+RECIPE = MadeFrom(settings={}, code={}, inputs={})
 MINE = Provenance(splits="mine", seed=0, made_from=RECIPE)
 CPU = Hardware(torch.device("cpu"), "fp32", 1, "a CPU")
 PLAIN = Augmentation()
@@ -474,13 +474,16 @@ def test_weights_that_no_training_leaves_are_refused_by_name(
 
 @pytest.mark.parametrize(
     ("seed", "code", "message"),
-    [(1, "", "is of seed 0, not of 1"), (0, "other", "was trained by other code than that in")],
+    [
+        (1, {}, "is of seed 0, not of 1"),
+        (0, {"pipeline/training": "other"}, "was trained by other code than that in"),
+    ],
 )
 def test_weights_of_another_seed_or_code_are_not_evaluated(
-    seed: int, code: str, message: str, tmp_path: Path
+    seed: int, code: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     save_weights(network().state_dict(), tmp_path / "weights", MINE)
-    assert check_recipe(tmp_path / "weights", SETTINGS, "ca_cnn", 0, "") == RECIPE
+    assert check_recipe(tmp_path / "weights", SETTINGS, "ca_cnn", 0, {}) == RECIPE
     with pytest.raises(InputError, match=f"{message}.*--single-item train@ca_cnn-{seed}"):
         check_recipe(tmp_path / "weights", SETTINGS, "ca_cnn", seed, code)
 
@@ -488,7 +491,7 @@ def test_weights_of_another_seed_or_code_are_not_evaluated(
 def test_weights_of_other_layers_with_the_same_shapes_are_refused(tmp_path: Path) -> None:
     recorded = {"architectures.ca_cnn": SETTINGS.architectures["ca_cnn"].model_dump(mode="json")}
     recorded["architectures.ca_cnn"]["activation"] = "mish"
-    recipe = MadeFrom(settings=recorded, code="")
+    recipe = MadeFrom(settings=recorded, code={}, inputs={})
     provenance = Provenance(splits="mine", seed=0, made_from=recipe)
     save_weights(network().state_dict(), tmp_path / "weights", provenance)
     message = "under other settings .* architectures.ca_cnn.activation: 'mish', now 'relu'; run"

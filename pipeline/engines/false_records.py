@@ -1,0 +1,189 @@
+"""What dvc.lock records of a stage, compared with what the stage's output says it was made from.
+
+DVC notes the settings and the checksums of code that it finds after a stage's command, or when it
+is told to (``dvc commit``). The two differ if something was edited in between, or if the output was
+committed under settings, or with code or inputs, that did not make it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.engines import dvc_files
+from pipeline.engines.dvc_graph import read_stages
+from pipeline.paths import PARAMS, SPLITS
+from pipeline.settings.load import check
+from pipeline.settings.recorded import differences, value_of
+from pipeline.settings.yaml_file import read
+from pipeline.stages.unchanged import checksum_of_code
+from pipeline.system.errors import InputError
+
+LOCK = Path("dvc.lock")
+SECONDS_TO_WRITE = 60.0  # many times what dvc.lock takes, which DVC writes in place
+SECONDS_BETWEEN_READS = 0.5
+
+# by stage the file among its outputs that says what they were made from
+SAYING = {
+    "download": "raw.json",
+    "split": "splits.json",
+    "train": "model.safetensors",
+    "evaluate": "metrics.json",
+    "measure": "timings.json",
+    "explain": "explain.json",
+    "report": "verdict.json",
+}
+
+
+def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str]:
+    """Return by stage what made its output and isn't what is recorded.
+
+    Nothing is said of settings that are other ones by now: DVC finds those changed itself.
+
+    Args:
+        stages: those of dvc.lock, as `read_lock` returns them, or some of them.
+        params_path: the settings file.
+    """
+    try:
+        content = read(params_path)
+        settings = check(content, params_path.name)
+    except InputError:
+        return {}
+
+    outs = {out["path"]: out["md5"] for locked in stages.values() for out in _list(locked, "outs")}
+    fingerprint = _fingerprint()
+    found = {}
+    for name, locked in stages.items():
+        params = locked.get("params", {}).get(PARAMS.name, {})
+        md5 = {dep["path"]: dep["md5"] for dep in _list(locked, "deps")}
+        for path, said in _said(name, locked):
+            made_from = said["made_from"]
+            changed = [f"{key}: not set" for key in params if key not in made_from["settings"]]
+            if all(value_of(content, key) == value for key, value in params.items()):
+                changed += differences(made_from["settings"], settings)
+            reasons = [f"under other settings: {'; '.join(changed)}"] if changed else []
+            if "seed" in said and str(said["seed"]) != path.parent.name:
+                reasons.append(f"with seed {said['seed']}")
+            reasons += _other_code(name.partition("@")[0], made_from["code"], md5)
+            inputs = [
+                path
+                for path, sha256 in made_from["inputs"].items()
+                if _sha256(Path(path)) not in (None, sha256)
+            ]
+            if said.get("splits", fingerprint) != fingerprint:
+                inputs.append(str(SPLITS))
+            # it is for DVC to say that an input has changed since; large ones are read last
+            reasons += [
+                f"from another {path} than the one here"
+                for path in inputs
+                for dep, noted in md5.items()
+                if Path(path).is_relative_to(dep)
+                if outs.get(dep, noted) == noted == dvc_files.md5(Path(dep))
+            ]
+            if reasons:
+                made = f"{path} was made {', and '.join(reasons)}"
+                found[name] = f"{name} is not what dvc.lock records: {made}"
+                break
+    return found
+
+
+def cures(found: Mapping[str, str]) -> list[str]:
+    """Return each of what `find` found with the command that makes the stage again.
+
+    The run cache forgets them, so that DVC doesn't take them back from there later.
+    """
+    if found:
+        from pipeline.engines import dvc_state  # DVC takes a second to import
+
+        dvc_state.forget_runs(dvc_state.open_repo(), found)
+    return [f"{text}; make it again: dvc repro -f -s {name}" for name, text in found.items()]
+
+
+def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
+    """Return the code that made an output where other code is recorded, with the md5 of both."""
+    found = []
+    for dep, here in checksum_of_code(stage).items():
+        made, noted = made_by.get(dep), recorded.get(dep)
+        if noted is None or made == noted:
+            continue
+        text = f"by another {dep} (md5 {made}, recorded {noted})"
+        if made == here:  # DVC goes by size, time and inode
+            text += f", which DVC overlooks until you type find {dep} -type f -exec touch {{}} +"
+        found.append(text)
+    return found
+
+
+def read_lock() -> dict[str, Any]:
+    """Return what dvc.lock records of each stage; nothing if there is none.
+
+    Raises:
+        InputError: if it is corrupt, and still is after a minute.
+    """
+    given_up = time.monotonic() + SECONDS_TO_WRITE
+    while True:
+        try:
+            return (YAML(typ="safe").load(LOCK) or {}).get("stages", {})
+        except FileNotFoundError:
+            return {}
+        except (YAMLError, UnicodeDecodeError) as error:
+            if time.monotonic() > given_up:
+                first = str(error).splitlines()[0]
+                raise InputError(f"{LOCK}: can't be read ({first}); snakemake repairs it") from None
+        time.sleep(SECONDS_BETWEEN_READS)
+
+
+def _said(name: str, locked: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each file in which an output of a stage says what it was made from, and what it says.
+
+    One that is missing or can't be read is passed over: who reads the output says so.
+    """
+    kind = name.partition("@")[0]
+    if kind not in SAYING or kind not in read_stages():
+        return
+    for out in (Path(out["path"]) for out in _list(locked, "outs")):
+        for path in [out] if out.name == SAYING[kind] else sorted(out.rglob(SAYING[kind])):
+            try:
+                said = _header(path) if path.suffix == ".safetensors" else _json(path)
+                _ = [said["made_from"][part] for part in ("settings", "code", "inputs")]
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+            yield path, said
+
+
+def _list(locked: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
+    """Return the entries of `deps` or `outs` that have a checksum."""
+    return [entry for entry in locked.get(what, []) if "md5" in entry]
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return the provenance in a file of safetensors, without its tensors and their library."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    provenance: dict[str, Any] = json.loads(header["__metadata__"]["provenance"])
+    return provenance
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _fingerprint() -> str | None:
+    try:
+        content = [(SPLITS / name).read_bytes() for name in ("index.csv", "dataset.json")]
+    except OSError:
+        return None
+    return hashlib.sha256(b"".join(content)).hexdigest()
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
