@@ -65,8 +65,8 @@ def main(stage: str, log: Path) -> int:
 def false_record(repo: Repo, name: str) -> str | None:
     """Return what made a stage's output and isn't what dvc.lock records, None if all is right."""
     with lock_repo(repo):  # DVC writes dvc.lock in place
-        stages = false_records.read_lock()
-    return false_records.find({key: stages[key] for key in {"split", name} & {*stages}}).get(name)
+        stages = false_records.read_lock("split", name)
+    return false_records.find(stages).get(name)
 
 
 def _fail(record: logging.LogRecord) -> bool:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline.engines import dvc_files
+from pipeline.engines.false_records import read_lock
 from tests.projects import Project, checkout, shared, started, wait_until
 
 pytestmark = pytest.mark.slow
@@ -392,3 +393,13 @@ def test_compiled_code_of_another_source_is_not_run(fresh: Project) -> None:
     path.write_text("WORD = 'new'\n")
     os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
     assert fresh.run("python", "-c", word).stdout == "new\n"
+
+
+def test_a_few_stages_are_read_as_the_whole_lock_says(
+    snakemade: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(snakemade.root)
+    stages = yaml.safe_load((snakemade.root / "dvc.lock").read_text())["stages"]
+    for names in (("split", "train@cnn-0"), ("report",), ("of no stage",)):
+        expected = {name: stages[name] for name in names if name in stages}
+        assert read_lock(*names) == expected

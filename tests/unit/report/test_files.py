@@ -68,6 +68,7 @@ def test_the_same_results_give_the_same_bytes(reported: tuple[Project, str], tmp
 
     def outputs(folder: Path) -> dict[Path, bytes]:
         found = [path for path in folder.rglob("*") if path.is_file()]
-        return {path.relative_to(folder): path.read_bytes() for path in found}
+        here = bytes(folder.parent)  # verdict.json names what was read, here by its whole path
+        return {path.relative_to(folder): path.read_bytes().replace(here, b".") for path in found}
 
     assert outputs(again.reports) == outputs(project.reports)
