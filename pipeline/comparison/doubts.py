@@ -34,13 +34,6 @@ def mean_recall(comparison: Comparison, model: str) -> float:
     return 100 * float((np.diag(counts)[tested] / images[tested]).mean())
 
 
-def distinguishable(candidate: np.ndarray, baseline: np.ndarray) -> bool:
-    """Return whether two costs, float (R,), differ by more than runs do: they don't overlap."""
-    if min(len(candidate), len(baseline)) < 2:
-        return False
-    return bool(candidate.min() > baseline.max() or candidate.max() < baseline.min())
-
-
 def idle(modules: pd.DataFrame) -> list[str]:
     """Return which modules of ``attention_variation.csv`` weight all alike in every image."""
     even = modules["sd_between"] <= IDLE_BELOW * modules["mean"]

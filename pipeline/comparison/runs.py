@@ -28,11 +28,15 @@ ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
 
 @dataclass(frozen=True)
 class Timings:
-    """How fast an architecture is, measured in R rounds beside all others."""
+    """What an architecture costs, measured in R rounds beside all others."""
 
     latencies: np.ndarray  # float64 (R,), time for one image, ms
     throughputs: np.ndarray  # float64 (R,), images per second
+    training_throughputs: np.ndarray  # the same, of training
+    inference_memory: int  # bytes at its peak, of a full batch
+    training_memory: int  # the same, of training
     device_name: str  # what it was measured on
+    other_processes: float  # their share of the processor time meanwhile, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,20 @@ def read_runs(
         if model not in found.architectures:
             raise InputError(f"{path}: without {model}; {again}")
         times = found.architectures[model]
-        latencies, throughputs = np.array(times.latency_ms), np.array(times.throughput)
-        timings[model] = Timings(latencies, throughputs, found.device_name)
-    rounds = {len(part) for one in timings.values() for part in (one.latencies, one.throughputs)}
+        timings[model] = Timings(
+            latencies=np.array(times.latency_ms),
+            throughputs=np.array(times.throughput),
+            training_throughputs=np.array(times.training_throughput),
+            inference_memory=times.inference_memory,
+            training_memory=times.training_memory,
+            device_name=found.device_name,
+            other_processes=found.other_processes,
+        )
+    rounds = {
+        len(part)
+        for one in timings.values()
+        for part in (one.latencies, one.throughputs, one.training_throughputs)
+    }
     if len(rounds) > 1:
         raise InputError(f"{path}: not of the same rounds for all; {again}")
     runs = {

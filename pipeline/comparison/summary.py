@@ -12,6 +12,14 @@ from pipeline.comparison.runs import Run
 from pipeline.evaluation import calibration, ensembles
 from pipeline.evaluation.calibration import Reliability
 from pipeline.statistics.estimates import Estimate, accuracy_estimate
+from pipeline.system.machine import BUSY
+
+# attributes of a Summary
+COSTS = (
+    *("parameters", "macs", "latency_ms", "training_seconds"),
+    *("inference_memory", "training_memory"),
+)
+ROUNDS_OF = {"latency_ms": "latencies", "training_seconds": "training_times"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +32,12 @@ class _Measured:
     parameters: int  # how many
     macs: int  # multiply-accumulates for one image
     latencies: np.ndarray  # float (rounds of measuring,), time for one image, ms
-    training_seconds: float  # time of all epochs, mean over trials
+    throughputs: np.ndarray  # the same, images per second
+    training_throughputs: np.ndarray  # the same, of training
+    training_times: np.ndarray  # the same, time of all steps of all epochs, mean over trials, s
+    inference_memory: int  # bytes at its peak, of a full batch
+    training_memory: int  # the same, of training
+    busy: bool  # other processes disturbed the rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +45,6 @@ class Trial(_Measured):
     """One run of a network, or of several networks that answer together."""
 
     correct: np.ndarray  # bool (N,), which test images it got right
-    throughputs: np.ndarray  # float (rounds of measuring,), images per second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +56,23 @@ class Summary(_Measured):
     accuracy_sd: float  # sample standard deviation of `accuracies`; NaN for a single trial
     ece: float  # expected calibration error of all images of all trials, in [0, 1]
     latency_ms: float  # median of `latencies`
-    throughput: float  # images per second, median over rounds
-    training_times: np.ndarray  # float (R,), time of all epochs of each trial, seconds
+    throughput: float  # median of `throughputs`
+    training_throughput: float  # median of `training_throughputs`
+    training_seconds: float  # median of `training_times`
+
+    def rounds(self, name: str) -> np.ndarray:
+        """Return one of `COSTS` by round of measuring; a single number if it is exact."""
+        return np.atleast_1d(getattr(self, ROUNDS_OF.get(name, name)))
+
+    def cost(self, name: str) -> float | np.ndarray:
+        """Return one of `COSTS` to be compared by `statistics.cost_ratio`.
+
+        Of rounds on a busy machine there is only one, which shows no difference: work of others
+        makes one network several times as slow and another hardly.
+        """
+        if name not in ROUNDS_OF:
+            return getattr(self, name)
+        return self.rounds(name)[: 1 if self.busy else None]
 
 
 def run_trial(run: Run) -> Trial:
@@ -60,14 +87,19 @@ def run_trial(run: Run) -> Trial:
         macs=run.metrics.macs,
         latencies=run.timings.latencies,
         throughputs=run.timings.throughputs,
-        training_seconds=float(run.history["seconds"].sum()),
+        training_throughputs=run.timings.training_throughputs,
+        training_times=run.training.epochs * run.training.images / run.timings.training_throughputs,
+        inference_memory=run.timings.inference_memory,
+        training_memory=run.timings.training_memory,
+        busy=run.timings.other_processes > BUSY,
     )
 
 
 def ensemble_trial(members: Sequence[Run]) -> Trial:
     """Return the ensemble of `members`, tested on the same images, as a trial.
 
-    Its costs are those of asking one member after the other.
+    Its costs are those of training and asking one member after the other: the sum of theirs, but
+    for memory, of which the hungriest member decides.
     """
     logits, labels = [run.logits for run in members], members[0].labels
     probabilities = ensembles.mean_probabilities(logits)
@@ -81,14 +113,19 @@ def ensemble_trial(members: Sequence[Run]) -> Trial:
         macs=sum(trial.macs for trial in alone),
         latencies=np.sum([trial.latencies for trial in alone], axis=0),
         throughputs=1 / np.sum([1 / trial.throughputs for trial in alone], axis=0),
-        training_seconds=math.fsum(trial.training_seconds for trial in alone),
+        training_throughputs=1
+        / np.sum([1 / trial.training_throughputs for trial in alone], axis=0),
+        training_times=np.sum([trial.training_times for trial in alone], axis=0),
+        inference_memory=max(trial.inference_memory for trial in alone),
+        training_memory=max(trial.training_memory for trial in alone),
+        busy=any(trial.busy for trial in alone),
     )
 
 
 def summarise(trials: Sequence[Trial], same_images: bool, confidence: float) -> Summary:
     """Return what trials of the same thing come to together; see `accuracy_estimate`."""
     accuracies = np.array([100 * trial.correct.mean() for trial in trials])
-    training_times = np.array([trial.training_seconds for trial in trials])
+    training_times = np.mean([trial.training_times for trial in trials], axis=0)
     images = [len(trial.correct) for trial in trials]
     reliability = calibration.pooled([trial.reliability for trial in trials])
     return Summary(
@@ -103,9 +140,15 @@ def summarise(trials: Sequence[Trial], same_images: bool, confidence: float) -> 
         macs=trials[0].macs,
         latency_ms=float(np.median(trials[0].latencies)),
         throughput=float(np.median(trials[0].throughputs)),
-        training_seconds=float(training_times.mean()),
+        training_throughput=float(np.median(trials[0].training_throughputs)),
+        training_seconds=float(np.median(training_times)),
         latencies=trials[0].latencies,
+        throughputs=trials[0].throughputs,
+        training_throughputs=trials[0].training_throughputs,
         training_times=training_times,
+        inference_memory=trials[0].inference_memory,
+        training_memory=trials[0].training_memory,
+        busy=trials[0].busy,
     )
 
 

@@ -1,10 +1,11 @@
-"""What a network costs: parameters, multiply-accumulates, latency and throughput."""
+"""What a network costs: parameters, multiply-accumulates, latency, throughput and memory."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from pipeline.models.inspection import frozen_eval
 
 # runs before the clock starts: caches fill, kernels are chosen
 WARM_UP_IMAGES = 5
-WARM_UP_BATCHES = 1
+
+Found = TypeVar("Found")
 
 
 def _milliseconds(work: Callable[[], object], device: torch.device) -> float:
@@ -99,16 +101,63 @@ def latency(model: nn.Module, image: Tensor, repeats: int) -> np.ndarray:
     return np.array(runs)
 
 
-def throughput(model: nn.Module, images: Tensor, repeats: int) -> float:
-    """Return how many images per second the network classifies, in batches like `images`.
+def throughput(model: nn.Module, images: Tensor) -> float:
+    """Return how many images per second the network classifies, in a batch that it has met before.
 
     Args:
         model: the network, on the images' device; it is left in the mode that it had.
         images: a batch of normalised images, (B, C, H, W).
-        repeats: how many such batches to time, one after the other.
     """
     with frozen_eval(model), torch.inference_mode():
-        for _ in range(WARM_UP_BATCHES):
-            model(images)
-        taken = _milliseconds(lambda: [model(images) for _ in range(repeats)], images.device)
-    return 1000 * len(images) * repeats / taken
+        return 1000 * len(images) / _milliseconds(lambda: model(images), images.device)
+
+
+def training_throughput(steps: Iterable[int], device: torch.device) -> float:
+    """Return how many images per second a network learns from.
+
+    Args:
+        steps: takes a step of the optimiser for each of its values: the images in its batch.
+        device: where the network is.
+    """
+    images: list[int] = []
+    milliseconds = _milliseconds(lambda: images.extend(steps), device)
+    return 1000 * sum(images) / milliseconds
+
+
+def in_turns(
+    measures: Mapping[str, Callable[[], Found]], rounds: Iterable[int]
+) -> dict[str, list[Found]]:
+    """Call every one of `measures` once a round, so that a machine that slows down does so for all.
+
+    They go to and fro, so that none always comes after the same one: forwards in even `rounds`.
+
+    Returns:
+        what each returned, by round.
+    """
+    found: dict[str, list[Found]] = {name: [] for name in measures}
+    for number in rounds:
+        for name in list(measures)[:: 1 if number % 2 == 0 else -1]:
+            found[name].append(measures[name]())
+    return found
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> int:
+    """Return the most bytes that tensors take at once while `work` runs, beyond those before it.
+
+    PyTorch's allocators are asked: on a GPU for their peak, on a CPU for every single allocation,
+    by its profiler. What libraries allocate by themselves, and what the allocators hold in reserve,
+    is not in it.
+    """
+    if device.type == "cuda":
+        unit = torch.ones((1, 1), device=device)
+        unit @ unit  # for the first of them cuBLAS allocates a workspace that it keeps
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it looks for a GPU, and complains
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(changes).max(initial=0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from pipeline.comparison.compare import Comparison
-from pipeline.comparison.summary import Summary
+from pipeline.comparison.summary import COSTS, ROUNDS_OF
 from pipeline.figures.style import (
     ALL_ARCHITECTURES,
     colours,
@@ -20,6 +20,7 @@ from pipeline.figures.style import (
     shortened,
     style,
 )
+from pipeline.statistics.cost_ratio import cheaper
 from pipeline.system.formats import interval_name
 
 WIDEST_LINEAR = 5.0  # highest over lowest cost that a linear scale still shows well
@@ -28,7 +29,7 @@ FRONT_COLOUR = "darkgrey"
 
 
 def draw_trade_off(comparison: Comparison) -> Figure:
-    """Draw test accuracy with its interval against each cost.
+    """Draw test accuracy with its interval against each cost, with its range over rounds.
 
     An arrow leads from each baseline to its candidate. Ensembles are hollow; they cost what their
     members cost together. The step line is the best accuracy to be had for a cost.
@@ -48,38 +49,47 @@ def draw_trade_off(comparison: Comparison) -> Figure:
 
     longest = max(summary.training_seconds for summary, *_ in drawn)
     unit, seconds = next((time for time in TIMES if longest >= 2 * time[1]), TIMES[-1])
-    costs: dict[str, Callable[[Summary], float]] = {
-        "parameters": lambda summary: summary.parameters,
-        "multiply-accumulates for one image": lambda summary: summary.macs,
-        "latency of one image (ms)": lambda summary: summary.latency_ms,
-        f"training of one run ({unit})": lambda summary: summary.training_seconds / seconds,
+    panels_of = {  # label, and how large its unit is
+        "parameters": ("parameters", 1.0),
+        "macs": ("multiply-accumulates for one image", 1.0),
+        "latency_ms": ("latency of one image (ms)", 1.0),
+        "training_seconds": (f"training of one run ({unit})", seconds),
+        "inference_memory": ("memory of inference (MB)", 1e6),
+        "training_memory": ("memory of training (MB)", 1e6),
     }
     with style():
-        figure = Figure(figsize=(11, 8.4), layout="constrained")
-        panels = figure.subplots(2, 2, sharey=True)
-        for axes, (label, cost) in zip(panels.flat, costs.items(), strict=True):
+        figure = Figure(figsize=(14, 8.4), layout="constrained")
+        panels = figure.subplots(2, 3, sharey=True)
+        for axes, cost in zip(panels.flat, COSTS, strict=True):
+            label, size = panels_of[cost]
             for summary, colour, marker, fill in drawn:
-                value, estimate = cost(summary), summary.accuracy
+                value, estimate = getattr(summary, cost) / size, summary.accuracy
                 axes.vlines(value, estimate.low, estimate.high, color=colour, linewidth=1.6)
+                rounds = summary.rounds(cost) / size
+                axes.hlines(estimate.mean, rounds.min(), rounds.max(), color=colour, linewidth=1.6)
                 axes.plot(
                     value, estimate.mean, marker, color=colour, markersize=7, markerfacecolor=fill,
                     markeredgewidth=1.8, zorder=3,
                 )  # fmt: skip
             for pair in comparison.pairs:
                 ends = [entries[name].summary for name in (pair.model, pair.baseline)]
-                end, start = ((cost(summary), summary.accuracy.mean) for summary in ends)
+                end, start = ((getattr(one, cost) / size, one.accuracy.mean) for one in ends)
                 arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1}
                 axes.annotate(
                     "", end, start, arrowprops={**arrow, "shrinkA": 4, "shrinkB": 4}, zorder=4
                 )
-            values = [cost(summary) for summary, *_ in drawn]
-            _scale_costs(axes, values)
-            front = np.column_stack([values, accuracies])[pareto_front(values, accuracies)]
+            values = [getattr(summary, cost) / size for summary, *_ in drawn]
+            ranges = np.concatenate([summary.rounds(cost) / size for summary, *_ in drawn])
+            _scale_costs(axes, ranges)
+            on_it = pareto_front([summary.cost(cost) for summary, *_ in drawn], accuracies)
+            front = np.column_stack([values, accuracies])[on_it]
             front = front[np.lexsort(front.T[::-1])]  # by cost, then by accuracy
             axes.step(
                 [*front[:, 0], axes.get_xlim()[1]], [*front[:, 1], front[-1, 1]], where="post",
                 color=FRONT_COLOUR, linewidth=1.4, zorder=1,
             )  # fmt: skip
+            if cost in ROUNDS_OF and any(summary.busy for summary, *_ in drawn):
+                label += ", on a busy machine"
             axes.set_xlabel(label)
             axes.grid(alpha=0.25)
         for axes in panels[:, 0]:
@@ -106,18 +116,19 @@ def draw_trade_off(comparison: Comparison) -> Figure:
     return figure
 
 
-def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
+def pareto_front(costs: Sequence[float | np.ndarray], accuracies: Sequence[float]) -> np.ndarray:
     """Return which of n points no other beats: none is as cheap and as accurate and better in one.
 
-    Of equal points all are on the front, or none. The answer is bool (n,).
+    Costs that are not distinguishable count as equal, see `cheaper`. Of equal points all are on the
+    front, or none. The answer is bool (n,).
     """
-    cost, accuracy = np.asarray(costs), np.asarray(accuracies)
-    as_good = (cost <= cost[:, None]) & (accuracy >= accuracy[:, None])  # (n, other)
-    better = (cost < cost[:, None]) | (accuracy > accuracy[:, None])
+    lower, accuracy = cheaper(costs), np.asarray(accuracies)  # (n, other)
+    as_good = ~lower.T & (accuracy >= accuracy[:, None])
+    better = lower | (accuracy > accuracy[:, None])
     return np.asarray(~(as_good & better).any(axis=1))
 
 
-def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
+def _scale_costs(axes: Axes, costs: np.ndarray) -> None:
     """Scale the axis for `costs`, by their logarithm where they are far apart."""
     lowest, highest = min(costs), max(costs)
     if 0 < WIDEST_LINEAR * lowest < highest:

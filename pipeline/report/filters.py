@@ -43,6 +43,13 @@ def setting_value(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def cost_name(name: str) -> str:
+    """Return an attribute of a Summary in words, such as ``latency``."""
+    names = {"macs": "MACs", "latency_ms": "latency", "training_seconds": "training time"}
+    names |= {f"{kind}_memory": f"memory in {kind}" for kind in ("inference", "training")}
+    return names.get(name, name)
+
+
 def one_line(block: str) -> str:
     """Return the text of a block as one line of a file, so that templates may wrap sentences."""
     return " ".join(block.split()) + "\n"
@@ -66,6 +73,7 @@ def environment() -> Environment:
         *(formats.percent, formats.points, formats.spread, formats.p_value, formats.change),
         *(formats.interval_name, formats.relative, formats.large, formats.latency),
         *(formats.duration, text.plural, fixed, significant, thousands, codes, one_line),
+        cost_name,
         setting_value,
         *(markdown.table, markdown.fenced, markdown.folded, markdown.folded_if_long),
     ]

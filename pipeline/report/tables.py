@@ -21,6 +21,10 @@ PAIR_COLUMNS = (
     *("degrees_of_freedom", "sd_between_seeds", "gained", "lost", "verdict", "reason"),
     *("differs_in", "confounded"),
 )
+SUMMARY_COLUMNS = (
+    *("nll", "ece", "brier", "parameters", "macs", "latency_ms", "throughput"),
+    *("training_throughput", "training_seconds", "inference_memory", "training_memory"),
+)
 VERDICT_NUMBERS = ("gain", "low", "high", "p", "p_holm", "degrees_of_freedom")
 
 
@@ -71,10 +75,10 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each architecture, then for each further pair, then for each ensemble.
 
     Accuracies are in percent, differences and gains in percentage points, the expected calibration
-    error (ece) is in [0, 1]; `runs` is how many accuracies the mean and its standard deviation are
-    of. `kind` is architecture, pair (with a baseline but the first) or ensemble; `gained` and
-    `lost` are means over runs: the images that only the architecture, or only its baseline, got
-    right.
+    error (ece) is in [0, 1], memory in bytes; `runs` is how many accuracies the mean and its
+    standard deviation are of. `kind` is architecture, pair (with a baseline but the first) or
+    ensemble; `gained` and `lost` are means over runs: the images that only the architecture, or
+    only its baseline, got right.
     """
     architectures = [
         {"model": entry.model, "kind": "architecture", "members": None}
@@ -100,7 +104,10 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """Return one row for each run: its results, its best epoch and where it ran."""
+    """Return one row for each run: its results, its best epoch, and where it ran.
+
+    `wall_seconds` is how long its epochs took, with whatever ran beside them.
+    """
     return pd.DataFrame(
         {
             "model": run.model,
@@ -113,7 +120,7 @@ def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             "best_epoch": run.training.best_epoch,
             "epochs": run.training.epochs,
             "stopped_early": run.training.stopped_early,
-            "training_seconds": run.history["seconds"].sum(),
+            "wall_seconds": run.history["seconds"].sum(),
             "precision": run.training.precision,
             "device": run.training.device_name,
         }
@@ -131,6 +138,7 @@ def timings_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
                 "round": np.arange(len(first.timings.latencies)) + 1,
                 "latency_ms": first.timings.latencies,
                 "throughput": first.timings.throughputs,
+                "training_throughput": first.timings.training_throughputs,
                 "device": first.timings.device_name,
             }
         )
@@ -230,7 +238,9 @@ def headline_metrics(comparison: Comparison, candidate: str) -> dict[str, float 
     if entry.looking:
         metrics["looks_at_image"] = entry.looking.looks
     metrics |= {name: round(getattr(summary, name), 6) for name in ("nll", "ece", "brier")}
-    metrics |= {"parameters": summary.parameters, "macs": summary.macs}
+    # no times: all engines write the same bytes
+    exact = ("parameters", "macs", "inference_memory", "training_memory")
+    metrics |= {name: getattr(summary, name) for name in exact}
     return {
         name: value
         for name, value in metrics.items()
@@ -307,9 +317,7 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
         "accuracy_low": summary.accuracy.low,
         "accuracy_high": summary.accuracy.high,
         "confidence": summary.accuracy.confidence,
-        **{name: getattr(summary, name) for name in ("nll", "ece", "brier", "parameters", "macs")},
-        **{name: getattr(summary, name) for name in ("latency_ms", "throughput")},
-        "training_seconds": summary.training_seconds,
+        **{name: getattr(summary, name) for name in SUMMARY_COLUMNS},
     }
 
 

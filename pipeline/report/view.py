@@ -21,19 +21,20 @@ from pipeline.comparison.compare import (
     Pair,
 )
 from pipeline.comparison.runs import Explanation
-from pipeline.comparison.summary import Summary
+from pipeline.comparison.summary import COSTS, ROUNDS_OF, Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
+from pipeline.statistics.cost_ratio import CostRatio, cost_ratio
 from pipeline.statistics.looking import Looking
 from pipeline.statistics.planning import Plan, plan
 from pipeline.storage.records import COMPARISONS, ModuleState, Training
+from pipeline.system.machine import BUSY
 from pipeline.system.provenance import Commit
 
 Outcome = Literal["better", "worse", "even"]
 Change = Literal["no pattern", "no interval", "changes", "stays", "unclear"]
 Row = Mapping[Hashable, Any]  # of a table
-COSTS = ("parameters", "macs", "latency_ms")  # attributes of Summary
 # A rank correlation above which a heatmap counts as the same: half of its variance is.
 SAME_MAP = math.sqrt(0.5)
 
@@ -50,8 +51,8 @@ class ComparedPair:
     differs: tuple[Any, Any] | None  # both values of the one setting in which the two differ
     by_name: bool  # nothing but their name in a library sets them apart
     plan: Plan | None  # what would decide it; None where no larger experiment like this could
-    latency_differs: bool  # by more than rounds of measuring do
-    training_time_differs: bool  # by more than runs do
+    latency: CostRatio
+    training_time: CostRatio
     gained: int  # images that only the candidate got right, over all runs
     lost: int  # images that only the baseline got right, over all runs
     classes: int  # those with a difference of recall
@@ -198,6 +199,7 @@ class View:
     trained_on: tuple[Training, ...]  # one of each machine
     trained_with: tuple[Mapping[str, str], ...]  # versions
     timed_on: tuple[str, ...]  # devices of the latencies
+    busy: float | None  # share of other processes in the processor time of timing, if too large
     figures: Mapping[str, str]  # links by name, without those that show nothing
     provenance: Provenance
     note: str | None  # `report.note`: what a person says of how the recipe was chosen
@@ -285,6 +287,7 @@ def view(
             {tuple(one.versions.items()): one.versions for one in trainings}.values()
         ),
         timed_on=tuple(dict.fromkeys(run.timings.device_name for run in all_runs)),
+        busy=others if (others := all_runs[0].timings.other_processes) > BUSY else None,
         figures=figures,
         provenance=provenance,
         note=note,
@@ -313,9 +316,9 @@ def _pair(pair: Pair, comparison: Comparison) -> ComparedPair:
         by_name=all("name" in one for one in settings)
         and set(pair.differs_in) <= {"family", "name"},
         plan=plan(pair.gain, comparison.criteria.margin) if plannable else None,
-        latency_differs=doubts.distinguishable(candidate.latencies, baseline.latencies),
-        training_time_differs=doubts.distinguishable(
-            candidate.training_times, baseline.training_times
+        latency=cost_ratio(candidate.cost("latency_ms"), baseline.cost("latency_ms")),
+        training_time=cost_ratio(
+            candidate.cost("training_seconds"), baseline.cost("training_seconds")
         ),
         gained=sum(pair.gained),
         lost=sum(pair.lost),
@@ -332,7 +335,9 @@ def _fronts(summaries: Mapping[str, Summary]) -> tuple[Front, ...]:
     accuracies = [summary.accuracy.mean for summary in summaries.values()]
     costs: dict[tuple[str, ...], list[str]] = {}
     for cost in COSTS:
-        on_it = pareto_front([getattr(one, cost) for one in summaries.values()], accuracies)
+        if cost in ROUNDS_OF and any(one.busy for one in summaries.values()):
+            continue
+        on_it = pareto_front([one.cost(cost) for one in summaries.values()], accuracies)
         front = tuple(name for name, member in zip(summaries, on_it, strict=True) if member)
         costs.setdefault(front, []).append(cost)
     return tuple(Front(tuple(names), front) for front, names in costs.items())

@@ -140,6 +140,7 @@ def _train(
             record = records.Training(
                 model=model,
                 seed=seed,
+                images=len(training),
                 epochs=len(trained.history),
                 stopped_early=trained.stopped_early,
                 best_epoch=best.epoch,

@@ -128,6 +128,7 @@ class Training(Record):
 
     model: str
     seed: int
+    images: int  # that it learnt from
     epochs: int
     stopped_early: bool
     best_epoch: int
@@ -185,12 +186,18 @@ class Evaluation(Classification):
     made_from: MadeFrom
 
 
-class ArchitectureTimings(Record):
-    """How fast an architecture is: a time for one image (ms) and images per second by round."""
+Rounds = Annotated[list[Positive], Field(min_length=6)]  # fewer can show no difference
 
-    latency_ms: list[Positive] = Field(min_length=1)
+
+class ArchitectureTimings(Record):
+    """What an architecture costs: a time for one image (ms), images per second by round, bytes."""
+
+    latency_ms: Rounds
     latency_ms_p95: float
-    throughput: list[Positive] = Field(min_length=1)
+    throughput: Rounds
+    training_throughput: Rounds
+    inference_memory: int  # at its peak, of a batch of `throughput_batch`
+    training_memory: int  # at its peak, of a batch of `training_batch`
 
 
 class Timings(Record):
@@ -199,6 +206,9 @@ class Timings(Record):
     device_name: str
     threads: int
     throughput_batch: int
+    training_batch: int
+    precision: str  # of the training; inference is in fp32
+    other_processes: Mean  # their share of the processor time of all cores
     architectures: dict[str, ArchitectureTimings]
     splits: str  # the fingerprint of the splits
     made_from: MadeFrom

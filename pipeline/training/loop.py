@@ -14,19 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.augmentation import Augmentation
 from pipeline.settings.schema import Train
 from pipeline.system.errors import StageError
-from pipeline.training import untouched_weights
-from pipeline.training.batches import Images, plain_batches, steps_per_epoch, training_batches
+from pipeline.training.batches import Images, plain_batches
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.compute import Hardware
 from pipeline.training.distributed.processes import ALONE, Processes
-from pipeline.training.losses import make_loss
+from pipeline.training.learner import Learner
 from pipeline.training.prediction import Batches, predict
 from pipeline.training.randomness import derive
-from pipeline.training.recipe import OPTIMIZERS, Schedule
-from pipeline.training.step import Step, make_step_function
+from pipeline.training.recipe import Schedule
 
 # small images are validated in larger batches than a step's (benchmark `evaluation`)
 VALIDATED_IMAGES = 256
@@ -148,17 +145,8 @@ def train(
         InputError: if the recipe can't be followed: a loss of one's own that isn't found, or a
             schedule of too few steps.
     """
-    loss_function = make_loss(settings)
-    if hardware.precision == "bf16" and hardware.device.type == "cpu":
-        image, _ = next(plain_batches(training, 1))
-        untouched_weights.zero_untouched_gradients(model, image)
-    augmentation = Augmentation(**settings.augmentation.model_dump())
-    optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
-    schedule = Schedule(optimizer, settings, steps_per_epoch(training, settings.batch_size))
-    run = _Run(model, optimizer, schedule)
-    network = processes.forward_pass(model)
-    step = Step(model, network, optimizer, loss_function, settings.l1, hardware, processes)
-    take_step = make_step_function(step, settings)
+    learner = Learner(model, training, settings, hardware, processes)
+    run = _Run(model, learner.optimizer, learner.schedule)
     if checkpoints and (
         latest := processes.from_first(partial(checkpoints.latest, hardware.device))
     ):
@@ -177,18 +165,14 @@ def train(
             break
         began = time.perf_counter()
         torch.manual_seed(derive(seed, number, dropout))
-        learning_rate = optimizer.param_groups[0]["lr"]
-        model.train()
-        for images, targets in training_batches(
-            training, settings.batch_size, augmentation, seed, number, processes.share
-        ):
-            on_step(number, take_step(images, targets))
-            schedule.after_step()
-        train_loss, train_accuracy = step.means()
+        learning_rate = learner.optimizer.param_groups[0]["lr"]
+        for images in learner.epoch(seed, number):
+            on_step(number, images)
+        train_loss, train_accuracy = learner.means()
         validation_loss, validation_accuracy = measure(
             model, plain_batches(validated, validated_at_once), hardware, processes
         )
-        schedule.after_epoch(number, validation_loss)
+        learner.schedule.after_epoch(number, validation_loss)
         epoch = Epoch(
             epoch=number,
             train_loss=train_loss,

@@ -20,7 +20,14 @@ ANYTHING = records.MadeFrom(settings={}, code={}, inputs={})  # fits any setting
 
 def made_training(**changes: Any) -> records.Training:
     """Return ``train.json`` of five epochs, the fourth of which was the best."""
-    content = {"model": "cnn", "seed": 0, "epochs": 5, "stopped_early": False, "best_epoch": 4}
+    content = {
+        "model": "cnn",
+        "seed": 0,
+        "images": 100,
+        "epochs": 5,
+        "stopped_early": False,
+        "best_epoch": 4,
+    }
     content |= {"validation_accuracy": 0.9, "validation_loss": 0.3, "precision": "fp32"}
     content |= {"device": "cpu", "device_name": "A CPU", "threads": 1, "processes": 1}
     content |= {"versions": {"python": "3", "torch": "2"}}
@@ -37,11 +44,16 @@ def made_evaluation(
     return records.Evaluation(**(content | changes))
 
 
-def made_timings(latencies: Mapping[str, float]) -> records.Timings:
+def made_timings(latencies: Mapping[str, float], others: float = 0.0) -> records.Timings:
     """Return ``timings.json`` of architectures by the time for one image, the same each round."""
     architectures = {
         model: records.ArchitectureTimings(
-            latency_ms=[latency] * 5, latency_ms_p95=latency, throughput=[100.0] * 5
+            latency_ms=[latency] * 9,
+            latency_ms_p95=latency,
+            throughput=[100.0] * 9,
+            training_throughput=[50.0] * 9,
+            inference_memory=3_000_000,
+            training_memory=12_000_000,
         )
         for model, latency in latencies.items()
     }
@@ -49,6 +61,9 @@ def made_timings(latencies: Mapping[str, float]) -> records.Timings:
         device_name="A CPU",
         threads=1,
         throughput_batch=64,
+        training_batch=64,
+        precision="fp32",
+        other_processes=others,
         architectures=architectures,
         splits="",
         made_from=ANYTHING,

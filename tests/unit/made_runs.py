@@ -26,7 +26,12 @@ BASELINES = {"cnn": None, "ca_cnn": "cnn", "densenet": None, "se_densenet": "den
 
 
 def made_run(
-    model: str, seed: int, labels: np.ndarray, logits: np.ndarray, classes: Sequence[str] = CLASSES
+    model: str,
+    seed: int,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    classes: Sequence[str] = CLASSES,
+    wobble: Sequence[float] = (1.0,) * 9,
 ) -> Run:
     """Return a run with these answers; its costs follow from the length of the model's name."""
     epochs = np.arange(1, 6)
@@ -36,8 +41,22 @@ def made_run(
     training = made_training(model=model, seed=seed, validation_accuracy=4 / 6)
     costs = {"parameters": 1000 * len(model), "macs": 10_000 * len(model)}
     metrics = made_evaluation(logits, labels, classes, **costs)
-    timings = Timings(np.full(5, 0.1 * len(model)), np.full(5, 1000 / len(model)), "made up")
+    timings = made_timings(len(model), wobble)
     return Run(model, seed, pd.DataFrame(history), training, labels, logits, metrics, timings)
+
+
+def made_timings(cost: float, wobble: Sequence[float] = (1.0,) * 9) -> Timings:
+    """Return what an architecture costs: all in proportion to `cost`, times `wobble` by round."""
+    by_round = cost * np.array(wobble)
+    return Timings(
+        latencies=0.1 * by_round,
+        throughputs=1000 / by_round,
+        training_throughputs=500 / by_round,
+        inference_memory=int(1e6 * cost),
+        training_memory=int(3e6 * cost),
+        device_name="made up",
+        other_processes=0.0,
+    )
 
 
 def compared(
@@ -46,6 +65,7 @@ def compared(
     classes: Sequence[str] = CLASSES,
     design: Design = REPEATED,
     images: int = 200,
+    wobble: Mapping[str, Sequence[float]] | None = None,
 ) -> Comparison:
     """Return a comparison of networks that answer by chance, most of them right.
 
@@ -62,6 +82,7 @@ def compared(
                 labels := np.arange(size) % len(classes),
                 _logits(generator, labels, len(classes)),
                 classes,
+                (wobble or {}).get(model, (1.0,) * 9),
             )
             for seed, size in enumerate(sizes)
         ]

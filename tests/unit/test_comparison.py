@@ -16,12 +16,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.comparison.compare import Comparison, Criteria, Pair, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
-from pipeline.comparison.runs import Run, Timings
+from pipeline.comparison.runs import Run
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.models.attention import ATTENTIONS
 from pipeline.settings.pairs import READ_BY
 from pipeline.settings.schema import Attention
 from tests.unit.made_records import made_evaluation, made_training
+from tests.unit.made_runs import made_timings
 
 CLASSES = ("cat", "dog", "bird")
 ARCHITECTURES = {
@@ -46,7 +47,7 @@ def run(model: str, seed: int, labels: np.ndarray) -> Run:
         labels=labels,
         logits=logits.astype(np.float32),
         metrics=made_evaluation(logits.astype(np.float32), labels, CLASSES),
-        timings=Timings(np.ones(5), np.full(5, 100.0), "a CPU"),
+        timings=made_timings(1.0),
     )
 
 

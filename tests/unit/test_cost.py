@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.evaluation import cost
 from pipeline.models import build
 
+CPU = torch.device("cpu")
 BC_100 = {"family": "densenet", "growth_rate": 12, "block_config": [16, 16, 16]}
 
 
@@ -136,7 +141,7 @@ def test_measuring_leaves_the_model_as_it_was(efficient: bool) -> None:
     torch.manual_seed(0)
     cost.macs(model, 16)
     cost.latency(model, torch.zeros(1, 3, 16, 16), repeats=1)
-    cost.throughput(model, torch.zeros(4, 3, 16, 16), repeats=1)
+    cost.throughput(model, torch.zeros(4, 3, 16, 16))
     assert torch.equal(torch.rand(1), expected)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -164,6 +169,70 @@ def test_latency_is_in_milliseconds_per_run(clock: Clock) -> None:
 
 def test_throughput_is_in_images_per_second(clock: Clock) -> None:
     delay = Delay(clock, milliseconds=10)
-    rate = cost.throughput(delay, torch.zeros(16, 3, 8, 8), repeats=5)
+    rate = cost.throughput(delay, torch.zeros(16, 3, 8, 8))
     assert rate == pytest.approx(1600)
-    assert delay.modes == [(False, True)] * (cost.WARM_UP_BATCHES + 5)
+    assert delay.modes == [(False, True)]
+
+
+def test_training_throughput_is_that_of_all_steps_together(clock: Clock) -> None:
+    def steps() -> Iterator[int]:
+        for milliseconds, images in ((10, 64), (10, 64), (5, 22)):
+            clock.seconds += milliseconds / 1000
+            yield images
+
+    assert cost.training_throughput(steps(), CPU) == pytest.approx(150 / 0.025)
+
+
+def test_all_take_turns_to_and_fro() -> None:
+    turns: list[str] = []
+    measures = {name: partial(turns.append, name) for name in "abc"}
+    found = cost.in_turns(measures, range(3))
+    assert "".join(turns) == "abccbaabc"
+    assert found == {name: [None] * 3 for name in "abc"}
+
+
+def test_memory_of_inference_is_the_weights_and_two_neighbouring_maps() -> None:
+    def classify() -> nn.Module:
+        widths = (16, 16, 32, 8)
+        layers = [
+            nn.Conv2d(before, after, 3, padding=1, bias=False) for before, after in pairwise(widths)
+        ]
+        network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            network(images)
+        return network
+
+    images = torch.zeros(64, 16, 32, 32).to(memory_format=torch.channels_last)
+    weights = 9 * (16 * 16 + 16 * 32 + 32 * 8)
+    maps = 64 * 32 * 32 * (16 + 32)  # what the second layer gets and gives
+    assert cost.peak_memory(classify, CPU) == pytest.approx(4 * (weights + maps), rel=0.1)
+
+
+def test_memory_of_training_is_weights_gradients_moments_and_all_maps() -> None:
+    def learn() -> None:
+        network = nn.Sequential(*[nn.Linear(400, 400, bias=False) for _ in range(4)])
+        optimizer = torch.optim.Adam(network.parameters())
+        for _ in range(2):
+            optimizer.zero_grad()
+            network(inputs).sum().backward()
+            optimizer.step()
+
+    inputs = torch.zeros(2000, 400)
+    weights = 4 * 400**2
+    # behind: the gradient of what a layer gives, and of what it gets
+    maps = 2000 * 400 * (4 + 1)
+    # in the first step the moments come after the maps have gone; in the second they are there, but
+    # the gradients are made as the maps go
+    expected = 4 * (3 * weights + maps)
+    assert cost.peak_memory(learn, CPU) == pytest.approx(expected, rel=0.1)
+
+
+def test_memory_that_was_there_before_does_not_count() -> None:
+    kept = [torch.zeros(1_000_000)]
+
+    def work() -> None:
+        torch.zeros(1000)
+        kept.clear()
+        torch.zeros(2000)
+
+    assert cost.peak_memory(work, CPU) == 4 * 2000

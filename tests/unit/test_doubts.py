@@ -74,21 +74,6 @@ def test_network_that_guesses_is_no_better_however_lucky():
         assert comparison.entries["cnn"].at_chance != better
 
 
-@pytest.mark.parametrize(
-    ("candidate", "baseline", "apart"),
-    [
-        ([1.1, 1.2], [0.9, 1.0], True),
-        ([0.5, 0.6], [0.9, 1.0], True),
-        ([0.95, 1.2], [0.9, 1.0], False),
-        ([1.2], [1.0], False),  # measured once
-    ],
-)
-def test_costs_are_distinguishable_where_no_run_of_one_is_among_the_others(
-    candidate: list[float], baseline: list[float], apart: bool
-):
-    assert doubts.distinguishable(np.array(candidate), np.array(baseline)) == apart
-
-
 def test_idle_attention_is_constant_and_the_same_everywhere():
     modules = pd.DataFrame(
         {

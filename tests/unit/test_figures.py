@@ -19,7 +19,9 @@ from pipeline.report import tables
 from pipeline.settings.schema import named
 from tests.unit.made_runs import BASELINES, CLASSES, compared
 
-COSTS = ("parameters", "macs", "latency_ms", "training_seconds")
+# in what follows memory is drawn in MB, all else in the units of the table
+COSTS = {"parameters": 1, "macs": 1, "latency_ms": 1, "training_seconds": 1}
+COSTS |= {"inference_memory": 1e6, "training_memory": 1e6}
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +76,11 @@ def test_trade_off_draws_the_numbers_of_the_table(comparison):
     table = tables.comparison_table(comparison)
     panels = draw_trade_off(comparison).axes
     assert len(panels) == len(COSTS)
-    for axes, cost in zip(panels, COSTS, strict=True):
+    for axes, (cost, unit) in zip(panels, COSTS.items(), strict=True):
         drawn = np.array(points(axes))
-        np.testing.assert_allclose(drawn[:, 0], table[cost])
+        np.testing.assert_allclose(drawn[:, 0], table[cost] / unit)
         np.testing.assert_allclose(drawn[:, 1], table["accuracy"])
-        np.testing.assert_allclose(spans(axes, 1), table[["accuracy_low", "accuracy_high"]])
+        np.testing.assert_allclose(spans(axes, 1)[::2], table[["accuracy_low", "accuracy_high"]])
 
 
 def test_trade_off_leads_from_each_baseline_to_its_candidate(comparison):
@@ -93,10 +95,28 @@ def test_trade_off_leads_from_each_baseline_to_its_candidate(comparison):
 
 def test_trade_off_steps_along_the_best_accuracy_for_the_cost(comparison):
     table = tables.comparison_table(comparison)
-    for axes, cost in zip(draw_trade_off(comparison).axes, COSTS, strict=True):
+    for axes, (cost, unit) in zip(draw_trade_off(comparison).axes, COSTS.items(), strict=True):
         (step,) = [line for line in axes.get_lines() if len(line.get_xdata()) > 1]
         for at, best in zip(step.get_xdata(), step.get_ydata(), strict=True):
-            assert best == pytest.approx(table.loc[table[cost] <= at, "accuracy"].max())
+            assert best == pytest.approx(table.loc[table[cost] / unit <= at, "accuracy"].max())
+
+
+def test_trade_off_draws_the_range_over_rounds():
+    wobbling = {"cnn": [1.0, 1.1, 0.9] * 3, "ca_cnn": [1.0] * 9}
+    axes = draw_trade_off(compared({"cnn": None, "ca_cnn": "cnn"}, wobble=wobbling)).axes[2]
+    assert axes.get_xlabel() == "latency of one image (ms)"
+    cnn, ca_cnn, *_ = spans(axes, 0)[1::2]
+    assert cnn == pytest.approx((0.9 * 0.3, 1.1 * 0.3))
+    assert ca_cnn == pytest.approx((0.6, 0.6))
+
+
+def test_front_counts_costs_that_rounds_do_not_tell_apart_as_equal():
+    steady = np.full(9, 10.0)
+    barely = np.array([9.9, 10.1, 9.9, 10.1, 9.9, 10.1, 9.9, 10.1, 9.9])
+    assert np.median(barely) < np.median(steady)
+    assert list(pareto_front([steady, barely], [91, 90])) == [True, False]
+    assert list(pareto_front([steady, 0.9 * steady], [91, 90])) == [True, True]
+    assert list(pareto_front([10.0, 9.9], [91, 90])) == [True, True]  # counted, not measured
 
 
 def test_costs_far_apart_are_drawn_on_a_logarithmic_scale():

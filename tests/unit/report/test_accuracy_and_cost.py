@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from pipeline.settings import load
+from tests.unit.made_records import made_timings
 from tests.unit.report.made_project import (
     MODELS,
     Project,
@@ -17,15 +18,20 @@ from tests.unit.report.made_project import (
     settings,
     table_under,
     tables,
+    written,
 )
 
 
 def test_report_holds_its_tables_each_with_the_right_cells(reported: tuple[Project, str]):
     _, text = reported
-    comparison, per_class, areas, pairs, exact, calibration, counts, origin = tables(text)
+    comparison, costs, per_class, kept, *compared, pairs, exact, calibration, counts, origin = (
+        tables(text)
+    )
     assert [len(comparison), len(comparison[0])] == [1 + 4 + 5, 9]
+    assert [len(costs), len(costs[0])] == [1 + 4, 7]
     assert [len(per_class), len(per_class[0])] == [5, 2 + 4]
-    assert [len(areas), len(areas[0])] == [1 + 4 * 5, 5]
+    assert [len(kept), len(kept[0])] == [1 + 4, 4]
+    assert [len(table[0]) for table in compared] == [5] * 4
     assert [len(pairs), len(pairs[0])] == [1 + 2, 8]
     assert [len(exact), len(exact[0])] == [1 + 2 * 2, 5]
     assert [len(calibration), len(calibration[0])] == [1 + 4 + 5, 4]
@@ -50,7 +56,8 @@ def test_numbers_are_those_of_scikit_learn(reported: tuple[Project, str]):
             for z in (project.logits[model, seed].astype(float) for seed in (0, 1))
         ]
         assert row["nll"] == pytest.approx(np.mean(losses), rel=1e-4)
-        assert row["training_seconds"] == 5 * (2 + 3) / 2
+        # 5 epochs of 100 images, of which 50 are learnt from in a second
+        assert row["training_seconds"] == 5 * 100 / 50
     assert table.loc["ca_cnn", "difference"] == pytest.approx(
         table.loc["ca_cnn", "accuracy"] - table.loc["cnn", "accuracy"], abs=1e-3
     )
@@ -94,7 +101,10 @@ def test_ensemble_over_seeds_has_scipys_probabilities_and_the_sum_of_costs(
         for cost in ("parameters", "macs", "latency_ms"):
             assert row[cost] == pytest.approx(2 * table.loc[model, cost])
         assert row["throughput"] == pytest.approx(table.loc[model, "throughput"] / 2)
-        assert row["training_seconds"] == 5 * 2 + 5 * 3
+        assert row["training_throughput"] == table.loc[model, "training_throughput"] / 2
+        assert row["training_seconds"] == 2 * table.loc[model, "training_seconds"]
+        for memory in ("inference_memory", "training_memory"):
+            assert row[memory] == table.loc[model, memory]
     assert (table.loc[MODELS, "kind"] == "architecture").all()
 
 
@@ -139,8 +149,52 @@ def test_each_pair_has_a_sentence_on_its_costs(reported: tuple[Project, str]):
     _, text = reported
     found = section(text, "## Cost")
     assert (
-        "Compared with `cnn`, `ca_cnn` needs 2.0 % more parameters, no more MACs and 25 % more "
-        "latency, for +2.50 points of test accuracy (undecided)."
+        "Compared with `cnn`, `ca_cnn` needs 2.0 % more parameters, no more MACs, 25 % more "
+        "latency (25 % more to 25 % more), no more memory in inference and no more memory in "
+        "training, for +2.50 points of test accuracy (undecided)."
     ) in found
-    assert "There is no measurable difference in training time: seeds vary by as much." in found
+    assert "There is no measurable difference in training time (no more to no more)." in found
     assert "On the Pareto front, where no other architecture" in found
+
+
+def write_timings(project: Project, ca_cnn: list[float], others: float = 0.0) -> None:
+    """Let one image take 1 ms in every round, but `ca_cnn` so long."""
+    content = made_timings(dict.fromkeys(MODELS, 1.0), others).model_dump()
+    content["architectures"]["ca_cnn"]["latency_ms"] = ca_cnn
+    written(project.root / "data" / "measured" / "timings.json", content)
+
+
+def test_scattered_rounds_are_called_so_and_stand_with_how_much(project: Project):
+    write_timings(project, [0.8, 1.25, 0.8, 1.25, 1.0, 0.7, 1.3, 0.9, 1.1])
+    text = project.report(settings())
+    assert (
+        "There is no measurable difference in latency (20 % less to 25 % more; the rounds scatter "
+        "too much to show a difference of 5 %)."
+    ) in section(text, "## Cost")
+    assert "no measurable difference in latency." in first_paragraph(text)
+    # all cost the same, so the most accurate architecture has the front for itself
+    assert "by latency" not in section(text, "## Cost").partition("ca_cnn` by")[2]
+
+
+def test_one_disturbed_round_hides_no_difference(project: Project):
+    write_timings(project, [1.05, 1.06, 1.05, 1.04, 9.0, 1.05, 1.06, 1.05, 1.05])
+    text = project.report(settings())
+    assert "5.0 % more latency (5.0 % more to 6.0 % more)" in section(text, "## Cost")
+    assert "5.0 % more latency." in first_paragraph(text)
+
+
+def test_busy_machine_is_named_with_the_command_that_measures_again(project: Project):
+    write_timings(project, [1.25] * 9, others=0.43)
+    text = project.report(settings())
+    assert (
+        "**Other processes took 43 % of the processor time while latency and throughput were "
+        "measured**"
+    ) in section(text, "## Cost")
+    assert "`dvc repro --force --single-item measure`" in section(text, "## Cost")
+    assert "and a latency that was not compared, as the machine was busy." in first_paragraph(text)
+    for claim in ("25 %", "no measurable difference", "by latency", "training time ("):
+        assert claim not in section(text, "## Cost")
+    write_timings(project, [1.25] * 9, others=0.04)
+    text = project.report(settings())
+    assert "busy" not in text.partition("<summary>params.yaml")[0]
+    assert "and 25 % more latency." in first_paragraph(text)

@@ -71,9 +71,9 @@ def test_what_would_decide_it_names_seeds_with_their_time_and_images():
     assert pair is not None
     decided = replace(found, candidate=replace(found.candidate, pairs=(replace(pair, plan=PLAN),)))
     text = environment().get_template("answer.j2").module.deciding(decided.candidate.pair, found)
-    # an epoch of `ca_cnn` is made up to take 3 seconds, of `cnn` 1.5; there are 5, and 3 seeds
+    # a run of `ca_cnn` is made up to take 6 seconds, of `cnn` 3; there are 3 seeds
     assert " ".join(text.split()) == (
-        "at a true gain of +0.50 points, 8 seeds in all (about 1.9 min more of training here) "
+        "at a true gain of +0.50 points, 8 seeds in all (about 45 s more of training here) "
         "or 9,000 test images in all"
     )
 

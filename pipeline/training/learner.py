@@ -1,0 +1,78 @@
+"""A network under training: what its recipe needs to take steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from pipeline.data.augmentation import Augmentation
+from pipeline.settings.schema import Train
+from pipeline.training import untouched_weights
+from pipeline.training.batches import Images, plain_batches, steps_per_epoch, training_batches
+from pipeline.training.compute import Hardware
+from pipeline.training.distributed.processes import ALONE, Processes
+from pipeline.training.losses import make_loss
+from pipeline.training.recipe import OPTIMIZERS, Schedule
+from pipeline.training.step import Step, make_step_function
+
+
+class Learner:
+    """Takes the steps of an epoch, as `settings` say.
+
+    Args:
+        model: the network, on `hardware.device`; it is trained in place.
+        images: the split that is learnt from.
+        settings: the recipe.
+        hardware: where, and in which precision.
+        processes: those that train `model` together.
+
+    Raises:
+        InputError: if the recipe can't be followed: a loss of one's own that isn't found, or a
+            schedule of too few steps.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Images,
+        settings: Train,
+        hardware: Hardware,
+        processes: Processes = ALONE,
+    ) -> None:
+        loss_function = make_loss(settings)
+        if hardware.precision == "bf16" and hardware.device.type == "cpu":
+            image, _ = next(plain_batches(images, 1))
+            untouched_weights.zero_untouched_gradients(model, image)
+        self._model = model
+        self._images = images
+        self._batch_size = settings.batch_size
+        self._augmentation = Augmentation(**settings.augmentation.model_dump())
+        self._share = processes.share
+        self.optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
+        self.schedule = Schedule(
+            self.optimizer, settings, steps_per_epoch(images, settings.batch_size)
+        )
+        network = processes.forward_pass(model)
+        self._step = Step(
+            model, network, self.optimizer, loss_function, settings.l1, hardware, processes
+        )
+        self._take_step = make_step_function(self._step, settings)
+
+    def epoch(self, seed: int, number: int) -> Iterator[int]:
+        """Take the steps of an epoch, and yield after each how many images its batch had.
+
+        Args:
+            seed: of the order and the augmentation, with `number`.
+            number: of the epoch, from 1.
+        """
+        self._model.train()
+        for images, targets in training_batches(
+            self._images, self._batch_size, self._augmentation, seed, number, self._share
+        ):
+            yield self._take_step(images, targets)
+            self.schedule.after_step()
+
+    def means(self) -> tuple[float, float]:
+        """Return mean loss and accuracy of all images since the last call."""
+        return self._step.means()
