@@ -344,6 +344,25 @@ def models(params: ParamsFile = PARAMS, splits: Splits = SPLITS) -> None:
         say(f"warning: {warning}")
 
 
+@app.command()
+def rival(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="An architecture that names a baseline.")
+    ],
+    match: Annotated[
+        Literal["latency", "macs", "parameters"], typer.Option(help="The cost to be equal.")
+    ] = "latency",
+    params: ParamsFile = PARAMS,
+    splits: Splits = SPLITS,
+) -> None:
+    """Add to params.yaml the model's baseline, widened until it costs as much as the model."""
+    settings = load(params)
+    from pipeline.commands import rival as command
+
+    for line in command.add(settings, model, match, params, splits):
+        typer.echo(line)
+
+
 @app.command(cls=SeveralValues)
 def compare(
     revisions: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,13 +17,13 @@ from pipeline.system.errors import InputError
 from pipeline.system.formats import ABSENT
 
 
-def print_architectures(settings: Settings, splits: Path) -> None:
-    """Print each architecture's parameters and multiply-accumulates for one image.
+def images_shape(settings: Settings, splits: Path) -> Shape:
+    """Return what the networks must fit, before there are images if the source is always the same.
 
     The split stage's `splits` are read where the source has no fixed shape.
 
     Raises:
-        InputError: if a network can't be built for the images, or their shape isn't known yet.
+        InputError: if the shape isn't known yet.
     """
     shape = SOURCES[settings.data.name].shape
     if shape is None:
@@ -31,7 +32,17 @@ def print_architectures(settings: Settings, splits: Path) -> None:
         except InputError as error:
             raise InputError(f"{error}; until then the number of classes is not known") from None
         shape = Shape(len(dataset.classes), dataset.image_size, dataset.channels)
-    size, channels = settings.data.image_size or shape.image_size, shape.channels
+    return replace(shape, image_size=settings.data.image_size or shape.image_size)
+
+
+def print_architectures(settings: Settings, splits: Path) -> None:
+    """Print each architecture's parameters and multiply-accumulates for one image.
+
+    Raises:
+        InputError: if a network can't be built for the images, or `images_shape` isn't known yet.
+    """
+    shape = images_shape(settings, splits)
+    size, channels = shape.image_size, shape.channels
     title = f"{settings.data.name}: {size} x {size} x {channels}, {shape.num_classes} classes"
     table = Table("architecture", "family", "attention", "baseline", title=title)
     table.add_column("parameters", justify="right")

@@ -48,7 +48,7 @@ def render(content: Mapping[str, Any], summary: str) -> str:
         elif isinstance(value, Mapping):
             lines += [f"{key}:", *_settings(field.annotation, value, "  ", said)]
         else:
-            lines.append(f"{key}: {_flow(value)}")
+            lines.append(f"{key}: {flow(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -77,7 +77,7 @@ def _settings(
         if key not in values:
             continue
         value = values[key]
-        line = f"{indent}{key}:" if isinstance(value, Mapping) else f"{indent}{key}: {_flow(value)}"
+        line = f"{indent}{key}:" if isinstance(value, Mapping) else f"{indent}{key}: {flow(value)}"
         comment = field.description or ""
         if comment and comment not in said:
             said.add(comment)
@@ -94,10 +94,10 @@ def _block(text: str) -> list[str]:
     return [f"# {line}".rstrip() for line in text.splitlines()]
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Return a value on one line, as YAML: JSON, but for lists and texts that need no quotes."""
     if isinstance(value, list):
-        return f"[{', '.join(_flow(part) for part in value)}]"
+        return f"[{', '.join(flow(part) for part in value)}]"
     if isinstance(value, str) and PLAIN.fullmatch(value) and value not in RESERVED:
         return value
     return json.dumps(value)
