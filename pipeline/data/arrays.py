@@ -54,6 +54,8 @@ class Dataset:
     folds: int | None = None  # k of k-fold cross-validation, or None
     fold: np.ndarray | None = None  # int64 (N,), the run that tests the image, or None
     duplicates: Duplicates = NO_DUPLICATES  # images with the same pixels
+    official: tuple[str, ...] = ()  # the splits that the source gives
+    groups: int | None = None  # how many groups the images are of, none in two splits; or None
 
     @property
     def image_size(self) -> int:
@@ -149,6 +151,8 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
         folds=described.folds,
         fold=fold,
         duplicates=described.duplicates,
+        official=tuple(described.official),
+        groups=described.groups,
     )
     _check_fit(folder, dataset, class_names)
     if settings is not None:

@@ -25,16 +25,20 @@ def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) 
             f"params.yaml: data.unusable_files: 'stop', and {files} can't be used "
             "(listed above); fix or remove them, or choose 'set_aside'"
         )
-    counts = np.bincount(collection.labels, minlength=len(collection.classes))
-    for label in np.flatnonzero(counts == 0):
-        name = collection.classes[label]
-        rejected = [file for file in collection.rejected if file.path.startswith(f"{name}/")]
-        _say(rejected)
-        files = plural(len(rejected), "file")
-        raise InputError(
-            f"params.yaml: data.path: class '{printable(name)}' has no usable image "
-            f"({files} can't be used, listed above); add images or remove the sub-folder"
-        )
+    official = collection.official
+    for split in [None] if official is None else sorted(set(official)):
+        present = collection.labels if split is None else collection.labels[official == split]
+        counts = np.bincount(present, minlength=len(collection.classes))
+        for label in np.flatnonzero(counts == 0):
+            name = collection.classes[label]
+            rejected = [file for file in collection.rejected if file.class_name == name]
+            _say(rejected)
+            raise InputError(
+                f"params.yaml: data.path: class '{printable(name)}' has no usable image"
+                f"{'' if split is None else f' in the {split} split'} "
+                f"({plural(len(rejected), 'file')} can't be used, listed above); add images or "
+                "remove the class"
+            )
 
 
 def _say(rejected: tuple[Rejected, ...] | list[Rejected]) -> None:

@@ -14,6 +14,7 @@ class Rejected:
 
     path: str  # where it lies, as the source names it; a printable rendering where it isn't UTF-8
     reason: str  # why it can't be used, in a few words
+    class_name: str = ""  # its class, where it has one
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,12 @@ class Collection:
     ids: np.ndarray  # int64 (N,), the position of each image in the source, rejected ones counted
     # for each image the file it is from, with its position where a file holds many
     origins: list[str]
-    # bool (N,), whether the source puts the image into its test set; None where it has none
-    official_test: np.ndarray | None = None
+    # str (N,), the split into which the source puts each image: train, validation or test; None
+    # where it has none
+    official: np.ndarray | None = None
+    # str (N,), what each image is of: a patient, a video, a place. Those of one group never lie in
+    # two splits; None where each image stands for itself
+    groups: np.ndarray | None = None
     rejected: tuple[Rejected, ...] = ()  # what can't be used and is not among the images
     # a .npy file of just these images that may be moved; None where there is none
     file: Path | None = None

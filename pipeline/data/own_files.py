@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.data.sources import Source
+from pipeline.settings.schema import Data
 from pipeline.system.errors import StageError
 from pipeline.system.text import printable
 
 
 @contextlib.contextmanager
-def unchanged(source: Source, folder: Path) -> Iterator[list[Path]]:
-    """Fail if, while the block runs, a file in `folder` comes, goes or changes that `source` reads.
+def unchanged(source: Source, data: Data) -> Iterator[list[Path]]:
+    """Fail if, while the block runs, a file comes, goes or changes that `source` reads.
 
     Yields:
         Those files; none where the source knows the checksums of what it reads.
@@ -25,11 +26,11 @@ def unchanged(source: Source, folder: Path) -> Iterator[list[Path]]:
         InputError: as `source.own_files`.
         StageError: if one did; the message names the first.
     """
-    own_files = source.own_files or (lambda folder: [])
-    files = own_files(folder)
+    own_files, folder = source.own_files or (lambda data: []), Path(data.path)
+    files = own_files(data)
     before = _states(files, folder)
     yield files
-    after = _states(own_files(folder), folder)
+    after = _states(own_files(data), folder)
     for path in {**before, **after}:
         if path not in before or path not in after or before[path] != after[path]:
             what = "is gone" if path not in after else "has changed" if path in before else "is new"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from pipeline.data.arrays import SPLITS
 from pipeline.data.collection import Collection
 from pipeline.system.errors import InputError
-from pipeline.system.text import printable
+from pipeline.system.text import plural, printable
+
+MOST_FOLDS = 20  # into which groups are dealt to draw a fraction of them
+MOST_DEALS = 20  # tried to give each fold all classes
 
 
 @dataclass(frozen=True)
@@ -35,40 +40,48 @@ def divide(
     test_fraction: float,
     max_per_class: int | None,
 ) -> Division:
-    """Divide a collection, each class in the same proportions.
+    """Divide a collection, each class in the same proportions, no group in two splits.
 
-    The official test set is the test split where there is one, else `test_fraction` of all images
-    is drawn. Validation is `validation_fraction` of the rest.
+    An official split stays as it is. Of the images for training `test_fraction` is drawn for the
+    test split if there is no official one, and then `validation_fraction` of the rest for
+    validation, if there is no official one. Of grouped images the fractions are approximate.
 
     Of a class each split gets at most `max_per_class` images; a smaller number takes a subset of
-    what a larger one takes. The same seed and labels give the same division.
+    what a larger one takes. The same seed, labels and groups give the same division.
 
     Raises:
-        InputError: if a class has too few images to be in all three splits.
+        InputError: if a class has too few images or groups to be in all three splits.
     """
-    labels = collection.labels
+    labels, groups = collection.labels, collection.groups
     too_few = _too_few(
         collection,
         "split",
-        "training, validation and test at these fractions; add images of it, or change "
+        "training, validation and test at these fractions",
         "split.validation_fraction or split.test_fraction",
     )
     everything = np.arange(len(labels))
+    if collection.official is None:
+        drawn = {"train": everything}
+    else:
+        drawn = {name: everything[collection.official == name] for name in SPLITS}
+        drawn = {name: rows for name, rows in drawn.items() if len(rows)}
     try:
-        if collection.official_test is None:
-            training, test = _stratified(everything, labels, test_fraction, seed)
-        else:
-            test = everything[collection.official_test]
-            training = everything[~collection.official_test]
-        train, validation = _stratified(training, labels, validation_fraction, seed)
-    except ValueError:  # scikit-learn: fewer images than classes, or a class with a single image
+        for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+            if name not in drawn:
+                rest, part = _draw(drawn["train"], labels, groups, fraction, seed)
+                drawn |= {"train": rest, name: part}
+    except ValueError:  # fewer images than classes, or a class with a single image or group
         raise too_few from None
-    drawn = dict(zip(SPLITS, (train, validation, test), strict=True))
+    drawn = {name: drawn[name] for name in SPLITS}
     for rows in drawn.values():
         if len(np.unique(labels[rows])) < len(collection.classes):
             raise too_few
     if max_per_class is not None:
-        drawn = {name: _first(rows, labels[rows], max_per_class) for name, rows in drawn.items()}
+        generator = np.random.default_rng(seed)  # those of official splits are in order
+        drawn = {
+            name: _first(generator.permutation(rows), labels, max_per_class)
+            for name, rows in drawn.items()
+        }
     rows = np.concatenate(list(drawn.values()))
     split = np.repeat(np.array(SPLITS), [len(drawn[name]) for name in SPLITS])
     order = np.argsort(rows)
@@ -85,43 +98,45 @@ def divide_into_folds(
 ) -> Division:
     """Divide a collection for k-fold cross-validation, each class in the same proportions.
 
+    No group lies in two folds, nor in training and validation of a run.
+
     Run r tests on fold r, so that every image is tested once. What is left to a run is divided
     into training and validation by a draw of its own, with `validation_fraction` of it. An official
-    test set is pooled with the rest.
+    split is pooled.
 
     Of a class each fold gets at most `max_per_class` images; the others are in no run. A smaller
-    number takes subsets of what a larger one takes. The same seed and labels give the same folds.
+    number takes subsets of what a larger one takes. The same seed, labels and groups give the same
+    folds.
 
     Raises:
-        InputError: if a class has too few images to be in every fold, and in training and
+        InputError: if a class has too few images or groups to be in every fold, and in training and
             validation of every run.
     """
-    labels = collection.labels
+    labels, groups = collection.labels, collection.groups
     too_few = _too_few(
         collection,
         f"split.folds: {folds}",
-        "every fold, and in training and validation of every run; add images of it, take fewer "
-        "folds, or change split.validation_fraction",
+        "every fold, and in training and validation of every run",
+        "split.validation_fraction, or take fewer folds",
     )
-    counts = np.bincount(labels, minlength=len(collection.classes))
-    if counts.min() < folds:
-        raise too_few
-    fold = np.empty(len(labels), np.int64)
-    folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    for run, (_, tested) in enumerate(folding.split(labels, labels)):
-        fold[tested] = run
+    try:
+        fold = _fold(labels, groups, folds, seed)
+    except ValueError:
+        raise too_few from None
     rows = np.arange(len(labels))
     if max_per_class is not None:
         shuffled = np.random.default_rng(seed).permutation(rows)
         members = [shuffled[fold[shuffled] == run] for run in range(folds)]
-        first = [_first(each, labels[each], max_per_class) for each in members]
+        first = [_first(each, labels, max_per_class) for each in members]
         rows = np.sort(np.concatenate(first))
     fold, labels = fold[rows], labels[rows]
+    groups = None if groups is None else groups[rows]
     split = np.full((len(rows), folds), SPLITS[-1], dtype=np.array(SPLITS).dtype)
     for run in range(folds):
         own_seed = int(np.random.SeedSequence((seed, run)).generate_state(1)[0])
         try:
-            parts = _stratified(np.flatnonzero(fold != run), labels, validation_fraction, own_seed)
+            rest = np.flatnonzero(fold != run)
+            parts = _draw(rest, labels, groups, validation_fraction, own_seed)
         except ValueError:
             raise too_few from None
         for name, part in zip(SPLITS, parts, strict=False):
@@ -131,26 +146,96 @@ def divide_into_folds(
     return Division(rows, split, fold)
 
 
-def _stratified(
-    rows: np.ndarray, labels: np.ndarray, fraction: float, seed: int
+def _draw(
+    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rest of `rows` and a `fraction` of them, each in random order."""
-    rest, drawn = train_test_split(
-        rows, test_size=fraction, stratify=labels[rows], random_state=seed
-    )
-    return rest, drawn
+    """Return the rest of `rows` and a `fraction` of them, each class in the same proportions.
+
+    Groups are dealt to as few folds as make up the fraction, some of which are drawn.
+
+    Raises:
+        ValueError: if a class has fewer than two images or groups.
+    """
+    if groups is None:
+        rest, drawn = train_test_split(
+            rows, test_size=fraction, stratify=labels[rows], random_state=seed
+        )
+        return rest, drawn
+    most = min(MOST_FOLDS, _fewest_groups(labels[rows], groups[rows]))
+    if most < 2:
+        raise ValueError("a class has images of a single group")
+    share = Fraction(fraction).limit_denominator(most)
+    share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
+    fold = _fold(labels[rows], groups[rows], share.denominator, seed)
+    is_drawn = fold < share.numerator
+    return rows[~is_drawn], rows[is_drawn]
+
+
+def _fold(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
+    """Deal images into folds, each class in the same proportions, no group in two; int64 (N,).
+
+    Groups are dealt one by one to where they fit best, which may leave a fold without a class that
+    it could have: then they are dealt again in another order.
+
+    Raises:
+        ValueError: if a class has fewer images or groups than there are folds, or no deal was found
+            that gives each fold all classes.
+    """
+    if groups is None:
+        if np.bincount(labels)[np.unique(labels)].min() < folds:
+            raise ValueError("a class has fewer images than there are folds")
+        return _dealt(StratifiedKFold(folds, shuffle=True, random_state=seed), labels, None)
+    if _fewest_groups(labels, groups) < folds:
+        raise ValueError("a class has fewer groups than there are folds")
+    classes = len(np.unique(labels))
+    for order in [seed, *np.random.SeedSequence(seed).generate_state(MOST_DEALS)]:
+        dealing = StratifiedGroupKFold(folds, shuffle=True, random_state=int(order))
+        fold = _dealt(dealing, labels, groups)
+        if all(len(np.unique(labels[fold == each])) == classes for each in range(folds)):
+            return fold
+    raise ValueError("no deal gives each fold all classes")
+
+
+def _dealt(
+    dealing: StratifiedKFold | StratifiedGroupKFold, labels: np.ndarray, groups: np.ndarray | None
+) -> np.ndarray:
+    fold = np.empty(len(labels), np.int64)
+    for number, (_, members) in enumerate(dealing.split(labels, labels, groups)):
+        fold[members] = number
+    return fold
+
+
+def _fewest_groups(labels: np.ndarray, groups: np.ndarray) -> int:
+    """Return of how many groups the images of a class are, at the least."""
+    return min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
 
 
 def _first(rows: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the first `count` rows of each label."""
-    return np.concatenate([rows[labels == label][:count] for label in np.unique(labels)])
+    """Return the first `count` of `rows` of each label; `labels` are those of all rows."""
+    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels)])
 
 
-def _too_few(collection: Collection, setting: str, change: str) -> InputError:
-    """Return the error that names the class with the fewest images."""
+def _too_few(collection: Collection, setting: str, places: str, change: str) -> InputError:
+    """Return the error that names the class with the fewest images, or groups with their names."""
     counts = np.bincount(collection.labels, minlength=len(collection.classes))
-    smallest = int(counts.argmin())
+    if collection.groups is None:
+        smallest = int(counts.argmin())
+        return InputError(
+            f"params.yaml: {setting}: class '{printable(collection.classes[smallest])}' has "
+            f"{counts[smallest]} images, too few for at least one each in {places}; add images of "
+            f"it, or change {change}"
+        )
+    by_class = [
+        Counter(collection.groups[collection.labels == label].tolist())
+        for label in range(len(collection.classes))
+    ]
+    smallest = min(range(len(by_class)), key=lambda label: len(by_class[label]))
+    found = by_class[smallest]
+    named = [f"'{printable(str(name))}' of {count}" for name, count in found.most_common(3)]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return InputError(
-        f"params.yaml: {setting}: class '{printable(collection.classes[smallest])}' has "
-        f"{counts[smallest]} images, too few for at least one each in {change}"
+        f"params.yaml: {setting}: class '{printable(collection.classes[smallest])}' has its "
+        f"{counts[smallest]} images in {plural(len(found), 'group')} ({', '.join(named)}{more}), "
+        f"and a group lies in one place only: too few for {places}; add images of other groups, or "
+        f"change {change}"
     )

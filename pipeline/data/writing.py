@@ -52,7 +52,7 @@ def write(
             f"params.yaml: data.normalisation: 'imagenet' is for RGB images, but those of {name} "
             f"have {channels} channel; use 'training'"
         )
-    labels = collection.labels[division.rows]
+    labels, groups = collection.labels[division.rows], collection.groups
     images = folder / arrays.IMAGES
     _write_images(images, collection, division.rows, image_size)
     save_array(folder / arrays.LABELS, labels.astype(np.int64))
@@ -61,9 +61,9 @@ def write(
         on_disk = threads.submit(_sync, images)
         files = (arrays.IMAGES, arrays.LABELS)
         sha256 = {file: threads.submit(checksum, folder / file) for file in files}
-        groups = duplicates.find(written)
+        equal = duplicates.find(written)
     on_disk.result()
-    _write_tables(folder, collection, division, groups)
+    _write_tables(folder, collection, division, equal)
     if normalisation == "imagenet":
         mean, std = (
             np.broadcast_to(values, (*division.split.shape[1:], channels)) for values in IMAGENET
@@ -88,7 +88,9 @@ def write(
         std=_rounded(std),
         counts=counts,
         rejected=len(collection.rejected),
-        duplicates=duplicates.summarise(groups, labels, division),
+        official=_official(collection),
+        groups=None if groups is None else len(np.unique(groups[division.rows])),
+        duplicates=duplicates.summarise(equal, labels, division),
         sha256={file: future.result() for file, future in sha256.items()},
     )
     records.write(folder / arrays.DESCRIPTION, record)
@@ -106,6 +108,12 @@ def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray
         one may divide.
     """
     return _moments(_histogram(images, rows))
+
+
+def _official(collection: Collection) -> list[str]:
+    """Return the splits that the source gives."""
+    official = set() if collection.official is None else set(collection.official)
+    return [split for split in arrays.SPLITS if split in official]
 
 
 def _training_statistics(images: np.ndarray, division: Division) -> tuple[np.ndarray, np.ndarray]:
@@ -143,14 +151,17 @@ def _rounded(values: np.ndarray) -> list[float] | list[list[float]]:
 
 
 def _write_tables(
-    folder: Path, collection: Collection, division: Division, groups: Sequence[np.ndarray]
+    folder: Path, collection: Collection, division: Division, equal: Sequence[np.ndarray]
 ) -> None:
-    """Write ``index.csv``, ``duplicates.csv`` and ``rejected.csv``."""
+    """Write ``index.csv``, ``duplicates.csv`` and ``rejected.csv``; `equal` are the duplicates."""
     if division.fold is None:
         columns, values = ["split"], division.split[:, np.newaxis]
     else:
         columns = ["fold", *arrays.run_columns(division.split.shape[1])]
         values = np.column_stack([division.fold.astype(str), division.split])
+    if collection.groups is not None:
+        columns = [*columns, "group"]
+        values = np.column_stack([values, collection.groups[division.rows]])
     ids, classes, origins = collection.ids, collection.classes, collection.origins
     write_rows(
         folder / arrays.INDEX,
@@ -166,7 +177,7 @@ def _write_tables(
         ("group", "id", "split", "class", "origin"),
         (
             (number, int(ids[row]), place, classes[collection.labels[row]], origins[row])
-            for number, group in enumerate(groups, start=1)
+            for number, group in enumerate(equal, start=1)
             for place, row in zip(places[group], division.rows[group], strict=True)
         ),
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from pipeline.settings.image_sizes import Geometry, Norm, cnn_obstacle, densenet_obstacle
 from pipeline.settings.schema import Cnn, DenseNet, Settings, Train
+from pipeline.system.errors import shown
 
 GREY = ("digits", "fashion_mnist")
 MOST_LISTED = 20  # numbers
@@ -72,6 +74,18 @@ def _data(settings: Settings) -> Iterator[str]:
             yield (
                 "data.normalisation: 'imagenet' is for RGB images, but those of data.name "
                 f"'{data.name}' are grey; use 'training'"
+            )
+    if data.labels is not None:
+        if data.name != "image_folder":
+            yield (
+                f"data.labels: {shown(data.labels)} is for data.name image_folder, but "
+                f"'{data.name}' has its own; set it to null"
+            )
+        labels = PurePath(data.labels)
+        if labels.is_absolute() or ".." in labels.parts:
+            yield (
+                f"data.labels: {shown(data.labels)} has to lie in data.path, so that DVC sees it "
+                "change; put it there and write its path within that folder"
             )
     if data.image_size is None and data.name not in OWN_SIZES:
         yield "data.image_size: own images come in many sizes; set one in pixels, such as 224"

@@ -170,6 +170,10 @@ class Data(Section):
         "image_folder: the folder with a sub-folder per class; else: where\n"
         "you put a source's files by hand if its host can't be reached"
     )
+    labels: Text | None = setting(
+        "image_folder: a CSV in data.path with the columns file,class and, if you\n"
+        "like, split,group; null: the sub-folders are the classes"
+    )
     image_size: Annotated[int, Field(ge=4, le=LARGEST_IMAGE)] | None = setting(
         "pixels a side; null keeps the source's own (digits: 8, CIFAR: 32)"
     )

@@ -23,12 +23,12 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
         StageError: if they change meanwhile.
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
-    source, local = sources.SOURCES[name], Path(data_settings.path)
-    with atomic_folder(out, "source.json") as folder, unchanged(source, local) as files:
+    source = sources.SOURCES[name]
+    with atomic_folder(out, "source.json") as folder, unchanged(source, data_settings) as files:
         if files:
             from pipeline.engines import dvc_view  # DVC takes a second to import
 
-            dvc_view.refuse_unseen(files, local)
-        obtained_from = source.fetch(folder, local, downloads)
+            dvc_view.refuse_unseen(files, Path(data_settings.path))
+        obtained_from = source.fetch(folder, data_settings, downloads)
         sources.describe(folder, name, obtained_from)
     say(f"{name} from {obtained_from} is in {out}")

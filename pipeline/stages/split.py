@@ -27,11 +27,11 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
     """
     name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
     sources.verify(raw, name)
-    source, local = sources.SOURCES[name], Path(data_settings.path)
-    with atomic_folder(out, arrays.DESCRIPTION) as folder, unchanged(source, local):
+    source = sources.SOURCES[name]
+    with atomic_folder(out, arrays.DESCRIPTION) as folder, unchanged(source, data_settings):
         scratch = folder / "scratch"
         scratch.mkdir()
-        collection = source.read(raw, local, data_settings.image_size, scratch)
+        collection = source.read(raw, data_settings, scratch)
         audit.check(collection, data_settings.unusable_files)
         if split_settings.folds is None:
             divide = partial(splitting.divide, test_fraction=split_settings.test_fraction)
@@ -62,6 +62,11 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
         f"{name}: {sizes} images of {shape} in {len(dataset.classes)} classes"
         f"{rejected if dataset.rejected else ''}"
     )
+    if dataset.official:
+        what = "the set's own" if dataset.fold is None else "pooled for the folds"
+        say(f"{name}: {', '.join(dataset.official)}: {what}")
+    if dataset.groups is not None:
+        say(f"{name}: {plural(dataset.groups, 'group')}, none of them in two splits")
     if dataset.duplicates.across_splits:
         count = dataset.duplicates.test_images
         say(

@@ -111,6 +111,8 @@ class Splits(Record):
     # images by split and class; with folds by fold ("fold 0") and class
     counts: dict[str, dict[str, int]]
     rejected: int  # how many images can't be used
+    official: list[str]  # the splits that the source gives; with folds they are pooled
+    groups: int | None  # how many groups the images are of, none in two splits; None without
     duplicates: Duplicates  # images with the same pixels
     sha256: dict[str, str]  # of the arrays
 

@@ -177,6 +177,27 @@ def test_images_outside_of_the_project_are_seen_to_change(listed: Project, reach
     assert not is_stale(listed)
 
 
+def test_a_table_of_labels_that_changes_is_a_change_of_the_images(listed: Project) -> None:
+    files = [path.relative_to(local(listed)) for path in sorted(local(listed).rglob("no *.png"))]
+    table = local(listed) / "labels.csv"
+
+    def write(groups: int) -> None:
+        """Write a table in which every image is of one of so many groups."""
+        rows = [f"{file},{file.parts[0]},{row % groups}" for row, file in enumerate(files)]
+        table.write_text("\n".join(["file,class,group", *rows]) + "\n")
+
+    write(12)
+    listed.edit("  labels: null ", "  labels: labels.csv ")
+    listed.dvc("repro", "split")
+    index = listed.root / "data/splits/index.csv"
+    assert {row["group"] for row in csv.DictReader(index.open())} == set(map(str, range(12)))
+    assert not is_stale(listed)
+    write(8)
+    assert is_stale(listed)
+    listed.dvc("repro", "split")
+    assert {row["group"] for row in csv.DictReader(index.open())} == set(map(str, range(8)))
+
+
 def test_images_that_keep_changing_leave_no_record(listed: Project) -> None:
     lock = (listed.root / "dvc.lock").read_text()
     changing = local(listed) / CLASSES[0] / "no 0.png"

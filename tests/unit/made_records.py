@@ -77,7 +77,7 @@ def made_splits(
     content = {"name": "digits", "classes": list(classes), "image_size": image_size}
     content |= {"channels": channels, "normalisation": "training", "folds": None}
     content |= {"mean": [0.5] * channels, "std": [0.25] * channels, "counts": {}, "rejected": 0}
-    content |= {"duplicates": records.NO_DUPLICATES, "sha256": {}}
+    content |= {"duplicates": records.NO_DUPLICATES, "sha256": {}, "official": [], "groups": None}
     return records.Splits(**(content | changes))
 
 

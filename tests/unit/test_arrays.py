@@ -66,6 +66,7 @@ def digits_data() -> Data:
     return Data(
         name="digits",
         path="unused",
+        labels=None,
         image_size=None,
         normalisation="training",
         unusable_files="set_aside",

@@ -83,6 +83,7 @@ def divide(root: Path, folds: int | None) -> arrays.Dataset:
     data = Data(
         name="image_folder",
         path=str(root / "local"),
+        labels=None,
         image_size=8,
         normalisation="training",
         unusable_files="stop",

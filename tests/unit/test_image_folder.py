@@ -59,6 +59,7 @@ class Folder:
         return Data(
             name="image_folder",
             path=str(self.local),
+            labels=None,
             image_size=SIZE,
             normalisation="training",
             unusable_files=unusable_files,
@@ -585,7 +586,7 @@ def test_decoded_images_lie_in_a_file_and_not_in_memory(pets: Folder) -> None:
     scratch = pets.root / "scratch"
     scratch.mkdir()
     source = sources.SOURCES["image_folder"]
-    collection = source.read(pets.raw, pets.local, SIZE, scratch)
+    collection = source.read(pets.raw, pets.data(), scratch)
     assert isinstance(collection.images, np.memmap)
     assert collection.images.filename == scratch / "decoded.npy"
     assert len(collection.images) == 10
@@ -834,7 +835,7 @@ def test_images_that_are_not_those_of_the_list_are_not_decoded(
 def test_a_link_that_is_turned_to_another_file_is_a_change(pets: Folder) -> None:
     link = pets.local / "cat" / "5.png"
     link.symlink_to(pets.local / "cat" / "0.png")
-    watched = unchanged(sources.SOURCES["image_folder"], pets.local)
+    watched = unchanged(sources.SOURCES["image_folder"], pets.data())
     watched.__enter__()
     link.unlink()
     link.symlink_to(pets.local / "cat" / "1.png")
@@ -845,7 +846,7 @@ def test_a_link_that_is_turned_to_another_file_is_a_change(pets: Folder) -> None
 def test_reading_images_and_what_is_left_out_is_no_change(pets: Folder) -> None:
     source = sources.SOURCES["image_folder"]
     (pets.local / "cat" / "gone.png").symlink_to("nowhere")
-    with unchanged(source, pets.local):
+    with unchanged(source, pets.data()):
         for path in pets.local.glob("*/?.png"):
             path.read_bytes()
         (pets.local / "cat" / ".DS_Store").write_bytes(b"")

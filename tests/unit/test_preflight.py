@@ -162,7 +162,7 @@ except InputError as error:
     print(error)
 else:
     dep.save()
-    assert [path.parent.name for path in own_files(Path("data/local"))] == ["cat", "dog"]
+    assert [path.parent.name for path in own_files(chosen.data)] == ["cat", "dog"]
     print(sorted("/".join(key) for key, _, _ in dep.get_obj()))
 """
 

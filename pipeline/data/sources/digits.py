@@ -11,20 +11,21 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from pipeline.data.collection import Collection
+from pipeline.settings.schema import Data
 from pipeline.storage.npy import save_array
 
 BRIGHTEST = 16  # the source counts the dark pixels of 4 x 4 blocks
 
 
-def fetch(raw: Path, local: Path, downloads: Path) -> str:
-    """Write the source's own values, 0 to 16; nothing is read from `local` or downloaded."""
+def fetch(raw: Path, data: Data, downloads: Path) -> str:
+    """Write the source's own values, 0 to 16; nothing is read from `data.path` or downloaded."""
     digits = load_digits()
     save_array(raw / "images.npy", digits.images.astype(np.uint8))  # (N, 8, 8)
     save_array(raw / "labels.npy", digits.target.astype(np.uint8))  # (N,)
     return "scikit-learn's load_digits"
 
 
-def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+def read(raw: Path, data: Data, scratch: Path) -> Collection:
     """Read the digits as 8 x 8 images of one channel; see `pipeline.data.sources.Source`."""
     counted = np.load(raw / "images.npy")
     labels = np.load(raw / "labels.npy").astype(np.int64)

@@ -1,4 +1,4 @@
-"""`image_folder`: one's own images, one sub-folder per class.
+"""`image_folder`: one's own images, in sub-folders or with a table of labels.
 
 The images stay where they are. `fetch` lists them with their checksums, `read` decodes them.
 """
@@ -6,8 +6,10 @@ The images stay where they are. `fetch` lists them with their checksums, `read` 
 from __future__ import annotations
 
 import csv
+import filecmp
 import hashlib
 import itertools
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ import numpy as np
 
 from pipeline.data.collection import Collection, Rejected
 from pipeline.data.sources.decoding import UndecodableError, decode
+from pipeline.data.sources.labels import unused_columns
 from pipeline.data.sources.listing import (
     EMPTY,
     NO_CLASS,
@@ -29,59 +32,76 @@ from pipeline.data.sources.listing import (
     listed_path,
     why_unreadable,
 )
+from pipeline.settings.schema import Data
 from pipeline.storage.csv_files import write_rows
 from pipeline.storage.npy import new_images
 from pipeline.system.errors import InputError
 from pipeline.system.machine import cores
-from pipeline.system.progress import track
+from pipeline.system.progress import say, track
+from pipeline.system.text import printable
 
 MANIFEST = "manifest.csv"
-COLUMNS = ("path", "bytes", "sha256", "class", "unusable")  # the fields of `Listed`
+# the fields of `Listed`
+COLUMNS = ("path", "bytes", "sha256", "class", "split", "group", "unusable")
+LABELS = "labels.csv"  # the table of labels as it was read
 WAITING = 256  # pieces of work handed to the threads at once: a million would fill the memory
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
-def own_files(local: Path) -> list[Path]:
-    """Return the files under `local`, images or not; see `sources.Source`.
+def own_files(data: Data) -> list[Path]:
+    """Return the files under `data.path`, images or not; see `sources.Source`.
 
     Raises as `listing.find`.
     """
-    return [found.path for found in find(local)]
+    local = Path(data.path)
+    table = [] if data.labels is None else [local / data.labels]
+    return [*(found.path for found in find(local, data.labels)), *table]
 
 
-def fetch(raw: Path, local: Path, downloads: Path) -> str:
-    """List the files under `local` (data.path) with their checksums in ``manifest.csv``.
+def fetch(raw: Path, data: Data, downloads: Path) -> str:
+    """List the files under `data.path` with their checksums in ``manifest.csv``.
 
-    A file that can't be read is listed too, with the reason. Raises as `listing.find`.
+    A file that can't be read is listed too, with the reason. A table of labels is copied. Raises as
+    `listing.find`.
     """
-    found = find(local)
+    local = Path(data.path)
+    found = find(local, data.labels)
+    if data.labels is not None:
+        shutil.copyfile(local / data.labels, raw / LABELS)
+        if unused := unused_columns(raw / LABELS):
+            say(f"{data.labels}: columns that are not used: {', '.join(map(printable, unused))}")
     listed = track(_in_parallel(partial(examine, local), found), "listing images", total=len(found))
     write_rows(raw / MANIFEST, COLUMNS, map(astuple, listed))
     return str(local)
 
 
-def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
-    """Decode the listed images to RGB of `image_size` squared; see `sources.Source`.
+def read(raw: Path, data: Data, scratch: Path) -> Collection:
+    """Decode the listed images to RGB of `data.image_size` squared; see `sources.Source`.
 
     Each file is decoded completely, and once. One that can't be used is rejected with the reason.
     The arrays are memory-mapped in `scratch`, so that they needn't fit into memory.
 
     Raises:
-        InputError: if `image_size` is None, or the files are no longer those of the manifest: DVC
-            takes checksums of what is there now, and would record them for what was listed.
+        InputError: if `data.image_size` is None, or the files are no longer those of the manifest:
+            DVC takes checksums of what is there now, and would record them for what was listed.
     """
+    local, image_size = Path(data.path), data.image_size
     if image_size is None:
         raise InputError("params.yaml: data.image_size: image_folder needs one, such as 224")
+    again = "list the images again (dvc repro --force download)"
+    if data.labels is not None and not _same(local / data.labels, raw / LABELS):
+        raise InputError(
+            f"{local / data.labels}: is not the table by which the images were listed; {again}"
+        )
     with (raw / MANIFEST).open(encoding="utf-8", newline="") as file:
         manifest = [
-            Listed(row["path"], int(row["bytes"]), row["sha256"], row["class"], row["unusable"])
-            for row in csv.DictReader(file)
+            Listed(path, int(size), *others)
+            for path, size, *others in itertools.islice(csv.reader(file), 1, None)
         ]
-    again = "list the images again (dvc repro --force download)"
     known = {listed.path for listed in manifest}
-    present = {listed_path(local, path) for path in own_files(local)}
+    present = {listed_path(local, found.path) for found in find(local, data.labels)}
     if differing := sorted(known ^ present):
         what = "is new" if differing[0] in present else "is gone"
         raise InputError(f"{local / differing[0]}: {what} since the images were listed; {again}")
@@ -132,13 +152,25 @@ def read(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Colle
         classes=tuple(classes),
         ids=kept,
         origins=[manifest[row].path for row in kept],
+        official=_column([manifest[row].split for row in kept]),
+        groups=_column([manifest[row].group for row in kept]),
         rejected=tuple(
-            Rejected(file.path, reason)
+            Rejected(file.path, reason, file.class_name)
             for file, reason in zip(manifest, reasons, strict=True)
             if reason
         ),
         file=decoded if len(kept) == len(manifest) else None,
     )
+
+
+def _column(values: list[str]) -> np.ndarray | None:
+    """Return what was listed of each image, str (N,), or None where nothing was."""
+    return np.array(values) if any(values) else None
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Return whether two files are there and hold the same."""
+    return all(path.is_file() for path in (one, other)) and filecmp.cmp(one, other, shallow=False)
 
 
 def _in_parallel(

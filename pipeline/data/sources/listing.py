@@ -1,6 +1,8 @@
-"""What lies in a folder of images: one sub-folder per class, links followed, nothing opened twice.
+"""What lies in a folder of images: of which class, split and group each file is.
 
-Left out are READMEs and what `left_out` names: hidden files and folders, and what systems make.
+The classes are sub-folders, or sub-folders of the splits', or stand in a table (`data.labels`).
+Links are followed, nothing is opened twice. Left out are READMEs and what `left_out` names: hidden
+files and folders, and what systems make.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.data.left_out import is_left_out
+from pipeline.data.sources import layout
+from pipeline.data.sources.labels import Label, read_labels
 from pipeline.storage.checksums import checksum
 from pipeline.system.errors import InputError
-from pipeline.system.text import printable
+from pipeline.system.text import plural, printable
 
 NO_CLASS = ""
 EMPTY = "empty: 0 bytes"
+LOOSE = "lies in no class: move it into a sub-folder"
 LAYOUT = "it needs one sub-folder of images per class"
 COPIES = "/.dvc/tmp/exps/"  # where DVC runs experiments with --temp or --queue
 NOT_COPIED = (
@@ -49,7 +54,10 @@ class Found:
     """Something in the folder that is no folder to go into."""
 
     path: Path  # where it lies
-    class_name: str  # the sub-folder of the images' folder that it lies in, or `NO_CLASS`
+    class_name: str  # the sub-folder that it lies in, or what its row says, or `NO_CLASS`
+    split: str = ""  # train, validation or test where the set is split already
+    group: str = ""  # what its row says, or empty
+    why_no_class: str = LOOSE
 
 
 @dataclass(frozen=True)
@@ -60,18 +68,26 @@ class Listed:
     size: int  # in bytes; 0 where it can't be read
     sha256: str  # in hexadecimal; empty where it can't be read
     class_name: str  # its class, or `NO_CLASS`
+    split: str  # as in `Found`
+    group: str  # as in `Found`
     unusable: str  # why it can't be an image of a class, empty if it may be one
 
 
-def find(folder: Path) -> list[Found]:
-    """Find what lies under `folder`, class by class, then what lies in no class.
+def find(folder: Path, labels: str | None = None) -> list[Found]:
+    """Find what lies under `folder`, split by split and class by class, then what lies in no class.
 
     Links to folders are followed, except back to a folder that they lie in themselves.
+
+    Args:
+        folder: `data.path`.
+        labels: the name of the table within it that says of which class each image is, or None:
+            then the sub-folders are the classes, or splits with the classes below.
 
     Raises:
         InputError: if the folder is missing, can't be read, or has fewer than two classes, or a
             class can't be read, has nothing in it, or has a name that isn't UTF-8 or that a person
-            reads as that of another.
+            reads as that of another; if it is not clear what are splits and what classes; as
+            `read_labels`, and if a file of the table isn't there.
     """
     where = f"params.yaml: data.path: '{folder}'"
     if not folder.is_dir():
@@ -82,15 +98,42 @@ def find(folder: Path) -> list[Found]:
     with _readable(folder, where):
         visible = sorted(_visible(folder))
         root = frozenset({_identity(folder)})
+    if labels is not None:
+        return _find_labelled(folder, labels, where)
+    folders = [path for path in visible if is_folder(path)]
+    for path in folders:
+        _check_name(path, where)
+    splits = layout.split_folders([path.name for path in folders], where)
+    if not splits:
+        return _find_classes(folder, visible, where, root, "")
+    found, classes = [], {}
+    for path in folders:
+        with _readable(path, where):
+            inside = sorted(_visible(path))
+            above = root | {_identity(path)}
+        if not any(map(is_folder, inside)):
+            raise layout.no_classes(path.name, where, bool(inside))
+        in_split = _find_classes(path, inside, where, above, splits[path.name])
+        classes[path.name] = {each.class_name for each in in_split} - {NO_CLASS}
+        found += in_split
+    _refuse_names_read_as_one(sorted(set().union(*classes.values())), where)
+    layout.refuse_other_classes(classes, where)
+    loose = [Found(path, NO_CLASS) for path in visible if path.name not in splits]
+    return [*found, *loose]
+
+
+def _find_classes(
+    holder: Path, visible: list[Path], where: str, above: frozenset[tuple[int, int]], split: str
+) -> list[Found]:
+    """Find what lies in the folder that holds the classes; `visible` is what isn't left out of it.
+
+    The other arguments are those of `files_under`, and the split that `holder` is.
+    """
     by_class: dict[str, list[Found]] = {}
     for path in filter(is_folder, visible):
         name = path.name
-        if not is_utf8(name):
-            raise InputError(
-                f"{where}: the sub-folder '{printable(name)}' has a name that isn't UTF-8; "
-                "rename it"
-            )
-        by_class[name] = [Found(file, name) for file in files_under(path, where, root)]
+        _check_name(path, where)
+        by_class[name] = [Found(file, name, split) for file in files_under(path, where, above)]
     _refuse_names_read_as_one(by_class, where)
     if not any(by_class.values()):
         is_copy = COPIES in f"{Path.cwd().as_posix()}/"
@@ -99,16 +142,81 @@ def find(folder: Path) -> list[Found]:
         )
     for name, found in by_class.items():
         if not found:
+            place = f" in '{printable(holder.name)}'" if split else ""
             raise InputError(
-                f"{where}: no images for class '{printable(name)}'; add some or remove the "
+                f"{where}: no images for class '{printable(name)}'{place}; add some or remove the "
                 "sub-folder"
             )
+    inside = {
+        name: {parts[0] for each in found if len(parts := _within(each, holder / name)) > 1}
+        for name, found in by_class.items()
+    }
     if len(by_class) == 1:
+        deeper = f"; if the classes are in it, write {holder / name}" if inside[name] else ""
         raise InputError(
             f"{where} has one class only, '{printable(name)}'; {LAYOUT}, and at least two classes"
+            f"{deeper}"
         )
-    loose = [Found(path, NO_CLASS) for path in visible if path.name not in by_class]
+    layout.refuse_splits_in_classes(inside, where)
+    loose = [Found(path, NO_CLASS, split) for path in visible if path.name not in by_class]
     return [*chain.from_iterable(by_class.values()), *loose]
+
+
+def _find_labelled(folder: Path, labels: str, where: str) -> list[Found]:
+    """Find the files that the table `labels` names, and those that it doesn't; see `find`."""
+    table = f"params.yaml: data.labels: '{labels}'"
+    rows = read_labels(folder / labels, table)
+    files = {PurePosixPath(each.relative_to(folder)): each for each in files_under(folder, where)}
+    files.pop(PurePosixPath(labels), None)
+    # a table may come from a system that composes the characters of names in another way
+    composed = {unicodedata.normalize("NFC", str(file)): file for file in files}
+    by_file: dict[PurePosixPath, Label] = {}
+    missing = []
+    for file, label in rows.items():
+        present = file if file in files else composed.get(unicodedata.normalize("NFC", str(file)))
+        if present is None:
+            missing.append((file, label.line))
+        else:
+            by_file[present] = label
+    if missing:
+        first, line = missing[0]
+        raise InputError(
+            f"{table}: {plural(len(missing), 'file')} of it can't be found in {folder}, the first "
+            f"'{printable(str(first))}' (line {line}); write the paths as they are within that "
+            "folder, or remove the rows"
+        )
+    classes = sorted({label.class_name for label in by_file.values()})
+    _refuse_names_read_as_one(classes, table)
+    if len(classes) == 1:
+        raise InputError(f"{table}: has one class only, '{classes[0]}'; it needs at least two")
+    by_split: dict[str, set[str]] = {}
+    for label in by_file.values():
+        by_split.setdefault(label.split, set()).add(label.class_name)
+    layout.refuse_other_classes(by_split, table)
+    order = sorted(by_file, key=lambda file: (by_file[file].class_name, file.as_posix()))
+    found = [
+        Found(files[file], label.class_name, label.split, label.group)
+        for file, label in ((file, by_file[file]) for file in order)
+    ]
+    others = [
+        Found(path, NO_CLASS, why_no_class=f"not in {labels}: write a row for it")
+        for file, path in files.items()
+        if file not in by_file
+    ]
+    return [*found, *others]
+
+
+def _within(found: Found, folder: Path) -> tuple[str, ...]:
+    return found.path.relative_to(folder).parts
+
+
+def _check_name(folder: Path, where: str) -> None:
+    """Raise an `InputError` if the name of a sub-folder isn't UTF-8."""
+    if not is_utf8(folder.name):
+        raise InputError(
+            f"{where}: the sub-folder '{printable(folder.name)}' has a name that isn't UTF-8; "
+            "rename it"
+        )
 
 
 def files_under(
@@ -150,12 +258,13 @@ def examine(folder: Path, found: Found) -> Listed:
         if not is_utf8(relative):
             unusable = "its name isn't UTF-8; rename it"
         elif found.class_name == NO_CLASS:
-            unusable = "lies in no class: move it into a sub-folder"
+            unusable = found.why_no_class
         elif not size:
             unusable = EMPTY
     except OSError as error:
         unusable = why_unreadable(found.path, error)
-    return Listed(listed_path(folder, found.path), size, sha256, found.class_name, unusable)
+    path = listed_path(folder, found.path)
+    return Listed(path, size, sha256, found.class_name, found.split, found.group, unusable)
 
 
 def listed_path(folder: Path, path: Path) -> str:

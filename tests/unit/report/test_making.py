@@ -89,6 +89,16 @@ def test_unusable_files_are_counted_with_their_list_and_setting(
     assert "skipped" not in data_section(project.report(settings()))
 
 
+def test_official_splits_and_groups_are_said(project: Project, reported: tuple[Project, str]):
+    assert "The set itself" not in reported[1]
+    project.describe(official=["train", "test"], groups=12)
+    found = data_section(project.report(settings()))
+    assert (
+        "The set itself says which images are for training and test; the others are drawn." in found
+    )
+    assert "The images are of 12 groups (`data.labels`). Images of one group never lie in" in found
+
+
 def test_exact_copies_are_reported_and_make_the_accuracy_doubtful(
     project: Project, reported: tuple[Project, str]
 ):
