@@ -34,6 +34,7 @@ SIZE = 8
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 INVISIBLE = 5  # of 255: 2 % of a pixel's range
 LOSSY = 3  # of 255: what JPEG may change in an area of one colour
+HEVC = 6  # the same of HEVC and AV1
 
 
 class Folder:
@@ -169,6 +170,18 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
+def heic(image: Image.Image | None = None) -> bytes:
+    """Encode an image as iPhones do: lying on its side, with the turn in the file (and in EXIF)."""
+    lying = (image or halves("RGB", RED, BLUE)).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    if lying.mode == "RGB":
+        lying.info["exif"] = exif.tobytes()  # where pillow-heif's encoder looks for it
+    else:
+        lying = lying.transpose(Image.Transpose.ROTATE_270)
+    return encoded(lying, "HEIF", quality=100, chroma=444)
+
+
 def sixteen_bit_rgb(right: bytes, transparent: bytes = b"") -> bytes:
     line = b"\0" + struct.pack(">3H", 0xFFFF, 0, 0) * 4 + right * 4
     return png(SIZE, SIZE, 16, 2, line * SIZE, transparent)
@@ -282,6 +295,21 @@ ODD: dict[str, tuple[bytes, tuple[int, ...], tuple[int, ...], int]] = {
         BLUE,
         0,
     ),
+    "iphone.HEIC": (heic(), RED, BLUE, HEVC),
+    "heif.heif": (heic().replace(b"ftypheic", b"ftypmif1"), RED, BLUE, HEVC),
+    "transparent.heic": (
+        heic(halves("RGBA", (255, 0, 0, 128), (0, 0, 0, 0))),
+        HALF_RED,
+        WHITE,
+        HEVC,
+    ),
+    "grey.heic": (heic(halves("L", 40, 200)), (40,) * 3, (200,) * 3, HEVC),
+    "avif.avif": (
+        encoded(halves("RGB", RED, BLUE), "AVIF", quality=100, subsampling="4:4:4"),
+        RED,
+        BLUE,
+        HEVC,
+    ),
     "UPPER.PNG": (encoded(halves("RGB", RED, BLUE), "PNG"), RED, BLUE, 0),
     "png called.jpg": (encoded(halves("RGB", RED, BLUE), "PNG"), RED, BLUE, 0),
     "no ending": (encoded(halves("RGB", RED, BLUE), "PNG"), RED, BLUE, 0),
@@ -302,7 +330,10 @@ POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
 
 # file name: its bytes, and how the reason has to begin or what it has to contain
 BAD: dict[str, tuple[bytes, str]] = {
-    "truncated.jpg": (encoded(PHOTO, "JPEG")[:-1000], "image file is truncated"),
+    "truncated.jpg": (
+        encoded(PHOTO, "JPEG")[:-1000],
+        "JPEG that can't be decoded: OSError: image file is truncated",
+    ),
     "truncated progressive.jpg": (
         encoded(PHOTO, "JPEG", progressive=True)[:-1000],
         "image file is truncated",
@@ -310,9 +341,25 @@ BAD: dict[str, tuple[bytes, str]] = {
     "truncated.png": (encoded(PHOTO, "PNG")[:-3000], "truncated"),
     "truncated.gif": (encoded(PHOTO, "GIF")[:-1000], "truncated"),
     "truncated.tiff": (encoded(PHOTO, "TIFF")[:-1000], "image file is truncated"),
-    "header.jpg": (encoded(PHOTO, "JPEG")[:20], "not an image that can be read"),
+    "truncated.heic": (
+        encoded(PHOTO, "HEIF")[:-1000],
+        "HEIF that can't be decoded: ValueError: Invalid input: Unexpected end of file",
+    ),
+    "header.heic": (
+        encoded(PHOTO, "HEIF")[:200],
+        "not an image that can be read: HEIC, incomplete or corrupt",
+    ),
+    "header.jpg": (
+        encoded(PHOTO, "JPEG")[:20],
+        "not an image that can be read: JPEG, incomplete or corrupt",
+    ),
     "notes.jpg": (b"not an image", "not an image that can be read"),
-    "page.html": (b"<html></html>", "not an image that can be read"),
+    "page.jpg": (b"\n<!DOCTYPE html><html></html>", "read: HTML, a web page"),
+    "drawing.png": (b"\xef\xbb\xbf<?xml version='1.0'?><svg/>", "read: XML, such as SVG"),
+    "scan.jpg": (b"%PDF-1.7\n", "read: PDF"),
+    "live.heic": (b"\0\0\0\x14ftypqt  " + bytes(99), "read: a video (MP4, MOV)"),
+    "photo.cr3": (b"\0\0\0\x18ftypcrx " + bytes(99), "read: a camera's raw (CR3)"),
+    "photo.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "read: JPEG XL"),
     "empty.png": (b"", "empty: 0 bytes"),
     "postscript.png": (POSTSCRIPT, "Encapsulated Postscript (EPS) is not opened; save it as PNG"),
     "metafile.png": (
@@ -512,6 +559,15 @@ def test_every_kind_of_unusable_file_is_set_aside_with_its_reason(
     for shade in range(5):
         assert_halves(images[f"cat/{shade}.png"], (shade, 0, 0), (shade, 0, 0))
         assert_halves(images[f"dog/{shade}.png"], (shade, 1, 0), (shade, 1, 0))
+
+
+def test_predict_takes_photographs_of_iphones(pets: Folder) -> None:
+    path = pets.local / "cat" / "IMG_0001.HEIC"
+    path.write_bytes(heic())
+    assert path in list_images([pets.local], pets.root / "out")
+    image = read_image(path, SIZE, 3)
+    assert_halves(image.pixels, RED, BLUE, HEVC)
+    assert_halves(image.shown, RED, BLUE, HEVC)
 
 
 def test_a_truncated_jpeg_has_a_header_that_pillow_takes_for_good() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import functools
@@ -10,6 +11,7 @@ from textwrap import shorten
 from typing import BinaryIO, cast
 
 import numpy as np
+import pillow_heif
 from PIL import (
     ExifTags,
     Image,
@@ -30,13 +32,32 @@ MOST_PIXELS = 62_500_000  # decoded at once: twice 4 bytes of each, half a gigab
 BAND = 256  # rows that are laid over white at once
 LONGEST_REASON = 300  # characters: a decoder's may quote the file
 
+# HEIC, as iPhones write it. The thumbnail in a file needn't be of the image as it was edited last
+pillow_heif.register_heif_opener(thumbnails=False)
+
 # Of Pillow's formats those of pictures, in the order in which they are tried: TGA has no mark of
 # its own. EPS would run Ghostscript, IPTC open a file of any format inside of it; of the range of
 # FITS Pillow knows nothing
 FORMATS = (
-    *("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "ICNS"),
-    *("PSD", "PCX", "DCX", "DDS", "QOI", "SGI", "SUN", "XBM", "XPM", "TGA"),
+    *("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "ICO"),
+    *("ICNS", "PSD", "PCX", "DCX", "DDS", "QOI", "SGI", "SUN", "XBM", "XPM", "TGA"),
 )
+
+# How files begin that are taken for images, in lower case: after white space, or of ISO media files
+# and JPEG XL from their fifth byte on
+DAMAGED = "incomplete or corrupt"
+BEGINNINGS = {
+    **{b"%pdf": "PDF", b"pk\3\4": "a ZIP archive", b"<svg": "SVG", b"<?xml": "XML, such as SVG"},
+    **{b"<!doctype html": "HTML, a web page", b"<html": "HTML, a web page"},
+    **{b"\xff\x0a": "JPEG XL", b"jxl ": "JPEG XL", b"ftypcrx": "a camera's raw (CR3)"},
+    **{b"ftypavi": f"AVIF, {DAMAGED}", b"ftypmif1": f"HEIF or AVIF, {DAMAGED}"},
+    **{b"ftyphei": f"HEIC, {DAMAGED}", b"ftyphev": f"HEIC, {DAMAGED}"},
+    **{b"ftyp": "a video (MP4, MOV)", b"\x1ae\xdf\xa3": "a video (MKV, WebM)"},
+    **{b"\xff\xd8\xff": f"JPEG, {DAMAGED}", b"\x89png": f"PNG, {DAMAGED}"},
+    **{b"gif8": f"GIF, {DAMAGED}", b"riff": f"WebP, {DAMAGED}, or a video (AVI)"},
+    **{b"ii*\0": f"TIFF, {DAMAGED}, or a camera's raw", b"mm\0*": f"TIFF, {DAMAGED}"},
+}
+LONGEST_BEGINNING = 64  # bytes that are looked at
 
 # Pillow spreads grey of few bits over 0 to 255, but not the grey that a file calls transparent
 STEPS_OF_GREY = {"L;2": 255 // 3, "L;4": 255 // 15}
@@ -85,26 +106,33 @@ def formats() -> tuple[str, ...]:
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     """Open an image file; any error in the block is an `UndecodableError`."""
     _silence_libtiff()
+    kind = ""
     try:
         with Image.open(file, formats=formats()) as image:
+            kind = f"{image.format} that can't be decoded: "
             yield image
     except MemoryError:
         raise
     except UnidentifiedImageError:
         raise UndecodableError(_why_unidentified(file)) from None
     except Exception as error:  # decoders raise errors of any kind for a corrupt file
-        reason = printable(f"{type(error).__name__}: {error}")
+        reason = printable(f"{kind}{type(error).__name__}: {str(error).strip()}")
         raise UndecodableError(shorten(reason, LONGEST_REASON)) from None
 
 
 def _why_unidentified(file: BinaryIO) -> str:
     """Return what is wrong with a file of none of the `formats`, by its first bytes."""
     file.seek(0)
-    start = file.read(16)  # as many as Pillow looks at
+    start = file.read(LONGEST_BEGINNING)
     for name, (factory, accepts) in Image.OPEN.items():
-        if name not in formats() and accepts is not None and accepts(start) is True:
+        # Pillow gives 16 bytes
+        if name not in formats() and accepts is not None and accepts(start[:16]) is True:
             description = getattr(factory, "format_description", "a file")
             return f"{description} ({name}) is not opened; save it as PNG"
+    for begins in (start.removeprefix(codecs.BOM_UTF8).lstrip().lower(), start[4:].lower()):
+        for beginning, kind in BEGINNINGS.items():
+            if begins.startswith(beginning):
+                return f"not an image that can be read: {kind}"
     return "not an image that can be read"
 
 
