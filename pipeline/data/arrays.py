@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.settings.schema import Settings
 from pipeline.storage import records
 from pipeline.storage.reading import complete_text, load_array, reading, remedy
-from pipeline.storage.records import NO_DUPLICATES, Duplicates
+from pipeline.storage.records import NO_DUPLICATES, Duplicates, NearDuplicates
 from pipeline.system.errors import InputError
 
 IMAGES = "images.npy"
@@ -24,10 +24,21 @@ INDEX = "index.csv"
 DESCRIPTION = "dataset.json"
 REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
+NEAR_DUPLICATES = "near_duplicates.csv"
 
 SPLITS = ("train", "validation", "test")
 
 AGAIN = "delete the folder and run the split stage again (python -m pipeline split)"
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Two images that show the same, in two splits (with folds: in two folds)."""
+
+    rows: tuple[int, int]
+    places: tuple[str, str]  # the split of each, or its fold
+    origins: tuple[str, str]
+    mirrored: bool  # one is the mirror image of the other
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ class Dataset:
     folds: int | None = None  # k of k-fold cross-validation, or None
     fold: np.ndarray | None = None  # int64 (N,), the run that tests the image, or None
     duplicates: Duplicates = NO_DUPLICATES  # images with the same pixels
+    near_duplicates: NearDuplicates | None = None  # None where they were not looked for
+    near_pairs: tuple[NearPair, ...] = ()
     official: tuple[str, ...] = ()  # the splits that the source gives
     groups: int | None = None  # how many groups the images are of, none in two splits; or None
 
@@ -135,6 +148,9 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
                 split = np.array([[row[run] for run in columns] for row in index], dtype=str)
             ids = np.array([row["id"] for row in index], dtype=np.int64)
             class_names = [row["class"] for row in index]
+        pairs: tuple[NearPair, ...] = ()
+        if described.near_duplicates is not None and described.near_duplicates.pairs:
+            pairs = _near_pairs(folder / NEAR_DUPLICATES, ids)
         content = (folder / INDEX).read_bytes() + (folder / DESCRIPTION).read_bytes()
     dataset = Dataset(
         name=described.name,
@@ -151,6 +167,8 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
         folds=described.folds,
         fold=fold,
         duplicates=described.duplicates,
+        near_duplicates=described.near_duplicates,
+        near_pairs=pairs,
         official=tuple(described.official),
         groups=described.groups,
     )
@@ -168,6 +186,22 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
                     f"{names[1]}; run the split stage (python -m pipeline split)"
                 )
     return dataset
+
+
+def _near_pairs(path: Path, ids: np.ndarray) -> tuple[NearPair, ...]:
+    """Read the pairs of images that show the same; `ids` are those of the images."""
+    with reading(path):
+        lines = list(csv.DictReader(StringIO(complete_text(path), newline="")))
+        row_of = {int(image): row for row, image in enumerate(ids)}
+        return tuple(
+            NearPair(
+                rows=(row_of[int(one["id"])], row_of[int(other["id"])]),
+                places=(one["split"], other["split"]),
+                origins=(one["origin"], other["origin"]),
+                mirrored=one["mirrored"] == "true",
+            )
+            for one, other in zip(lines[::2], lines[1::2], strict=True)
+        )
 
 
 def run_columns(folds: int) -> list[str]:

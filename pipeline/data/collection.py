@@ -27,6 +27,7 @@ class Collection:
     ids: np.ndarray  # int64 (N,), the position of each image in the source, rejected ones counted
     # for each image the file it is from, with its position where a file holds many
     origins: list[str]
+    photographs: bool = False  # each image is a file of a person's: some may show the same
     # str (N,), the split into which the source puts each image: train, validation or test; None
     # where it has none
     official: np.ndarray | None = None

@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from pipeline.data import arrays, duplicates
+from pipeline.data import arrays, duplicates, near_duplicates
 from pipeline.data.collection import Collection
+from pipeline.data.near_duplicates import NearDuplicate
 from pipeline.data.splitting import Division
 from pipeline.storage import records
 from pipeline.storage.checksums import checksum
@@ -63,7 +64,8 @@ def write(
         sha256 = {file: threads.submit(checksum, folder / file) for file in files}
         equal = duplicates.find(written)
     on_disk.result()
-    _write_tables(folder, collection, division, equal)
+    near = near_duplicates.find(written, division.places) if collection.photographs else []
+    _write_tables(folder, collection, division, equal, near)
     if normalisation == "imagenet":
         mean, std = (
             np.broadcast_to(values, (*division.split.shape[1:], channels)) for values in IMAGENET
@@ -91,6 +93,11 @@ def write(
         official=_official(collection),
         groups=None if groups is None else len(np.unique(groups[division.rows])),
         duplicates=duplicates.summarise(equal, labels, division),
+        near_duplicates=(
+            near_duplicates.summarise(near, division)
+            if collection.photographs and written.shape[1] >= near_duplicates.SMALLEST
+            else None
+        ),
         sha256={file: future.result() for file, future in sha256.items()},
     )
     records.write(folder / arrays.DESCRIPTION, record)
@@ -151,9 +158,13 @@ def _rounded(values: np.ndarray) -> list[float] | list[list[float]]:
 
 
 def _write_tables(
-    folder: Path, collection: Collection, division: Division, equal: Sequence[np.ndarray]
+    folder: Path,
+    collection: Collection,
+    division: Division,
+    equal: Sequence[np.ndarray],
+    near: Sequence[NearDuplicate],
 ) -> None:
-    """Write ``index.csv``, ``duplicates.csv`` and ``rejected.csv``; `equal` are the duplicates."""
+    """Write the index, the files that can't be used, the `equal` images and those `near` to it."""
     if division.fold is None:
         columns, values = ["split"], division.split[:, np.newaxis]
     else:
@@ -179,6 +190,19 @@ def _write_tables(
             (number, int(ids[row]), place, classes[collection.labels[row]], origins[row])
             for number, group in enumerate(equal, start=1)
             for place, row in zip(places[group], division.rows[group], strict=True)
+        ),
+    )
+    write_rows(
+        folder / arrays.NEAR_DUPLICATES,
+        ("pair", "id", "split", "class", "origin", "mirrored", "correlation"),
+        (
+            (
+                *(number, int(ids[row]), places[position], classes[collection.labels[row]]),
+                *(origins[row], str(pair.mirrored).lower(), f"{pair.correlation:.2f}"),
+            )
+            for number, pair in enumerate(near, start=1)
+            for position in (pair.first, pair.second)
+            for row in (division.rows[position],)
         ),
     )
     write_rows(

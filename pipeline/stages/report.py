@@ -18,6 +18,7 @@ from pipeline.figures.class_differences import draw_class_differences
 from pipeline.figures.confusion import draw_confusion_matrices
 from pipeline.figures.galleries import draw_disagreements, draw_mistakes
 from pipeline.figures.learning_curves import draw_learning_curves
+from pipeline.figures.near_duplicates import draw_near_duplicates
 from pipeline.figures.reliability import draw_reliability
 from pipeline.figures.samples import draw_samples
 from pipeline.figures.style import save
@@ -183,4 +184,6 @@ def _draw(
             cams.get(candidate),
             cams.get(baseline),
         )
+    if dataset.near_pairs:
+        drawn["near_duplicates"] = draw_near_duplicates(dataset)
     return {name: figure for name, figure in drawn.items() if figure is not None}

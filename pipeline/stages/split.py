@@ -73,3 +73,11 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
             f"{name}: {plural(count, 'test image')} {'lies' if count == 1 else 'lie'} in train or "
             f"validation too, pixel for pixel; see {out / arrays.DUPLICATES}"
         )
+    near = dataset.near_duplicates
+    if near is not None and near.pairs:
+        say(
+            f"{name}: {plural(near.pairs, 'pair')} of images in two splits "
+            f"{'shows' if near.pairs == 1 else 'show'} the same (resized, compressed, cropped or "
+            f"mirrored), with {plural(near.test_images, 'test image')}; see "
+            f"{out / arrays.NEAR_DUPLICATES}"
+        )

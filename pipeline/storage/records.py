@@ -71,6 +71,14 @@ class Duplicates(Record):
     test_images: int
 
 
+class NearDuplicates(Record):
+    """How many pairs of images show the same; ``near_duplicates.csv`` names them."""
+
+    pairs: int  # in two splits (with folds: in two folds)
+    # test images that lie nearly the same in train or validation (with folds: in the run of theirs)
+    test_images: int
+
+
 NO_DUPLICATES = Duplicates(groups=0, images=0, across_splits=0, across_classes=0, test_images=0)
 
 
@@ -114,6 +122,7 @@ class Splits(Record):
     official: list[str]  # the splits that the source gives; with folds they are pooled
     groups: int | None  # how many groups the images are of, none in two splits; None without
     duplicates: Duplicates  # images with the same pixels
+    near_duplicates: NearDuplicates | None  # None where they were not looked for
     sha256: dict[str, str]  # of the arrays
 
 

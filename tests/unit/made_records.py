@@ -78,6 +78,7 @@ def made_splits(
     content |= {"channels": channels, "normalisation": "training", "folds": None}
     content |= {"mean": [0.5] * channels, "std": [0.25] * channels, "counts": {}, "rejected": 0}
     content |= {"duplicates": records.NO_DUPLICATES, "sha256": {}, "official": [], "groups": None}
+    content["near_duplicates"] = None
     return records.Splits(**(content | changes))
 
 

@@ -28,6 +28,7 @@ FILES = (
     "index.csv",
     "labels.npy",
     "duplicates.csv",
+    "near_duplicates.csv",
     "rejected.csv",
 )
 

@@ -988,7 +988,7 @@ def test_the_same_folder_gives_the_same_bytes(pets: Folder) -> None:
         pets.split()
         files = [path for folder in (pets.raw, pets.splits) for path in folder.iterdir()]
         written.append({path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
-    assert len(written[0]) == 2 + 6
+    assert len(written[0]) == 2 + 7
     assert written[0] == written[1]
 
 

@@ -152,6 +152,7 @@ def read(raw: Path, data: Data, scratch: Path) -> Collection:
         classes=tuple(classes),
         ids=kept,
         origins=[manifest[row].path for row in kept],
+        photographs=True,
         official=_column([manifest[row].split for row in kept]),
         groups=_column([manifest[row].group for row in kept]),
         rejected=tuple(

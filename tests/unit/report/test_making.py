@@ -119,6 +119,28 @@ def test_exact_copies_are_reported_and_make_the_accuracy_doubtful(
     assert beside_the_answer(text)[0].startswith(f"- **{copied}**")
 
 
+def test_near_duplicates_are_listed_and_shown(project: Project, reported: tuple[Project, str]):
+    assert "near_duplicates" not in reported[1]
+    project.describe(near_duplicates={"pairs": 0, "test_images": 0})
+    text = project.report(settings())
+    assert "No image shows nearly the same as one in another split." in data_section(text)
+    index = pd.read_csv(project.splits / "index.csv").to_dict("records")
+    one, other = (next(row for row in index if row["split"] == name) for name in ("train", "test"))
+    lines = [
+        f"1,{row['id']},{row['split']},{row['class']},{origin},true,0.97"
+        for row, origin in ((one, "one|and.png"), (other, "other.png"))
+    ]
+    header = "pair,id,split,class,origin,mirrored,correlation"
+    (project.splits / "near_duplicates.csv").write_text("\n".join([header, *lines]) + "\n")
+    project.describe(near_duplicates={"pairs": 1, "test_images": 1})
+    text = project.report(settings())
+    assert "1 pair of images in two splits shows the same, resized, compressed" in text
+    assert r"| one\|and.png | train | other.png | test, mirrored |" in text
+    assert "](figures/comparison/near_duplicates.png)" in text
+    assert (project.reports / "figures" / "comparison" / "near_duplicates.png").exists()
+    assert beside_the_answer(text)[0].startswith("- **1 test image shows nearly the same as")
+
+
 def test_all_of_params_is_quoted_even_with_fences_in_it(project: Project):
     project.params.write_text("# ```yaml\nmodel: ca_cnn\n")
     tokens = MarkdownIt("commonmark").parse(project.report(settings()))
