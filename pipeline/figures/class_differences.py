@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from pipeline.comparison.compare import ClassDifference, Comparison
+from pipeline.figures.fonts import drawn_names
 from pipeline.figures.style import colours, draw_legend, panel_grid, shortened, style
 from pipeline.system.formats import interval_name
 
@@ -31,6 +32,7 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
         return None
     with style():
         palette = colours(list(comparison.entries))
+        names = dict(zip(comparison.classes, drawn_names(comparison.classes), strict=True))
         shown = [moved_most(pair.by_class) for pair in pairs]
         across, down = panel_grid(len(pairs), PANELS_ACROSS)
         height = 1.1 + 0.33 * max(map(len, shown))
@@ -47,7 +49,9 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
                 colour = palette[pair.model] if low > 0 or high < 0 else UNCERTAIN
                 axes.hlines(row, low, high, color=colour, linewidth=2)
                 axes.plot(found.difference.mean, row, "D", color=colour, markersize=6)
-            axes.set_yticks(range(len(classes)), [shortened(found.name, 24) for found in classes])
+            axes.set_yticks(
+                range(len(classes)), [shortened(names[found.name], 24) for found in classes]
+            )
             axes.set_ylim(len(classes) - 0.4, -0.6)
             axes.grid(axis="x", alpha=0.25)
             title = f"{shortened(pair.model, 30)}\nminus {shortened(pair.baseline, 30)}"

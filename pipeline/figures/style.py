@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
+
+from pipeline.figures.fonts import drawable, set_fonts
 
 SETTINGS: dict[str, Any] = {
     "figure.dpi": 150,
@@ -88,10 +89,8 @@ def save(figure: Figure, path: Path, keywords: Mapping[str, str] | None = None) 
     The file's folder is made. `keywords` are what the file says besides: text by keyword.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Fonts and transparency are looked up only now.
-    with style(), warnings.catch_warnings():
-        # A character that the font lacks is drawn as a box; there is a warning for each.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+    set_fonts(figure)
+    with style():  # fonts and transparency are looked up only now
         figure.savefig(
             path, format="png", metadata={"Software": None, **(keywords or {})}, facecolor="white",
             transparent=False,
@@ -160,8 +159,8 @@ def without_axes(axes: Axes) -> None:
 
 
 def shortened(text: str, width: int = 18) -> str:
-    """Return `text`, cut to `width` characters, on one line, safe to draw."""
-    line = " ".join(text.split())
+    """Return `text`, cut to `width` characters, on one line, safe to draw, without empty boxes."""
+    line = drawable(" ".join(text.split()))
     cut = line if len(line) <= width else line[: width - 3] + "..."
     # A dollar sign would start matplotlib's mathematics mode.
     return cut.replace("$", r"\$")

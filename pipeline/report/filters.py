@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.figures import fonts
 from pipeline.report import markdown
 from pipeline.system import formats, text
 
@@ -73,8 +74,7 @@ def environment() -> Environment:
         *(formats.percent, formats.points, formats.spread, formats.p_value, formats.change),
         *(formats.interval_name, formats.relative, formats.large, formats.latency),
         *(formats.duration, text.plural, fixed, significant, thousands, codes, one_line),
-        cost_name,
-        setting_value,
+        *(cost_name, setting_value, fonts.drawn_names, fonts.fonts_wanted),
         *(markdown.table, markdown.fenced, markdown.folded, markdown.folded_if_long),
     ]
     made.filters |= {function.__name__: function for function in functions}

@@ -39,6 +39,7 @@ from pipeline.explain.faithfulness import (
 from pipeline.explain.feature_maps import draw_feature_maps, feature_maps
 from pipeline.explain.randomisation import draw_randomisation, randomisation, randomisation_table
 from pipeline.explain.strongest_channels import draw_heatmaps, strongest_channels
+from pipeline.figures.fonts import drawn_names
 from pipeline.figures.style import save, shortened
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
@@ -166,8 +167,10 @@ def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
     maps, logits = feature_maps(network, layers, inputs)
 
     pixels = part.pixels(slice(None)).cpu().numpy()
-    true = [classes[label] for label in part.labels.tolist()]
-    predicted = [classes[label] for label in logits.argmax(axis=1)]
+    names = drawn_names(classes)
+    true = [names[label] for label in part.labels.tolist()]
+    answers = logits.argmax(axis=1).tolist()
+    predicted = [names[label] for label in answers]
 
     drawn = {name: maps[name] for name in spread(list(layers), FEATURE_LAYERS)}
     title = f"Feature maps of {model}"
@@ -204,8 +207,8 @@ def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
         "images": [
             {
                 "id": number,
-                "class": true[row],
-                "predicted": predicted[row],
+                "class": classes[part.labels[row]],
+                "predicted": classes[answers[row]],
                 "heatmap_channels": strongest[row].tolist(),
                 "heatmap_mean_activations": [
                     float(f"{maps[deepest][row, channel].mean():.6g}") for channel in strongest[row]
@@ -284,7 +287,7 @@ def explain_attention(
     drawn = {name: weights[name] for name in weights if name in shown}
     part = "" if len(drawn) == len(weights) else f" ({len(drawn)} of {len(weights)} modules)"
     title = f"Mean attention weight by class in {shortened(model, LONGEST_MODEL_NAME)}{part}"
-    save(draw_attention(title, drawn, classes), folder / "attention.png")
+    save(draw_attention(title, drawn, drawn_names(classes)), folder / "attention.png")
     save(draw_attention_variation(model, weights), folder / "attention_variation.png")
     varying = variation_table(weights)
     write_table(attention_table(weights, classes), folder / "attention.csv")

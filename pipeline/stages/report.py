@@ -16,6 +16,7 @@ from pipeline.data import arrays
 from pipeline.figures.accuracy import draw_accuracies, draw_gains
 from pipeline.figures.class_differences import draw_class_differences
 from pipeline.figures.confusion import draw_confusion_matrices
+from pipeline.figures.fonts import drawn_names, fonts_wanted
 from pipeline.figures.galleries import draw_disagreements, draw_mistakes
 from pipeline.figures.learning_curves import draw_learning_curves
 from pipeline.figures.near_duplicates import draw_near_duplicates
@@ -125,6 +126,12 @@ def run(
     html = page.page(text, out, found)
     write_text(out / "report.md", text)
     write_text(out / "report.html", html)
+    if wanted := fonts_wanted(dataset.classes):
+        say(
+            "no installed font has the names of all classes: figures number them, and the report "
+            f"says which is which; install {', '.join(wanted)}, then run: dvc repro -f -s explain "
+            "report"
+        )
     stale = stale_outputs.find(settings, trained, evaluated, figures)
     if stale:
         say(
@@ -156,7 +163,7 @@ def _draw(
 
     `dataset` is as the first run sees it.
     """
-    runs, design, classes = comparison.runs, comparison.design, dataset.classes
+    runs, design, classes = comparison.runs, comparison.design, drawn_names(dataset.classes)
     images, rows = dataset.images, dataset.rows("test")
     baselines = {name: named(one.baseline) for name, one in settings.architectures.items()}
     candidate = settings.model

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.figures.fonts import fonts_wanted
 from tests.projects import Project, checkout
 
 pytestmark = pytest.mark.slow
 
-CLASSES = ("chat noir", "Hündin")
+CLASSES = ("chat noir", "猫")
 PER_CLASS = 12
-UNUSABLE = {"chat noir/truncated.JPG", "Hündin/empty.png", "Hündin/notes.jpg"}
+UNUSABLE = {"chat noir/truncated.JPG", "猫/empty.png", "猫/notes.jpg"}
 
 
 def own_images(folder: Path) -> None:
@@ -79,6 +80,11 @@ def test_own_images_are_audited_and_cross_validated_by_both_engines(tmp_path: Pa
     report = (project.root / "reports" / "report.md").read_text()
     assert "3 files" in report
     assert "cross-validation" in report
+    if fonts_wanted(CLASSES):
+        assert "| 猫 (class 2 in figures) |" in report
+        assert "Noto Sans CJK would help: install it" in report
+    else:
+        assert "in figures)" not in report
 
     # a file that becomes readable is noticed, and one more that isn't ends the run where asked
     Image.new("RGB", (9, 9)).save(project.root / "data" / "my images" / CLASSES[1] / "empty.png")
