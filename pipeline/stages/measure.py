@@ -23,6 +23,7 @@ from pipeline.training import compute
 from pipeline.training.batches import PIXELS_AT_ONCE, plain_batches, to_device
 from pipeline.training.learner import Learner
 from pipeline.training.networks import fresh
+from pipeline.training.no_compiler import without_compiler
 
 STEPS = 1  # of a training, in each round; on a GPU as many as are prepared at once
 ENDLESS = 1_000_000  # epochs of a schedule, so that these steps don't reach its end
@@ -53,7 +54,7 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
     dataset = arrays.read(splits, settings).for_run(settings.seeds[0])
     batch_size = -(-settings.train.batch_size // settings.train.processes)
     recipe = settings.train.model_copy(update={"epochs": ENDLESS, "batch_size": batch_size})
-    with compute.prepare(settings.compute) as hardware:
+    with without_compiler(), compute.prepare(settings.compute) as hardware:
         device = hardware.device
         test = to_device(dataset, "test", device)
         training = to_device(dataset, "train", device)

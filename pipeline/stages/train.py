@@ -32,6 +32,7 @@ from pipeline.training.distributed.processes import ALONE
 from pipeline.training.loop import Epoch, Trained, train
 from pipeline.training.losses import source_of
 from pipeline.training.networks import fresh
+from pipeline.training.no_compiler import without_compiler
 from pipeline.training.randomness import derive
 from pipeline.training.weights import save_weights
 
@@ -91,6 +92,7 @@ def _train(
     dataset = arrays.read(splits, settings).for_run(seed)
     gpu = member.gpu if member else compute.free_gpu
     with (
+        without_compiler(),
         compute.prepare(settings.compute, gpu=gpu) as hardware,
         member.group(hardware.device) if member else nullcontext(ALONE) as processes,
     ):
