@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,13 @@ def md5(path: Path) -> str:
     """Return DVC's md5 of a file, or of a folder: that of the list of its files as JSON."""
     if not path.is_dir():
         return checksum(path, "md5")
-    listed = {file.relative_to(path).as_posix(): checksum(file, "md5") for file in files([path])}
+    return md5_of_folder(
+        {file.relative_to(path).as_posix(): checksum(file, "md5") for file in files([path])}
+    )
+
+
+def md5_of_folder(listed: Mapping[str, str]) -> str:
+    """Return DVC's md5 of a folder from those of its files by their relative paths."""
     entries = [{"md5": listed[relative], "relpath": relative} for relative in sorted(listed)]
     return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
@@ -35,14 +41,22 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield the files that are meant, and all under the folders but what .dvcignore names.
 
     Raises:
-        InputError: if it names a Python source, which DVC then would not see change.
+        InputError: if it names a Python source, or a folder is a link or a DVC project of its own:
+            DVC would not see them change.
     """
     ignored = _ignored()
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        for folder, _, names in os.walk(path):
+        for folder, folders, names in os.walk(path):
+            for inner in (Path(folder, name) for name in folders):
+                if inner.is_symlink() or (inner / ".dvc").is_dir():
+                    what = "a link" if inner.is_symlink() else "a DVC project of its own"
+                    raise InputError(
+                        f"{os.path.relpath(inner)}: is {what}: DVC would not see what is in it "
+                        "change; put the folder itself there, without a .dvc in it"
+                    )
             below = os.path.relpath(folder, ROOT)
             for name in names:
                 if not ignored.match_file(f"{below}/{name}"):

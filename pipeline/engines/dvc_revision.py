@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from dvc.scm import RevError, SCMError
 from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline.engines import dvc_files
 from pipeline.paths import EVALUATED, PARAMS, RAW, SPLITS
+from pipeline.settings.recorded import flat, value_of
 from pipeline.system.errors import InputError, choose
 
 
@@ -61,8 +63,8 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
     """
     try:
         files = DVCFileSystem(str(root), rev=name)
-        if model is None:
-            model = _read(files, name, PARAMS, YAML(typ="safe").load)["model"]
+        params = _read(files, name, PARAMS, YAML(typ="safe").load)
+        model = model or params["model"]
         evaluated = _folders(files, EVALUATED)
         if not evaluated:
             raise InputError(f"{name}: no stage of its dvc.yaml writes {EVALUATED}")
@@ -78,9 +80,9 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
             run = EVALUATED / model / str(seed)
             column = f"run_{seed}" if folds else "split"
             tested = np.flatnonzero([row[column] == "test" for row in rows])
-            if _read(files, name, run / "metrics.json", json.loads)["splits"] != (
-                fingerprint.hexdigest()
-            ):
+            metrics = _read(files, name, run / "metrics.json", json.loads)
+            _refuse_other_origin(files, name, run, params, metrics)
+            if metrics["splits"] != fingerprint.hexdigest():
                 raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
             logits = _read(files, name, run / "logits.npy", _load_array)
             if logits.ndim != 2 or len(logits) != len(tested) or not np.isfinite(logits).all():
@@ -96,6 +98,42 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
     except (DvcException, SCMError, YAMLError, OSError, ValueError, LookupError) as error:
         raise InputError(f"{name}: can't be read ({' '.join(str(error).split())})") from None
     return Revision(name, model, source, folds, answers)
+
+
+def _refuse_other_origin(
+    files: DVCFileSystem,
+    name: str,
+    run: Path,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Refuse an evaluation that settings and code of the same revision did not make."""
+    reasons = []
+    for made in (metrics["trained_from"], metrics["made_from"]):
+        for key, value in flat(made["settings"]):
+            if (now := value_of(params, key)) != value:
+                reasons.append(f"{PARAMS}: {key}: {value}, now {now}")
+        reasons += [path for path, md5 in made["code"].items() if _md5(files, path) != md5]
+    if reasons:
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise InputError(
+            f"{name}: {run} was made with others than it holds: {reasons[0]}{more}; check it out, "
+            "run the pipeline and commit dvc.lock"
+        )
+
+
+def _md5(files: DVCFileSystem, path: str) -> str | None:
+    """Return DVC's md5 of a file or folder of code, None if it isn't there."""
+    if not files.exists(path):
+        return None
+    if not files.isdir(path):
+        return hashlib.md5(files.read_bytes(path), usedforsecurity=False).hexdigest()
+    return dvc_files.md5_of_folder(
+        {
+            file.removeprefix("/").removeprefix(f"{path}/"): str(_md5(files, file))
+            for file in files.find(path)
+        }
+    )
 
 
 def _folders(files: DVCFileSystem, folder: Path) -> list[str]:

@@ -62,7 +62,10 @@ def check_loss(settings: Settings) -> None:
         return
     module, _, _ = loss.rpartition(".")
     if _spec(module) is None:
-        raise InputError(f"params.yaml: train.loss: '{loss}': there is no module {module}")
+        raise InputError(
+            f"params.yaml: train.loss: '{loss}': there is no module {module}; a folder "
+            "needs an __init__.py"
+        )
 
 
 def _spec(module: str) -> ModuleSpec | None:
@@ -72,8 +75,8 @@ def _spec(module: str) -> ModuleSpec | None:
         if not package:
             return find_spec(module)
         parent = _spec(package)
-        if parent is None or parent.submodule_search_locations is None:
-            return None
+        if parent is None or parent.origin is None or parent.submodule_search_locations is None:
+            return None  # a folder without __init__.py has no origin
         return PathFinder.find_spec(module, parent.submodule_search_locations)
     except (ImportError, ValueError, OSError):  # as for a module without a spec, a name too long
         return None

@@ -26,8 +26,8 @@ def differences(recorded: Mapping[str, Any], settings: Settings) -> list[str]:
         recorded: what `select` returned when the result was made.
         settings: those of now.
     """
-    before = dict(_flat(recorded))
-    now = dict(_flat(select(settings, recorded)))
+    before = dict(flat(recorded))
+    now = dict(flat(select(settings, recorded)))
     keys = dict.fromkeys([*before, *now])
     return [
         f"{key}: {_shown(before, key)}, now {_shown(now, key)}"
@@ -43,10 +43,11 @@ def value_of(content: Any, dotted: str) -> Any:
     return content
 
 
-def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key of each value in nested mappings, and the value."""
     for key, value in content.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
+            yield from flat(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 

@@ -7,6 +7,8 @@ changed while it ran would be recorded as what made the outputs: so the command 
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,7 +55,8 @@ class Unchanged:
         inputs: Sequence[Path] = (),
         model: str | None = None,
     ) -> None:
-        self._noun = NOUNS.get(stage, stage)
+        self._stage, self._noun = stage, NOUNS.get(stage, stage)
+        self._own_code_before = _own_code()
         self._params = params
         self._recorded = select(settings, _keys(stage, model))
         self._code = code_of_stage(stage)
@@ -62,7 +65,14 @@ class Unchanged:
         self._input_states = _states(inputs)
 
     def check(self) -> None:
-        """Raise a StageError that names what has changed, if anything has."""
+        """Raise a StageError that names what has changed, or what code DVC doesn't know of."""
+        unknown = sorted(_own_code().difference(self._own_code_before))
+        unknown = [path for path in unknown if not any(map(path.is_relative_to, self._code))]
+        if unknown:
+            raise StageError(
+                f"this {self._noun} ran {os.path.relpath(unknown[0])}, of which DVC doesn't know: "
+                f"add it to the deps of {self._stage} in dvc.yaml, and run again"
+            )
         changed = [*self._changed_settings(), *self._changed_files()]
         if changed:
             more = len(changed) - MOST_NAMED
@@ -152,6 +162,18 @@ def checksum_of_code(stage: str) -> dict[str, str]:
 
 def _keys(stage: str, model: str | None) -> list[str]:
     return settings_of_stage(stage, model) or list(Settings.model_fields)
+
+
+def _own_code() -> set[Path]:
+    """Return the modules outside `pipeline` that this process has imported from the project."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = {Path(file) for file in files if file}
+    elsewhere = (ROOT / "pipeline", Path(sys.prefix).resolve(), Path(sys.prefix))
+    return {
+        path
+        for path in paths
+        if path.is_relative_to(ROOT) and not any(map(path.is_relative_to, elsewhere))
+    }
 
 
 def _states(paths: Sequence[Path]) -> dict[Path, State]:

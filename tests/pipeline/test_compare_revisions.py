@@ -68,6 +68,19 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     right["longer-folds"] = answers(project)
     project.run("git", "checkout", "--quiet", ".")
 
+    project.edit("  epochs: 2 ", "  epochs: 3 ")
+    project.commit("settings that never ran")
+    project.run("git", "tag", "settings-never-run")
+    lock = project.root / "dvc.lock"
+    lock.write_text(lock.read_text().replace("epochs: 2\n", "epochs: 3\n"))
+    project.commit("a lock that says they did")
+    project.run("git", "tag", "false-lock")
+    project.run("git", "checkout", "--quiet", "first", ".")
+    with (project.root / "pipeline/training/step.py").open("a") as file:
+        file.write("# an afterthought\n")
+    project.commit("code that never ran")
+    project.run("git", "tag", "code-never-run")
+
     project.run("git", "rm", "--quiet", "dvc.yaml", "dvc.lock")
     project.commit("no pipeline")
     # nothing but git and DVC's cache is left
@@ -151,3 +164,19 @@ def test_results_that_are_not_in_the_cache_are_named(history: History, tmp_path:
     shutil.rmtree(project.root / ".dvc" / "cache")
     message = refusal(History(project, {}), "first", "longer")
     assert "is neither in DVC's cache nor in its remote; get it there with dvc fetch" in message
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        ("settings-never-run", "params.yaml: train.epochs: 2, now 3"),
+        ("false-lock", "params.yaml: train.epochs: 2, now 3"),
+        ("code-never-run", "pipeline/training"),
+    ],
+)
+def test_what_a_revision_holds_but_never_ran_is_refused(
+    history: History, tag: str, reason: str
+) -> None:
+    message = refusal(history, "first", tag, "--model", "ca_cnn")
+    assert f"{tag}: data/evaluated/ca_cnn/0 was made with others than it holds: {reason}" in message
+    assert "run the pipeline and commit dvc.lock" in message

@@ -210,6 +210,53 @@ def test_loss_whose_helper_dvc_does_not_know_is_refused(
     assert "my_helper.py" in project.dvc("status", "train@cnn-0").stdout
 
 
+LOSS = (
+    "def mine(logits, targets):\n"
+    "    from torch.nn.functional import cross_entropy\n"
+    "    return cross_entropy(logits, targets)\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["link", "project"])
+def test_code_in_a_folder_into_which_dvc_does_not_look_is_refused(
+    kind: str, divided: Project, copy_of: Callable[[Project], Project], tmp_path: Path
+) -> None:
+    project = copy_of(divided)
+    folder = project.root / "pipeline/training/mine"
+    if kind == "link":
+        folder.symlink_to(tmp_path)
+    else:
+        (folder / ".dvc").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "losses.py").write_text(LOSS)
+    project.edit("  loss: cross_entropy ", "  loss: pipeline.training.mine.losses.mine ")
+    done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
+    said = done.stdout + done.stderr
+    what = "a link" if kind == "link" else "a DVC project of its own"
+    assert f"pipeline/training/mine: is {what}: DVC would not see" in said
+    assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
+
+
+def test_helper_that_a_loss_imports_while_it_trains_is_refused(
+    divided: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(divided)
+    (project.root / "my_helper.py").write_text(LOSS)
+    (project.root / "pipeline/training/my_losses.py").write_text(
+        "def mine(logits, targets):\n"
+        "    import my_helper\n\n"
+        "    return my_helper.mine(logits, targets)\n"
+    )
+    project.edit("  loss: cross_entropy ", "  loss: pipeline.training.my_losses.mine ")
+    project.edit(f"  epochs: {EPOCHS} ", "  epochs: 2 ")
+    done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
+    said = done.stdout + done.stderr
+    assert "this training ran my_helper.py, of which DVC doesn't know: add it to the deps" in said
+    assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
+    project.train_depends_on("my_helper.py")
+    project.dvc("repro", "--single-item", "train@cnn-0")
+
+
 def test_weights_of_another_run_are_not_reported(
     snakemade: Project, copy_of: Callable[[Project], Project]
 ) -> None:
