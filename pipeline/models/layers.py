@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,  # slope 0.01
     "elu": nn.ELU,
+    "gelu": nn.GELU,  # exact, by the error function
     "silu": nn.SiLU,  # also called swish
     "mish": nn.Mish,
     "tanh": nn.Tanh,

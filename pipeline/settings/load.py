@@ -85,14 +85,15 @@ def _spec(module: str) -> ModuleSpec | None:
 def _explain(detail: ErrorDetails) -> str:
     """Say one of pydantic's findings as ``key: value, what would be right``."""
     path = list(detail["loc"])
-    if path[:1] == ["architectures"]:
-        del path[2:3]  # the tag of the union, which is no key of the file
+    family = None
+    if path[:1] == ["architectures"] and len(path) > 2:
+        family = str(path.pop(2))  # the tag of the union, which is no key of the file
     where = ".".join(_key(part) for part in path)
     value = detail["input"]
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return f"{where}: no such setting{suggestion(str(path[-1]), _siblings(path))}"
+            return f"{where}: no such setting{_hint(path, family)}"
         case "missing":
             return f"{where}: is missing"
         case "model_type" | "dict_type" | "model_attributes_type":
@@ -115,14 +116,18 @@ def _key(part: int | str) -> str:
     return text if text.isprintable() and len(text) <= SHORTENED.maxstring else shown(text)
 
 
-def _siblings(path: list[int | str]) -> list[str]:
-    """Return the settings that exist beside the last key of `path`."""
-    if path[0] == "architectures" and len(path) > 1:
-        return [name for family in FAMILIES.values() for name in family.model_fields]
-    section: Any = Settings
-    for part in path[:-1]:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)
+def _hint(path: list[int | str], family: str | None) -> str:
+    """Return what may be meant by the last key of `path`, in an architecture of `family`."""
+    key = str(path[-1])
+    if family is None:
+        section: Any = Settings
+        for part in path[:-1]:
+            section = section.model_fields[part].annotation
+        return suggestion(key, section.model_fields)
+    others = [name for name, other in FAMILIES.items() if key in other.model_fields]
+    if others:
+        return f" in family {family}, only in {', '.join(others)}"
+    return suggestion(key, FAMILIES[family].model_fields)
 
 
 def _choices(expected: str) -> list[str]:

@@ -51,6 +51,12 @@ def _recipe(train: Train) -> Iterator[str]:
             f"train.early_stopping: {stops} ends the run before train.plateau.patience "
             f"{train.plateau.patience} lets the learning rate fall; make it larger than that"
         )
+    scheduled = train.epochs - train.warmup_epochs
+    if train.schedule == "step" and 0 < scheduled <= train.step.every:
+        yield (
+            f"train.step.every: {train.step.every} leaves none of train.epochs {train.epochs} in "
+            "which the learning rate has fallen; make it smaller"
+        )
     augmentation = train.augmentation
     if augmentation.random_resized_crop and augmentation.crop_padding:
         yield (

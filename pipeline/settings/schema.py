@@ -43,8 +43,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 # What the families of networks share.
 Activation = Annotated[
-    Literal["relu", "leaky_relu", "elu", "silu", "mish", "tanh", "sigmoid"],
-    setting("relu, leaky_relu (0.01), elu, silu (swish), mish, tanh, sigmoid"),
+    Literal["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"],
+    setting("relu, leaky_relu (0.01), elu, gelu, silu (swish), mish, tanh, sigmoid"),
 ]
 Normalisation = Annotated[
     Literal["batch", "layer", "instance", "group"], setting("batch, layer, instance, group")
@@ -208,6 +208,13 @@ class Plateau(Section):
     patience: Natural = setting("... after more than this many epochs without a better loss")
 
 
+class StepDecay(Section):
+    """StepLR."""
+
+    every: Count = setting("after every so many epochs, a warm-up aside, ...")
+    factor: Fraction = setting("... the learning rate is multiplied by this")
+
+
 class OneCycle(Section):
     """OneCycleLR: up to the learning rate and down again, step by step; PyTorch's names."""
 
@@ -252,12 +259,17 @@ class Train(Section):
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam, adamw, sgd")
     learning_rate: Rate = setting("the highest of the schedule; Adam's usual 0.001, for SGD 0.1")
     momentum: Probability = setting("of sgd alone")
+    nesterov: bool = setting("of sgd with momentum: look ahead along it")
     weight_decay: Penalty = setting("L2 penalty (adamw: decoupled); 1e-4 is usual with sgd")
     l1: Penalty = setting("L1 penalty on the weights of convolutions and linear layers")
-    schedule: Literal["fixed", "plateau", "cosine", "one_cycle"] = setting(
-        "fixed, plateau (on the validation loss), cosine (down to 0), one_cycle (up, down)"
+    clip_norm: Rate | None = setting(
+        "a number: a gradient of all weights that is longer is scaled down to this length"
+    )
+    schedule: Literal["fixed", "plateau", "step", "cosine", "one_cycle"] = setting(
+        "fixed, plateau (on the validation loss), step, cosine (down to 0), one_cycle (up, down)"
     )
     plateau: Plateau
+    step: StepDecay
     one_cycle: OneCycle = setting("PyTorch's names and defaults")
     warmup_epochs: Natural = setting("linear rise from a hundredth, before the schedule begins")
     early_stopping: Positive | None = setting(

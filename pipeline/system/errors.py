@@ -11,6 +11,8 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 SHORTENED = reprlib.Repr()
 SHORTENED.maxstring = SHORTENED.maxlong = SHORTENED.maxother = 80  # characters
 SHORTENED.maxlevel = 3
+# what others call a choice that a list of settings names
+SYNONYMS = {"swish": "silu", "se": "channel", "squeeze_excitation": "channel", "avg": "average"}
 
 
 class InputError(Exception):
@@ -38,8 +40,14 @@ def format_os_error(error: OSError) -> str:
 
 
 def suggestion(value: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the known name closest to `value`, or ``""``."""
-    close = difflib.get_close_matches(str(value), list(known), n=1)
+    """Return ``" (did you mean 'x'?)"`` for the known name closest to `value`, or ``""``.
+
+    That is its synonym; or else what is spelt alike, in capitals or not.
+    """
+    names, lower = list(known), value.lower()
+    meant = SYNONYMS.get(lower)
+    close = [meant] if meant in names else difflib.get_close_matches(value, names, n=1)
+    close = close or difflib.get_close_matches(lower, names, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 

@@ -55,7 +55,14 @@ class Learner:
         )
         network = processes.forward_pass(model)
         self._step = Step(
-            model, network, self.optimizer, loss_function, settings.l1, hardware, processes
+            model,
+            network,
+            self.optimizer,
+            loss_function,
+            settings.l1,
+            settings.clip_norm,
+            hardware,
+            processes,
         )
         self._take_step = make_step_function(self._step, settings)
 

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
+    StepLR,
 )
 
 from pipeline.settings.schema import OneCycle, Train
@@ -33,7 +34,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], Train], optim.Optimizer]
         lr=train.learning_rate,
         momentum=train.momentum,
         weight_decay=train.weight_decay,
-        nesterov=train.momentum > 0,
+        nesterov=train.nesterov and train.momentum > 0,
         fused=True,
     ),
 }
@@ -54,6 +55,9 @@ class Schedule:
         match train.schedule:
             case "cosine":
                 self._by_step = CosineAnnealingLR(optimizer, T_max=steps)
+            case "step":
+                every = train.step.every * steps_per_epoch
+                self._by_step = StepLR(optimizer, every, train.step.factor)
             case "one_cycle":
                 self._by_step = _one_cycle(optimizer, train.one_cycle, train.learning_rate, steps)
             case "fixed" | "plateau":  # the plateau looks at epochs, below

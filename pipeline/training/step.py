@@ -35,6 +35,7 @@ class Step:
     optimizer: torch.optim.Optimizer
     loss_function: Loss
     l1: float  # weight of the L1 penalty
+    clip_norm: float | None  # largest norm of the gradient
     hardware: Hardware
     processes: Processes
 
@@ -76,6 +77,8 @@ class Step:
             logits, targets = self.processes.all_shares(logits.float(), targets)  # (B, K)
             loss = self.loss_function(logits, targets)
             (loss if penalty is None else loss + penalty).backward()
+        if self.clip_norm is not None:  # the batch's, of all processes; without asking for its norm
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         groups = self.optimizer.param_groups
         host_rates = [group["lr"] for group in groups]
         for group, rate in zip(groups, self._rates, strict=True):

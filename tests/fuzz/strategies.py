@@ -61,6 +61,7 @@ SMALL: dict[str, SearchStrategy[Any]] = {
     "Train.batch_size": st.integers(2, 12) | st.integers(2, 1_000_000),
     "Train.weight_decay": st.floats(0, 0.1) | st.floats(0, 1e6),
     "Train.l1": st.just(0) | st.floats(0, 0.01) | st.floats(0, 1e6),
+    "StepDecay.every": st.just(1),
     "OneCycle.pct_start": st.floats(0.4, 0.9) | st.floats(0, 1, exclude_min=True, exclude_max=True),
     "Compute.device": st.just("cpu"),
     "Compute.threads": st.just(1),
@@ -175,6 +176,8 @@ def _agreeing(content: Content) -> Content:
     if train["loss"] != "cross_entropy":
         train["label_smoothing"] = 0
     train["warmup_epochs"] = min(train["warmup_epochs"], train["epochs"] - 1)
+    if train["schedule"] == "step" and train["epochs"] - train["warmup_epochs"] < 2:
+        train["schedule"] = "fixed"
     if train["schedule"] == "plateau":
         train["early_stopping"] = None
     if content["split"]["folds"]:

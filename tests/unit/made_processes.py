@@ -97,6 +97,7 @@ def trained(
         "batch_size": 32,
         "optimizer": "sgd",
         "learning_rate": 0.02,
+        "clip_norm": 0.5,  # clips most steps
         "schedule": "plateau",
         "plateau": {"factor": 0.5, "patience": 0},
         "augmentation": vars(EVERYTHING),

@@ -43,6 +43,10 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         {"train.early_stopping": 5, "train.plateau.patience": 5},
         ("train.early_stopping: 5", "train.plateau.patience 5"),
     ),
+    "steps after the end": (
+        {"train.schedule": "step", "train.epochs": 30, "train.step.every": 30},
+        ("train.step.every: 30", "train.epochs 30"),
+    ),
     "two kinds of random crop": (
         {"train.augmentation.random_resized_crop": 0.5},
         ("train.augmentation.crop_padding: 4", "train.augmentation.random_resized_crop 0.5"),
@@ -125,6 +129,11 @@ AGREEING: dict[str, dict[str, object]] = {
     "two images for each process": {"train.processes": 8, "train.batch_size": 16},
     "patience after the plateau's": {"train.early_stopping": 6, "train.plateau.patience": 5},
     "early stopping without a plateau": {"train.early_stopping": 1, "train.schedule": "cosine"},
+    "a step before the end": {
+        "train.schedule": "step",
+        "train.epochs": 31,
+        "train.step.every": 30,
+    },
     "a resized crop alone": {
         "train.augmentation.random_resized_crop": 0.5,
         "train.augmentation.crop_padding": 0,

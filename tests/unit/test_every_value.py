@@ -111,7 +111,7 @@ CNN: dict[str, dict[str, Any]] = {
     "groups": {"groups": 4},
     **{
         f"activation {name}": {"activation": name}
-        for name in ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "mish", "elu")
+        for name in ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "mish", "elu", "gelu")
     },
     **{
         f"pooling {name}": {"pooling": name}
@@ -132,7 +132,7 @@ CNN: dict[str, dict[str, Any]] = {
 DENSENET: dict[str, dict[str, Any]] = {
     **{
         f"activation {name}": {"activation": name}
-        for name in ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "mish", "elu")
+        for name in ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "mish", "elu", "gelu")
     },
     **{
         f"normalisation {name}": {"normalisation": name}
@@ -171,18 +171,26 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     },
     "sgd with momentum": {"optimizer": "sgd", "momentum": 0.9},
     "sgd without momentum": {"optimizer": "sgd", "momentum": 0.0},
+    "sgd without looking ahead": {"optimizer": "sgd", "nesterov": False},
     "adam": {"optimizer": "adam"},
     "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
     "fixed": {"schedule": "fixed"},
     "cosine annealing": {"schedule": "cosine"},
     "reduce on plateau": {"schedule": "plateau"},
+    "step": {"schedule": "step", "step.every": 1, "epochs": 3},
     "one cycle": {"schedule": "one_cycle", "epochs": 4},
     **{
-        f"warm-up before {name}": {"schedule": name, "warmup_epochs": 1, "epochs": 5}
-        for name in ("fixed", "plateau", "cosine", "one_cycle")
+        f"warm-up before {name}": {
+            "schedule": name,
+            "warmup_epochs": 1,
+            "epochs": 5,
+            "step.every": 2,
+        }
+        for name in ("fixed", "plateau", "step", "cosine", "one_cycle")
     },
     "L1": {"l1": 1e-4},
     "L2": {"weight_decay": 1e-3},
+    "clipped gradients": {"clip_norm": 0.01},
     "early stopping": {"early_stopping": 4},
 }
 

@@ -55,6 +55,8 @@ RECIPES: dict[str, dict[str, object]] = {
     "sgd, cosine": {"optimizer": "sgd", "schedule": "cosine", "learning_rate": 0.05},
     "mse, l1": {"loss": "mse", "l1": 1e-5},
     "plain labels": {"augmentation": vars(EVERYTHING) | {"cutmix": 0.0}, "label_smoothing": 0.1},
+    "clipped": {"clip_norm": 0.1},
+    "steps": {"schedule": "step", "step": {"every": 1, "factor": 0.1}},
     "plateau": {"schedule": "plateau", "plateau": {"factor": 0.1, "patience": 0}},
 }
 
@@ -179,7 +181,7 @@ def test_host_never_waits_for_the_gpu_within_an_epoch(
         images = to_device(dataset, "train", hardware.device)
         model, settings = built("ca_cnn", hardware), recipe(batch_size=16)
         optimizer = OPTIMIZERS["adam"](model.parameters(), settings)
-        one = step.Step(model, model, optimizer, make_loss(settings), 0.0, hardware, ALONE)
+        one = step.Step(model, model, optimizer, make_loss(settings), 0.0, 1.0, hardware, ALONE)
         take = step.make_step_function(one, settings)
         made = training_batches(images, 16, EVERYTHING, 0, 1)
         for _ in range(2):

@@ -46,6 +46,36 @@ def changed(path: str, value: object) -> dict[str, Any]:
             3,
             "params.yaml: train.epoch: no such setting (did you mean 'epochs'?)",
         ),
+        (
+            "architectures.cnn.activation",
+            "swish",
+            "params.yaml: architectures.cnn.activation: 'swish' is not one of relu, leaky_relu, "
+            "elu, gelu, silu, mish, tanh, sigmoid (did you mean 'silu'?)",
+        ),
+        (
+            "train.schedule",
+            "Cosine",
+            "params.yaml: train.schedule: 'Cosine' is not one of fixed, plateau, step, cosine, "
+            "one_cycle (did you mean 'cosine'?)",
+        ),
+        (
+            "architectures.densenet.activation",
+            "GELU",
+            "params.yaml: architectures.densenet.activation: 'GELU' is not one of relu, "
+            "leaky_relu, elu, gelu, silu, mish, tanh, sigmoid (did you mean 'gelu'?)",
+        ),
+        (
+            "architectures.densenet.pooling",
+            "average",
+            "params.yaml: architectures.densenet.pooling: no such setting in family densenet, only "
+            "in cnn",
+        ),
+        (
+            "architectures.densenet.bn_sise",
+            4,
+            "params.yaml: architectures.densenet.bn_sise: no such setting "
+            "(did you mean 'bn_size'?)",
+        ),
         ("modle", "cnn", "params.yaml: modle: no such setting (did you mean 'model'?)"),
         (
             "train.augmentation.rotatoin",

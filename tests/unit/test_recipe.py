@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import (
     LinearLR,
     OneCycleLR,
     ReduceLROnPlateau,
+    StepLR,
 )
 
 from pipeline.settings import presets
@@ -22,6 +23,7 @@ from pipeline.training.recipe import OPTIMIZERS, Schedule
 SETTINGS = presets.load("smoke")
 EPOCHS, STEPS = 5, 4
 PEAK = 0.1
+SCHEDULES = ("fixed", "plateau", "step", "cosine", "one_cycle")
 
 
 def recipe(**changes: object) -> Train:
@@ -70,6 +72,18 @@ def test_cosine_is_pytorchs_over_all_steps() -> None:
     assert middle == pytest.approx(PEAK / 2)
 
 
+def test_steps_are_pytorchs_over_epochs() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=PEAK)
+    reference = StepLR(optimizer, step_size=2, gamma=0.3)
+    expected = []
+    for _ in range(EPOCHS):
+        expected += [optimizer.param_groups[0]["lr"]] * STEPS
+        optimizer.step()
+        reference.step()
+    assert learning_rates(recipe(schedule="step", step={"every": 2, "factor": 0.3})) == expected
+    assert expected[-1] == pytest.approx(PEAK * 0.3**2)
+
+
 def test_one_cycle_is_pytorchs_over_all_steps() -> None:
     shape = {"pct_start": 0.4, "div_factor": 10.0, "final_div_factor": 100.0}
     expected = pytorchs(
@@ -100,9 +114,9 @@ def test_plateau_is_pytorchs_over_epochs() -> None:
     assert len(set(expected)) == 2
 
 
-@pytest.mark.parametrize("schedule", ["fixed", "plateau", "cosine", "one_cycle"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warmup_rises_linearly_to_where_any_schedule_begins(schedule: str) -> None:
-    train = recipe(schedule=schedule, warmup_epochs=2)
+    train = recipe(schedule=schedule, warmup_epochs=2, step={"every": 2, "factor": 0.1})
     used = learning_rates(train)
     rising, rest = used[: 2 * STEPS], used[2 * STEPS :]
     begins = PEAK / train.one_cycle.div_factor if schedule == "one_cycle" else PEAK
@@ -111,7 +125,8 @@ def test_warmup_rises_linearly_to_where_any_schedule_begins(schedule: str) -> No
     assert rising[0] == pytest.approx(0.01 * begins)
     growth = [after - before for before, after in zip(rising, [*rising[1:], rest[0]], strict=True)]
     assert growth == pytest.approx([0.99 * begins / (2 * STEPS)] * len(growth))
-    after = learning_rates(recipe(schedule=schedule, epochs=EPOCHS - 2))
+    alone = recipe(schedule=schedule, epochs=EPOCHS - 2, step={"every": 2, "factor": 0.1})
+    after = learning_rates(alone)
     assert rest == pytest.approx(after, rel=1e-9)
 
 
@@ -121,13 +136,14 @@ def test_plateau_does_not_count_the_epochs_of_the_warmup() -> None:
     assert used[3 * STEPS :] == pytest.approx([PEAK] * 2 * STEPS)
 
 
-@pytest.mark.parametrize("schedule", ["fixed", "plateau", "cosine", "one_cycle"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup_epochs", [0, 2])
 def test_schedule_resumes_from_its_state(schedule: str, warmup_epochs: int) -> None:
     train = recipe(
         schedule=schedule,
         warmup_epochs=warmup_epochs,
         plateau={"factor": 0.5, "patience": 0},
+        step={"every": 2, "factor": 0.1},
     )
     losses = [1.0, 1.1, 1.2, 1.3, 1.4]
     undisturbed = learning_rates(train, losses)

@@ -321,6 +321,45 @@ def test_optimizer_is_pytorchs_with_the_given_values(name: str, kind: type) -> N
     assert optimizer.defaults.get("momentum", 0.7) == 0.7
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_sgd_looks_ahead_where_it_is_told_to_and_has_momentum(
+    momentum: float, nesterov: bool
+) -> None:
+    settings = recipe(optimizer="sgd", learning_rate=0.3, momentum=momentum, nesterov=nesterov)
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = OPTIMIZERS["sgd"]([weight], settings)
+    expected, velocity = 1.0, 0.0
+    for gradient in (1.0, 2.0, -4.0):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        velocity = momentum * velocity + gradient
+        expected -= 0.3 * (gradient + momentum * velocity if nesterov else velocity)
+    assert weight.item() == pytest.approx(expected)
+
+
+def test_clipped_gradient_has_the_given_norm_and_its_direction(dataset: Dataset) -> None:
+    training, validation = (
+        to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")
+    )
+    plain = {"optimizer": "sgd", "momentum": 0.0, "schedule": "fixed", "learning_rate": 1.0}
+    plain |= {"epochs": 1, "batch_size": 60, "l1": 0.01}
+
+    def step(**changes: object) -> torch.Tensor:
+        """What one step of rate 1 subtracts from the weights: the gradient."""
+        model = network()
+        before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+        train(model, training, validation, recipe(**plain | changes), 0, CPU)
+        return before - nn.utils.parameters_to_vector(model.parameters()).detach()
+
+    gradient = step()
+    norm = float(gradient.norm())
+    clipped = step(clip_norm=norm / 3)
+    assert float(clipped.norm()) == pytest.approx(norm / 3, rel=1e-3)
+    torch.testing.assert_close(clipped, gradient / 3, rtol=1e-3, atol=1e-6)
+    assert torch.equal(step(clip_norm=2 * norm), gradient)
+
+
 def test_maps_of_one_pixel_give_the_same_bits_in_bf16(dataset: Dataset) -> None:
     device = torch.device("cpu")
     training, validation = (to_device(dataset, name, device) for name in ("train", "validation"))
