@@ -275,6 +275,10 @@ class Train(Section):
     early_stopping: Positive | None = setting(
         "a number: stop after more than so many epochs without a better validation loss"
     )
+    ema: Fraction | None = setting(
+        "a decay such as 0.99: validate and keep a moving average of the weights, over\n"
+        "about 1 / (1 - decay) steps"
+    )
     augmentation: Augmentation = setting("drawn for each image in every epoch; 0 turns a line off")
 
     @field_validator("loss")

@@ -15,6 +15,7 @@ from pipeline.training.distributed.processes import ALONE, Processes
 from pipeline.training.losses import make_loss
 from pipeline.training.recipe import OPTIMIZERS, Schedule
 from pipeline.training.step import Step, make_step_function
+from pipeline.training.weight_average import WeightAverage
 
 
 class Learner:
@@ -41,6 +42,7 @@ class Learner:
         processes: Processes = ALONE,
     ) -> None:
         loss_function = make_loss(settings)
+        self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
         if hardware.precision == "bf16" and hardware.device.type == "cpu":
             image, _ = next(plain_batches(images, 1))
             untouched_weights.zero_untouched_gradients(model, image)
@@ -77,7 +79,10 @@ class Learner:
         for images, targets in training_batches(
             self._images, self._batch_size, self._augmentation, seed, number, self._share
         ):
-            yield self._take_step(images, targets)
+            size = self._take_step(images, targets)
+            if self.average is not None:
+                self.average.update()
+            yield size
             self.schedule.after_step()
 
     def means(self) -> tuple[float, float]:

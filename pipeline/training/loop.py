@@ -24,6 +24,7 @@ from pipeline.training.learner import Learner
 from pipeline.training.prediction import Batches, predict
 from pipeline.training.randomness import derive
 from pipeline.training.recipe import Schedule
+from pipeline.training.weight_average import WeightAverage
 
 # small images are validated in larger batches than a step's (benchmark `evaluation`)
 VALIDATED_IMAGES = 256
@@ -57,7 +58,8 @@ class Trained:
     """What a run leaves."""
 
     history: tuple[Epoch, ...]
-    weights: dict[str, Tensor]  # the network's state dict after the best epoch
+    # the network's state dict after the best epoch, of averaged weights if `ema` is set
+    weights: dict[str, Tensor]
     stopped_early: bool  # before its last epoch, by early stopping
 
     @property
@@ -73,13 +75,19 @@ class _Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
+    average: WeightAverage | None
     history: list[Epoch] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)  # of the best epoch so far
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and kept: that of averaged weights, if there is one."""
+        return self.model if self.average is None else self.average.network
 
     def add(self, epoch: Epoch) -> None:
         """Note an epoch, and keep its weights if it is the best so far."""
         if all(epoch.score > earlier.score for earlier in self.history):
-            self.weights = copy.deepcopy(self.model.state_dict())
+            self.weights = copy.deepcopy(self.validated.state_dict())
         self.history.append(epoch)
 
     def stops_early(self, patience: int | None) -> bool:
@@ -95,6 +103,7 @@ class _Run:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "average": self.average and self.average.network.state_dict(),
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "weights": self.weights,
         }
@@ -104,6 +113,8 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.weights = state["weights"]
 
@@ -146,7 +157,7 @@ def train(
             schedule of too few steps.
     """
     learner = Learner(model, training, settings, hardware, processes)
-    run = _Run(model, learner.optimizer, learner.schedule)
+    run = _Run(model, learner.optimizer, learner.schedule, learner.average)
     if checkpoints and (
         latest := processes.from_first(partial(checkpoints.latest, hardware.device))
     ):
@@ -170,7 +181,7 @@ def train(
             on_step(number, images)
         train_loss, train_accuracy = learner.means()
         validation_loss, validation_accuracy = measure(
-            model, plain_batches(validated, validated_at_once), hardware, processes
+            run.validated, plain_batches(validated, validated_at_once), hardware, processes
         )
         learner.schedule.after_epoch(number, validation_loss)
         epoch = Epoch(

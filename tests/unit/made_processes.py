@@ -97,7 +97,8 @@ def trained(
         "batch_size": 32,
         "optimizer": "sgd",
         "learning_rate": 0.02,
-        "clip_norm": 0.5,  # clips most steps
+        "clip_norm": 0.5,  # clips the longer half of the gradients
+        "ema": 0.8,
         "schedule": "plateau",
         "plateau": {"factor": 0.5, "patience": 0},
         "augmentation": vars(EVERYTHING),

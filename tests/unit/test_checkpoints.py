@@ -94,6 +94,12 @@ RECIPES = {
         "schedule": "one_cycle",
         "augmentation": SETTINGS.train.augmentation.model_dump() | {"cutmix": 0.7},
     },
+    "averaged weights, clipped, in steps": {
+        "ema": 0.9,
+        "clip_norm": 0.5,
+        "schedule": "step",
+        "step": {"every": 2, "factor": 0.3},
+    },
     "adamw, warm-up, cosine, early stopping": {
         "optimizer": "adamw",
         "schedule": "cosine",

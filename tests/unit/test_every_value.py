@@ -191,6 +191,7 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "L1": {"l1": 1e-4},
     "L2": {"weight_decay": 1e-3},
     "clipped gradients": {"clip_norm": 0.01},
+    "averaged weights": {"ema": 0.9},
     "early stopping": {"early_stopping": 4},
 }
 
@@ -214,9 +215,15 @@ EVERYTHING = {
 }
 
 
-# What a first step doesn't show: when the learning rate falls, when a run stops, and the recomputed
-# bottlenecks, whose results are the same.
-LATER = {"fixed", "cosine annealing", "early stopping", "densenet, efficient"}
+# What a first step doesn't show: when the learning rate falls, when a run stops, what is averaged
+# over steps, and the recomputed bottlenecks, whose results are the same.
+LATER = {
+    "fixed",
+    "cosine annealing",
+    "early stopping",
+    "averaged weights",
+    "densenet, efficient",
+}
 
 
 @pytest.fixture(scope="module")

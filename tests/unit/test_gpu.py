@@ -55,6 +55,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "sgd, cosine": {"optimizer": "sgd", "schedule": "cosine", "learning_rate": 0.05},
     "mse, l1": {"loss": "mse", "l1": 1e-5},
     "plain labels": {"augmentation": vars(EVERYTHING) | {"cutmix": 0.0}, "label_smoothing": 0.1},
+    "averaged weights": {"ema": 0.9},
     "clipped": {"clip_norm": 0.1},
     "steps": {"schedule": "step", "step": {"every": 1, "factor": 0.1}},
     "plateau": {"schedule": "plateau", "plateau": {"factor": 0.1, "patience": 0}},

@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline import models
 from pipeline.data.arrays import Dataset
@@ -32,6 +33,7 @@ from pipeline.training.batches import (
 )
 from pipeline.training.compute import Hardware
 from pipeline.training.distributed.group import share_of
+from pipeline.training.learner import Learner
 from pipeline.training.loop import Epoch, Trained, measure, train
 from pipeline.training.randomness import derive, generator
 from pipeline.training.recipe import OPTIMIZERS, l1_penalty
@@ -358,6 +360,43 @@ def test_clipped_gradient_has_the_given_norm_and_its_direction(dataset: Dataset)
     assert float(clipped.norm()) == pytest.approx(norm / 3, rel=1e-3)
     torch.testing.assert_close(clipped, gradient / 3, rtol=1e-3, atol=1e-6)
     assert torch.equal(step(clip_norm=2 * norm), gradient)
+
+
+def test_averaged_weights_and_statistics_are_pytorchs(dataset: Dataset) -> None:
+    model = network()
+    training = to_device(dataset, "train", torch.device("cpu"))
+    settings = recipe(batch_size=16, learning_rate=0.05, ema=0.9)
+    learner = Learner(model, training, settings, CPU)
+    reference = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for epoch_number in (1, 2):
+        for _ in learner.epoch(0, epoch_number):
+            reference.update_parameters(model)
+    assert learner.average is not None
+    averages = learner.average.network.state_dict()
+    for name, expected in reference.module.state_dict().items():
+        if expected.is_floating_point():
+            assert torch.equal(averages[name], expected), name
+            assert not torch.equal(averages[name], model.state_dict()[name]), name
+        else:  # a number of batches: there is no half of one
+            assert torch.equal(averages[name], model.state_dict()[name])
+
+
+def test_averaged_weights_are_those_that_are_validated_and_kept(dataset: Dataset) -> None:
+    training, validation = (
+        to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")
+    )
+    model = network()
+    settings = recipe(epochs=4, batch_size=16, schedule="fixed", ema=0.8)
+    result = train(model, training, validation, settings, 0, CPU)
+    kept = network()
+    kept.load_state_dict(result.weights)
+    loss, accuracy = measure(kept, plain_batches(validation, 256), CPU)
+    assert accuracy == result.best.validation_accuracy
+    assert loss == pytest.approx(result.best.validation_loss, rel=1e-6)
+    # the weights that take the steps are those of a training that averages nothing
+    plain = network()
+    train(plain, training, validation, settings.model_copy(update={"ema": None}), 0, CPU)
+    assert equal(model.state_dict(), plain.state_dict())
 
 
 def test_maps_of_one_pixel_give_the_same_bits_in_bf16(dataset: Dataset) -> None:
