@@ -4,8 +4,8 @@ torchvision's transforms draw once for a batch, so here the draws and the arithm
 `draw` makes the parameters of an epoch, `augment` applies a batch's share of them on whatever
 device the images are on. The steps and their definitions are torchvision's: random resized crop or
 random crop with zero padding, horizontal flip, rotation (nearest neighbour, corners zero), and then
-brightness, contrast, saturation and hue in this order (`ColorJitter` shuffles the four). `cutmix`
-comes last, as it mixes images with each other.
+brightness, contrast, saturation and hue in this order (`ColorJitter` shuffles the four), and random
+erasing. `cutmix` or `mixup` comes last, as they mix images with each other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
 LUMA = (0.2989, 0.587, 0.114)  # grey from red, green and blue: ITU-R BT.601
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random resized crop
-ATTEMPTS = 10  # to find a crop that lies within the image; torchvision's number
+ERASED_SHARES = (0.02, 0.33)  # of the image's area; torchvision's values, the paper's are to 0.4
+ERASED_RATIOS = (0.3, 3.3)  # height by width; both
+ATTEMPTS = 10  # to find a crop or rectangle that lies within the image; torchvision's number
 FLOATS_AT_ONCE = 1 << 16  # 256 kB, a fraction of a core's cache
 FAR = 1e6  # pixels
 SMALLEST_SPAN = 1e-12  # keeps grey pixels from dividing by zero
@@ -43,7 +46,9 @@ class Augmentation:
     # largest shift of the hue to either side, in turns of the colour circle (0 to 0.5); does
     # nothing to images of one channel
     hue: float = 0.0
+    random_erasing: float = 0.0  # probability that a rectangle of an image becomes one colour
     cutmix: float = 0.0  # probability that a patch of an image is replaced by another image's
+    mixup: float = 0.0  # alpha of the Beta distribution of another image's share
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ class Draws:
     # middle of the patch as a share of the height, float32 in [0, 1)
     patch_row: Tensor | None = None
     patch_column: Tensor | None = None  # the same of the width
+    erase_height: Tensor | None = None  # of an erased rectangle, pixels, float32 integers; 0: none
+    erase_width: Tensor | None = None  # the same for its width
+    erase_top: Tensor | None = None  # its first row, float32 integers
+    erase_left: Tensor | None = None  # its first column
+    mixed: Tensor | None = None  # share of the other image in MixUp, float32 in [0, 1]
 
     def __getitem__(self, positions: slice | Tensor) -> Draws:
         """Return the draws of some of the images, by slice or by a tensor of positions."""
@@ -111,9 +121,18 @@ def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Gen
     if augmentation.cutmix:
         drawn["patch"] = for_patches[1] * (for_patches[0] < augmentation.cutmix)
         drawn["patch_row"], drawn["patch_column"] = for_patches[2], for_patches[3]
+    # What takes more numbers than all of these is drawn only if needed, and last of its generator.
+    # The second one is seeded by what the first would draw next, whether that is drawn or not.
+    following = torch.Generator().set_state(generator.get_state())
+    second = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=following)))
+    for_mixing = torch.rand(count, generator=second, dtype=torch.float64)
+    if augmentation.mixup:  # by the inverse of the cumulative distribution, for any alpha exact
+        alpha = augmentation.mixup
+        drawn["mixed"] = torch.from_numpy(betaincinv(alpha, alpha, for_mixing.numpy())).float()
     if augmentation.random_resized_crop:
-        # last, since they take more numbers than all others, which are drawn only if needed
         drawn |= _resized_crops(augmentation.random_resized_crop, count, size, generator)
+    if augmentation.random_erasing:
+        drawn |= _erased_rectangles(augmentation.random_erasing, count, size, second)
     return Draws(**drawn)
 
 
@@ -148,6 +167,31 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     return planes.permute(1, 2, 3, 0).contiguous().permute(0, 3, 1, 2)
 
 
+def erase(images: Tensor, colour: Tensor, draws: Draws) -> Tensor:
+    """Paint a rectangle of each image in one colour, as torchvision's RandomErasing does.
+
+    Zhong, Zheng, Kang, Li and Yang, "Random Erasing Data Augmentation",
+    https://arxiv.org/abs/1708.04896, who find the mean colour as good as random pixels.
+
+    Args:
+        images: float (B, C, H, W); left unchanged.
+        colour: float (C,).
+        draws: the parameters of these B images; without rectangles nothing is erased.
+
+    Returns:
+        Images like `images`.
+    """
+    if draws.erase_height is None or draws.erase_width is None:
+        return images
+    assert draws.erase_top is not None
+    assert draws.erase_left is not None
+    down = _within(draws.erase_top, draws.erase_height, images.shape[2])  # (B, H)
+    across = _within(draws.erase_left, draws.erase_width, images.shape[3])  # (B, W)
+    erased = (down[:, :, None] & across[:, None, :])[:, None]  # (B, 1, H, W)
+    painted = torch.where(erased, colour.view(-1, 1, 1), images)
+    return painted.contiguous(memory_format=torch.channels_last)
+
+
 def cutmix(images: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
     """Replace a patch of each image by the same patch of its neighbour in the batch, mixing labels.
 
@@ -170,9 +214,8 @@ def cutmix(images: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tu
     targets = F.one_hot(labels, num_classes).float()
     if draws.patch is None or draws.patch_row is None or draws.patch_column is None:
         return images, targets
-    count, _, height, width = images.shape
-    positions = torch.arange(count, device=images.device)
-    partner = (positions ^ 1).clamp(max=count - 1)
+    _, _, height, width = images.shape
+    partner = _partners(images)
     side = draws.patch.sqrt() / 2
     down = _interval(draws.patch_row, side, height)  # (B, H)
     across = _interval(draws.patch_column, side, width)  # (B, W)
@@ -182,6 +225,35 @@ def cutmix(images: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tu
     return (
         mixed.contiguous(memory_format=torch.channels_last),
         targets * (1 - share) + targets[partner] * share,
+    )
+
+
+def mixup(images: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Blend each image with its neighbour in the batch, as `cutmix` pairs them, and their labels.
+
+    Each of the two has a share of its own, where torchvision's MixUp draws one for a batch. An odd
+    last image stays as it is.
+
+    Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: Beyond Empirical Risk Minimization",
+    https://arxiv.org/abs/1710.09412
+
+    Args:
+        images: float (B, C, H, W); left unchanged.
+        labels: int64 (B,).
+        num_classes: number of classes K.
+        draws: the parameters of these B images; without shares nothing is mixed.
+
+    Returns:
+        Images like `images`, and the classes' weights float32 (B, K), which sum to one.
+    """
+    targets = F.one_hot(labels, num_classes).float()
+    if draws.mixed is None:
+        return images, targets
+    partner = _partners(images)
+    blended = images.lerp(images[partner], draws.mixed.view(-1, 1, 1, 1))
+    return (
+        blended.contiguous(memory_format=torch.channels_last),
+        targets.lerp(targets[partner], draws.mixed.unsqueeze(1)),
     )
 
 
@@ -244,6 +316,43 @@ def _resized_crops(
         "crop_top": (uniform[-2] * (size - height + 1)).floor(),
         "crop_left": (uniform[-1] * (size - width + 1)).floor(),
     }
+
+
+def _erased_rectangles(
+    probability: float, count: int, size: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Choose rectangles as torchvision does: of ten attempts the first that lies within the image.
+
+    Where none does, nothing is erased.
+    """
+    uniform = torch.rand(2 * ATTEMPTS + 3, count, generator=generator)
+    least, most = ERASED_SHARES
+    area = size**2 * (least + uniform[:ATTEMPTS] * (most - least))  # (attempts, count)
+    low, high = (math.log(ratio) for ratio in ERASED_RATIOS)
+    ratio = (low + uniform[ATTEMPTS : 2 * ATTEMPTS] * (high - low)).exp()
+    heights, widths = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    within = (heights < size) & (widths < size)
+    first = within.int().argmax(0, keepdim=True)  # (1, count)
+    is_erased = within.any(0) & (uniform[-3] < probability)
+    height, width = heights.gather(0, first)[0] * is_erased, widths.gather(0, first)[0] * is_erased
+    return {
+        "erase_height": height,
+        "erase_width": width,
+        "erase_top": (uniform[-2] * (size - height + 1)).floor(),
+        "erase_left": (uniform[-1] * (size - width + 1)).floor(),
+    }
+
+
+def _partners(images: Tensor) -> Tensor:
+    """Return int64 (B,): of each image the one that it is mixed with, its neighbour in a pair."""
+    positions = torch.arange(len(images), device=images.device)
+    return (positions ^ 1).clamp(max=len(images) - 1)
+
+
+def _within(first: Tensor, length: Tensor, size: int) -> Tensor:
+    """Return bool (B, size): the `length` pixels from the `first` on, both (B,)."""
+    pixels = torch.arange(size, device=first.device)
+    return (pixels >= first.unsqueeze(1)) & (pixels < (first + length).unsqueeze(1))
 
 
 def _interval(middle: Tensor, half: Tensor, size: int) -> Tensor:

@@ -64,6 +64,11 @@ def _recipe(train: Train) -> Iterator[str]:
             f"train.augmentation.random_resized_crop {augmentation.random_resized_crop:g} both "
             "crop; set one of them to 0"
         )
+    if augmentation.mixup and augmentation.cutmix:
+        yield (
+            f"train.augmentation.mixup: {augmentation.mixup:g} and train.augmentation.cutmix "
+            f"{augmentation.cutmix:g} both mix images and labels; set one of them to 0"
+        )
 
 
 def _data(settings: Settings) -> Iterator[str]:

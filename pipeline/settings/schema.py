@@ -241,8 +241,15 @@ class Augmentation(Section):
     contrast: Share = setting(JITTER)
     saturation: Share = setting(JITTER)
     hue: Annotated[float, Field(ge=0, le=0.5)] = setting("shift from -x to x of the colour circle")
+    random_erasing: Share = setting(
+        "probability that a rectangle becomes the mean colour (arXiv:1708.04896)"
+    )
     cutmix: Share = setting(
         "probability of a patch of another image, labels mixed (arXiv:1905.04899)"
+    )
+    mixup: Annotated[float, Field(ge=0, le=100)] = setting(
+        "alpha: images and labels are mixed with another's by a share from\n"
+        "Beta(alpha, alpha); 0.2 to 1 (arXiv:1710.09412); instead of cutmix"
     )
 
 

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from pipeline.data.arrays import Dataset
-from pipeline.data.augmentation import Augmentation, augment, cutmix, draw, normalise, standardise
+from pipeline.data.augmentation import (
+    Augmentation,
+    augment,
+    cutmix,
+    draw,
+    erase,
+    mixup,
+    normalise,
+    standardise,
+)
 from pipeline.training.randomness import generator
 
 LARGEST_SHARE_OF_GPU = 0.5  # of its free memory, for images
@@ -102,7 +111,7 @@ def training_batches(
 
     Yields:
         images float32 (B, C, H, W), channels last, and targets: classes int64 (B,), or with CutMix
-        probabilities float32 (B, K).
+        or MixUp probabilities float32 (B, K).
     """
     count = len(data)
     is_single = count > 1 and count % batch_size == 1
@@ -120,8 +129,11 @@ def training_batches(
         drawn = draws[part]
         targets = data.labels[label_order[part]]
         images = augment(data.pixels(image_order[part]), drawn)
+        images = erase(images, data.mean, drawn)
         if augmentation.cutmix:
             images, targets = cutmix(images, targets, data.num_classes, drawn)
+        elif augmentation.mixup:
+            images, targets = mixup(images, targets, data.num_classes, drawn)
         images = normalise(images, data.mean, data.std)
         yield from zip(images.split(batch_size), targets.split(batch_size), strict=True)
 
@@ -131,9 +143,10 @@ def _images_at_once(
 ) -> int:
     """Return how many images are prepared together: on a GPU, which few leave idle, many batches.
 
-    CutMix pairs neighbours within a batch: those of even batches stay the same.
+    CutMix and MixUp pair neighbours within a batch: those of even batches stay the same.
     """
-    if not data.labels.is_cuda or (augmentation.cutmix and batch_size % 2):
+    pairs = augmentation.cutmix or augmentation.mixup
+    if not data.labels.is_cuda or (pairs and batch_size % 2):
         return batch_size
     _, height, width, _ = data.images.shape
     at_once = batch_size * max(1, PIXELS_AT_ONCE // (batch_size * height * width))

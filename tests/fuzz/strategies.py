@@ -172,6 +172,8 @@ def _agreeing(content: Content) -> Content:
         augmentation |= {"saturation": 0, "hue": 0}
     if augmentation["random_resized_crop"]:
         augmentation["crop_padding"] = 0
+    if augmentation["cutmix"]:
+        augmentation["mixup"] = 0
     augmentation["crop_padding"] = min(augmentation["crop_padding"], (data["image_size"] or 8) - 1)
     if train["loss"] != "cross_entropy":
         train["label_smoothing"] = 0

@@ -32,7 +32,13 @@ DEVICE = torch.device("cpu")
 CPU = Hardware(DEVICE, "fp32", 1, "a CPU")
 EPOCHS = 5
 EVERYTHING = Augmentation(
-    crop_padding=1, horizontal_flip=0.5, rotation=15, brightness=0.2, contrast=0.2, cutmix=0.7
+    crop_padding=1,
+    horizontal_flip=0.5,
+    rotation=15,
+    brightness=0.2,
+    contrast=0.2,
+    cutmix=0.7,
+    random_erasing=0.3,
 )
 NETWORKS = {
     "ca_cnn": {"dropout": 0.0},

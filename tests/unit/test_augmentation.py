@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import beta, kstest
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandomErasing, RandomResizedCrop
 from torchvision.transforms.functional import to_tensor
+from torchvision.transforms.v2 import MixUp
 from torchvision.transforms.v2 import functional as reference
 
 from pipeline.data import augmentation
@@ -18,6 +20,8 @@ from pipeline.data.augmentation import (
     augment,
     cutmix,
     draw,
+    erase,
+    mixup,
     normalise,
     standardise,
 )
@@ -337,10 +341,108 @@ def test_odd_image_and_batches_without_patches_stay_as_they_are() -> None:
     assert torch.equal(one_hot, torch.eye(3)[labels])
 
 
+# --- random erasing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "channels"), [(32, 3), (31, 1)])
+def test_erased_images_are_torchvisions(size: int, channels: int) -> None:
+    images = random_images(size=size, channels=channels).permute(0, 3, 1, 2) / 255
+    before, colour = images.clone(), torch.tensor([0.1, 0.2, 0.3][:channels])
+    draws = drawn(Augmentation(random_erasing=0.7), size=size)
+    result = erase(images, colour, draws)
+    assert torch.equal(images, before)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    for position, image in enumerate(images):
+        top, left, height, width = (
+            int(getattr(draws, f"erase_{name}")[position])
+            for name in ("top", "left", "height", "width")
+        )
+        expected = reference.erase(image, top, left, height, width, colour.view(-1, 1, 1))
+        assert torch.equal(result[position], expected)
+    assert (result != images).flatten(1).any(1).any()
+    assert torch.equal(erase(images, colour, Draws()), images)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_rectangles_are_drawn_as_torchvision_draws_them(size: int) -> None:
+    count = 10_000
+    draws = drawn(Augmentation(random_erasing=1.0), count, size=size)
+    torch.manual_seed(0)
+    image = torch.zeros(1, size, size)
+    theirs = torch.tensor(
+        [
+            RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4]
+            for _ in range(count)
+        ],
+        dtype=torch.float,
+    )  # (count, 4): top, left, height, width
+    for column, name in enumerate(("top", "left", "height", "width")):
+        ours = getattr(draws, f"erase_{name}")
+        # equal distributions: five standard errors of a difference of means, and of spreads
+        spread = theirs[:, column].std()
+        assert abs(ours.mean() - theirs[:, column].mean()) <= 5 * spread * (2 / count) ** 0.5
+        assert abs(ours.std() - spread) <= 5 * spread / count**0.5
+    some = drawn(Augmentation(random_erasing=0.3), count, size=size)
+    erased = some.erase_height * some.erase_width > 0
+    assert float(erased.float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(some.erase_height[erased], draws.erase_height[erased])
+
+
+# --- MixUp ----------------------------------------------------------------------------------------
+
+
+def test_mixup_of_each_pair_is_torchvisions() -> None:
+    count = 64
+    images = random_images(count).permute(0, 3, 1, 2) / 255
+    labels = torch.arange(count) % 5
+    draws = drawn(Augmentation(mixup=0.4), count)
+    mixed, targets = mixup(images, labels, 5, draws)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    theirs = MixUp(num_classes=5)
+    for position in range(count):
+        # torchvision mixes each image of a batch with the one before: of two with the other one
+        pair = [position, position ^ 1]
+        params = {
+            "lam": 1 - float(draws.mixed[position]),
+            "labels": labels[pair],
+            "batch_size": 2,
+        }
+        expected = theirs.transform(images[pair], params)[0]
+        torch.testing.assert_close(mixed[position], expected)
+        expected = theirs.transform(params["labels"], params)[0]
+        torch.testing.assert_close(targets[position], expected)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 30.0])
+def test_mixup_shares_are_of_the_beta_distribution(alpha: float) -> None:
+    shares = drawn(Augmentation(mixup=alpha), 5000).mixed
+    assert kstest(shares.double().numpy(), beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_mixup_of_the_smallest_alphas_shows_one_image_or_the_other() -> None:
+    shares = drawn(Augmentation(mixup=1e-6), 5000).mixed
+    assert torch.minimum(shares, 1 - shares).max() < 1e-6
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.04)
+
+
+def test_mixup_leaves_an_odd_image_and_batches_without_shares() -> None:
+    images, labels = numbered(5), torch.tensor([0, 1, 2, 0, 1])
+    mixed, targets = mixup(images, labels, 3, drawn(Augmentation(mixup=1.0), count=5))
+    assert torch.equal(mixed[4], images[4])
+    assert torch.equal(targets[4], torch.eye(3)[1])
+    assert torch.allclose(targets.sum(1), torch.ones(5))
+    unmixed, one_hot = mixup(images, labels, 3, Draws())
+    assert torch.equal(unmixed, images)
+    assert torch.equal(one_hot, torch.eye(3)[labels])
+
+
 def test_every_new_step_leaves_the_draws_of_the_others_as_they_were() -> None:
     alone = drawn(Augmentation(cutmix=0.5))
-    together = drawn(replace(EVERYTHING, random_resized_crop=0.1, cutmix=0.5))
+    everything = {"random_resized_crop": 0.1, "cutmix": 0.5, "random_erasing": 0.5, "mixup": 0.5}
+    together = drawn(replace(EVERYTHING, **everything))
     for name in ("patch", "patch_row", "patch_column"):
         assert torch.equal(getattr(alone, name), getattr(together, name))
     assert torch.equal(drawn(EVERYTHING).angle, together.angle)
     assert torch.equal(drawn(Augmentation(random_resized_crop=0.1)).crop_top, together.crop_top)
+    assert torch.equal(drawn(Augmentation(random_erasing=0.5)).erase_top, together.erase_top)
+    assert torch.equal(drawn(Augmentation(mixup=0.5)).mixed, together.mixed)

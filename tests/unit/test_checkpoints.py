@@ -94,7 +94,9 @@ RECIPES = {
         "schedule": "one_cycle",
         "augmentation": SETTINGS.train.augmentation.model_dump() | {"cutmix": 0.7},
     },
-    "averaged weights, clipped, in steps": {
+    "averaged weights, clipped, in steps, erasing and mixup": {
+        "augmentation": SETTINGS.train.augmentation.model_dump()
+        | {"random_erasing": 0.5, "mixup": 0.4},
         "ema": 0.9,
         "clip_norm": 0.5,
         "schedule": "step",

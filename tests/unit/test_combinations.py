@@ -51,6 +51,10 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         {"train.augmentation.random_resized_crop": 0.5},
         ("train.augmentation.crop_padding: 4", "train.augmentation.random_resized_crop 0.5"),
     ),
+    "two ways to mix images": (
+        {"train.augmentation.mixup": 0.2, "train.augmentation.cutmix": 0.5},
+        ("train.augmentation.mixup: 0.2", "train.augmentation.cutmix 0.5"),
+    ),
     "a crop that misses the image": (
         {"data.image_size": 16, "train.augmentation.crop_padding": 16},
         ("train.augmentation.crop_padding: 16", "data.image_size 16"),
@@ -138,6 +142,7 @@ AGREEING: dict[str, dict[str, object]] = {
         "train.augmentation.random_resized_crop": 0.5,
         "train.augmentation.crop_padding": 0,
     },
+    "mixup alone": {"train.augmentation.mixup": 0.2},
     "a run for each fold": {"split.folds": 5},
     "a stride of what the kernel sees": {
         "architectures.cnn.stride": 3,

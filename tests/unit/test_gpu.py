@@ -35,7 +35,13 @@ pytestmark = [
 
 CUDA = Compute(device="cuda", precision="auto", threads=1)
 EVERYTHING = Augmentation(
-    crop_padding=1, horizontal_flip=0.5, rotation=15, brightness=0.2, contrast=0.2, cutmix=0.5
+    crop_padding=1,
+    horizontal_flip=0.5,
+    rotation=15,
+    brightness=0.2,
+    contrast=0.2,
+    cutmix=0.5,
+    random_erasing=0.3,
 )
 
 
@@ -55,6 +61,9 @@ RECIPES: dict[str, dict[str, object]] = {
     "sgd, cosine": {"optimizer": "sgd", "schedule": "cosine", "learning_rate": 0.05},
     "mse, l1": {"loss": "mse", "l1": 1e-5},
     "plain labels": {"augmentation": vars(EVERYTHING) | {"cutmix": 0.0}, "label_smoothing": 0.1},
+    "mixup, erasing": {
+        "augmentation": vars(EVERYTHING) | {"cutmix": 0.0, "mixup": 0.4, "random_erasing": 0.5}
+    },
     "averaged weights": {"ema": 0.9},
     "clipped": {"clip_norm": 0.1},
     "steps": {"schedule": "step", "step": {"every": 1, "factor": 0.1}},

@@ -160,11 +160,13 @@ def test_images_on_the_cpu_are_mapped_and_not_copied(tmp_path: Path, dataset: Da
 
 
 @pytest.mark.parametrize("count", [49, 50, 96])
-@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+@pytest.mark.parametrize("mixing", [{}, {"cutmix": 1.0}, {"mixup": 0.4}], ids=str)
 def test_batches_that_are_prepared_together_are_those_prepared_one_by_one(
-    monkeypatch: pytest.MonkeyPatch, count: int, cutmix: float
+    monkeypatch: pytest.MonkeyPatch, count: int, mixing: dict[str, float]
 ) -> None:
-    drawn = Augmentation(crop_padding=1, horizontal_flip=0.5, brightness=0.2, cutmix=cutmix)
+    drawn = Augmentation(
+        crop_padding=1, horizontal_flip=0.5, brightness=0.2, random_erasing=0.5, **mixing
+    )
     alone = list(training_batches(counted(count), 16, drawn, 0, 1))
     monkeypatch.setattr(batches, "_images_at_once", lambda *_: 3 * 16)
     together = list(training_batches(counted(count), 16, drawn, 0, 1))
@@ -174,29 +176,43 @@ def test_batches_that_are_prepared_together_are_those_prepared_one_by_one(
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "cutmix", "processes", "expected"),
+    ("batch_size", "mixing", "processes", "expected"),
     [
-        (16, 0.0, 1, 16 * 4096),  # 2**22 pixels in images of 8 x 8
-        (16, 1.0, 1, 16 * 4096),
-        (15, 0.0, 1, 15 * 4369),
-        (15, 1.0, 1, 15),  # an odd batch ends within a pair
-        (16, 0.0, 2, 16),  # of each batch a process has its part
-        (2, 0.0, 2, 2),
+        (16, {}, 1, 16 * 4096),  # 2**22 pixels in images of 8 x 8
+        (16, {"cutmix": 1.0}, 1, 16 * 4096),
+        (15, {}, 1, 15 * 4369),
+        (15, {"cutmix": 1.0}, 1, 15),  # an odd batch ends within a pair
+        (15, {"mixup": 1.0}, 1, 15),
+        (16, {}, 2, 16),  # of each batch a process has its part
+        (2, {}, 2, 2),
     ],
 )
 def test_gpu_prepares_many_full_batches_at_once(
-    batch_size: int, cutmix: float, processes: int, expected: int
+    batch_size: int, mixing: dict[str, float], processes: int, expected: int
 ) -> None:
     data = SimpleNamespace(labels=SimpleNamespace(is_cuda=True), images=torch.empty(1, 8, 8, 3))
     for rank in range(processes):
         share = partial(share_of, rank=rank, count=processes)
-        found = batches._images_at_once(data, batch_size, Augmentation(cutmix=cutmix), share)
+        found = batches._images_at_once(data, batch_size, Augmentation(**mixing), share)
         assert found == expected
 
 
-def test_cutmix_labels_reach_the_loop_as_probabilities() -> None:
-    batches = training_batches(counted(48), 16, Augmentation(cutmix=1.0), 0, 1)
+def test_erased_pixels_are_of_the_mean_colour() -> None:
+    data = dataclasses.replace(counted(48), mean=torch.tensor([0.3]), std=torch.tensor([0.5]))
+    plain, erased = (
+        torch.cat([images for images, _ in training_batches(data, 16, augmentation, 0, 1)])
+        for augmentation in (PLAIN, Augmentation(random_erasing=1.0))
+    )
+    differs = erased != plain
+    assert differs.any()
+    assert (erased[differs] == 0).all()  # normalised: the training split's mean
+
+
+@pytest.mark.parametrize("mixing", [Augmentation(cutmix=1.0), Augmentation(mixup=0.4)])
+def test_mixed_labels_reach_the_loop_as_probabilities(mixing: Augmentation) -> None:
+    batches = training_batches(counted(48), 16, mixing, 0, 1)
     for _, targets in batches:
+        assert ((targets > 0) & (targets < 1)).any()
         assert targets.shape == (16, 48)
         assert torch.allclose(targets.sum(1), torch.ones(16))
 

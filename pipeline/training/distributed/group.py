@@ -118,8 +118,8 @@ class Group(Processes):
 def share_of(size: int, rank: int, count: int) -> slice:
     """Return which of `size` images process `rank` of `count` takes; they may be none.
 
-    Shares begin at even positions: CutMix exchanges patches between the first and the second image
-    of a batch, the third and the fourth, and so on.
+    Shares begin at even positions: CutMix and MixUp mix the first and the second image of a batch,
+    the third and the fourth, and so on.
     """
     pairs = (size + 1) // 2
     first, last = (2 * (pairs * number // count) for number in (rank, rank + 1))
