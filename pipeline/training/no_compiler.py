@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +14,18 @@ import torch
 COMPILER = "torch._dynamo"
 
 
-def _as_it_is(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
-    return function
+class _StandIn(ModuleType):
+    """What optimisers need of the compiler. Whoever asks for more gets the compiler itself."""
+
+    def disable(self, function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+        return function
+
+    def graph_break(self, *_: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        _remove(self)
+        return getattr(import_module(COMPILER), name)
 
 
 @contextmanager
@@ -28,11 +39,14 @@ def without_compiler() -> Iterator[None]:
     if COMPILER in sys.modules:
         yield
         return
-    stand_in = ModuleType(COMPILER)
-    stand_in.disable = _as_it_is  # type: ignore[attr-defined]
-    stand_in.graph_break = lambda *_: None  # type: ignore[attr-defined]
+    stand_in = _StandIn(COMPILER)
     sys.modules[COMPILER] = torch._dynamo = stand_in
     try:
         yield
     finally:
+        _remove(stand_in)
+
+
+def _remove(stand_in: _StandIn) -> None:
+    if sys.modules.get(COMPILER) is stand_in:
         del sys.modules[COMPILER], torch._dynamo

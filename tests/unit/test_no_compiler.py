@@ -46,3 +46,20 @@ def test_steps_are_the_same_bits_without_the_compiler_which_works_afterwards(
     assert imported == "True"  # else PyTorch has mended it, and the stand-in can go
     assert printed("without_compiler", optimizer) == [weights, "False", *compiled]
     assert compiled == ["2.0 True"]
+
+
+def test_whoever_needs_more_than_optimisers_do_gets_the_compiler() -> None:
+    program = (
+        "import sys, torch\n"
+        "from torch.utils.checkpoint import checkpoint\n"
+        "from pipeline.training.no_compiler import without_compiler\n"
+        "x = torch.ones(1, requires_grad=True)\n"
+        "with without_compiler():\n"
+        "    checkpoint(torch.exp, x, use_reentrant=False).backward()\n"
+        "    print(round(x.grad.item(), 4), 'torch._dynamo.convert_frame' in sys.modules)\n"
+        "    print(torch.compile(lambda x: 2 * x, backend='eager')(torch.ones(1)).item())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["2.7183 True", "2.0"]
