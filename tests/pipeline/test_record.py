@@ -188,22 +188,37 @@ def test_code_of_another_project_is_not_run(
     assert f"this project's code is not what runs, but that of {divided.root}" in done.stderr
 
 
-def test_loss_whose_helper_dvc_does_not_know_is_refused(
-    divided: Project, copy_of: Callable[[Project], Project]
-) -> None:
-    project = copy_of(divided)
-    (project.root / "my_helper.py").write_text("def scale():\n    return 30.0\n")
-    (project.root / "pipeline/training/my_losses.py").write_text(
+HELPED_LOSSES = {
+    "import": (
         "from torch.nn.functional import cross_entropy\n"
         "from my_helper import scale\n\n\n"
         "def mine(logits, targets):\n"
-        "    return scale() * cross_entropy(logits, targets)\n"
-    )
+        "    return scale() * cross_entropy(logits, targets)\n",
+        "train.loss: 'pipeline.training.my_losses.mine': add my_helper.py to the deps",
+    ),
+    "late import": (
+        "from torch.nn.functional import cross_entropy\n\n\n"
+        "def mine(logits, targets):\n"
+        "    from my_helper import scale\n\n"
+        "    return scale() * cross_entropy(logits, targets)\n",
+        "this training ran my_helper.py, of which DVC doesn't know: add it to the deps",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HELPED_LOSSES)
+def test_loss_whose_helper_dvc_does_not_know_is_refused(
+    kind: str, divided: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(divided)
+    loss, refusal = HELPED_LOSSES[kind]
+    (project.root / "my_helper.py").write_text("def scale():\n    return 30.0\n")
+    (project.root / "pipeline/training/my_losses.py").write_text(loss)
     project.edit("  loss: cross_entropy ", "  loss: pipeline.training.my_losses.mine ")
     project.edit(f"  epochs: {EPOCHS} ", "  epochs: 2 ")
     done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
-    said = done.stdout + done.stderr
-    assert "train.loss: 'pipeline.training.my_losses.mine': add my_helper.py to the deps" in said
+    assert refusal in done.stdout + done.stderr
+    assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
     project.train_depends_on("my_helper.py")
     project.dvc("repro", "--single-item", "train@cnn-0")
     (project.root / "my_helper.py").write_text("def scale():\n    return 1.0\n")
@@ -235,26 +250,6 @@ def test_code_in_a_folder_into_which_dvc_does_not_look_is_refused(
     what = "a link" if kind == "link" else "a DVC project of its own"
     assert f"pipeline/training/mine: is {what}: DVC would not see" in said
     assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
-
-
-def test_helper_that_a_loss_imports_while_it_trains_is_refused(
-    divided: Project, copy_of: Callable[[Project], Project]
-) -> None:
-    project = copy_of(divided)
-    (project.root / "my_helper.py").write_text(LOSS)
-    (project.root / "pipeline/training/my_losses.py").write_text(
-        "def mine(logits, targets):\n"
-        "    import my_helper\n\n"
-        "    return my_helper.mine(logits, targets)\n"
-    )
-    project.edit("  loss: cross_entropy ", "  loss: pipeline.training.my_losses.mine ")
-    project.edit(f"  epochs: {EPOCHS} ", "  epochs: 2 ")
-    done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
-    said = done.stdout + done.stderr
-    assert "this training ran my_helper.py, of which DVC doesn't know: add it to the deps" in said
-    assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
-    project.train_depends_on("my_helper.py")
-    project.dvc("repro", "--single-item", "train@cnn-0")
 
 
 def test_weights_of_another_run_are_not_reported(

@@ -5,10 +5,7 @@ All of it through the command line: ``download``, then ``split``.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,10 +16,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.cli import main
 from pipeline.settings import presets
+from tests.unit.test_command_line import Done
+from tests.unit.test_command_line import run as command
 
-Done = subprocess.CompletedProcess[str]
 Counts = dict[str, dict[str, int]]  # by split and class
 
 PETS = ("cat", "dog")
@@ -101,17 +98,6 @@ class Project:
     def rejected(self) -> dict[str, str]:
         found = rows(self.root / "data" / "splits" / "rejected.csv")
         return {row["path"]: row["reason"] for row in found}
-
-
-def command(*arguments: str, cwd: Path) -> Done:
-    """Run a command line in `cwd` as ``python -m pipeline`` would; only its start is saved."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main(arguments)
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-    return Done(arguments, code, out.getvalue(), err.getvalue())
 
 
 def rows(path: Path) -> list[dict[str, str]]:
