@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -127,6 +126,8 @@ def draw(augmentation: Augmentation, count: int, size: int, generator: torch.Gen
     second = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=following)))
     for_mixing = torch.rand(count, generator=second, dtype=torch.float64)
     if augmentation.mixup:  # by the inverse of the cumulative distribution, for any alpha exact
+        from scipy.special import betaincinv  # no other training has to import it
+
         alpha = augmentation.mixup
         drawn["mixed"] = torch.from_numpy(betaincinv(alpha, alpha, for_mixing.numpy())).float()
     if augmentation.random_resized_crop:
