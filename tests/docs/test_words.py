@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from dvc.cli import parse_args
@@ -47,13 +48,18 @@ def first_line(module: Path) -> str:
     return docstring.splitlines()[0].removesuffix(".")
 
 
-def test_result_in_readme_is_the_linked_reports() -> None:
-    report = read("docs/cifar10_fast/report.md")
-    rows = re.findall(r"^\| (?:ensemble: )?`c.*\|$", read("README.md"), flags=re.MULTILINE)
-    shown = [re.findall(r"[+-]?\d[\d.,]*(?: ± [\d.]+)?", row) for row in rows]
-    numbers = [number for row in shown for number in row if len(number) > 1]
-    assert len(numbers) >= 10
-    assert [number for number in numbers if number not in report] == []
+def test_result_in_readme_is_the_linked_runs() -> None:
+    table = pd.read_csv(ROOT / "docs/results/digits/comparison.csv")
+    page = read("README.md")
+    for row in table[table["kind"] != "ensemble"].to_dict("records"):
+        cells = []
+        if row["kind"] == "architecture":
+            cells += [f"`{row['model']}`", f"{row['accuracy']:.2f} ± {row['accuracy_sd']:.2f}"]
+        if row["verdict"] == row["verdict"]:  # NaN without a baseline
+            ends = f"{row['difference_low']:+.2f} to {row['difference_high']:+.2f}"
+            cells += [f"{row['difference']:+.2f} ({ends})", row["verdict"]]
+        found = [line for line in page.splitlines() if all(f"{cell} |" in line for cell in cells)]
+        assert len(found) == 1, cells
 
 
 def test_citation_has_the_version_and_the_licence_of_the_package() -> None:
