@@ -18,7 +18,7 @@ from pipeline import models
 from pipeline.models.layers import Classifier
 from pipeline.settings import presets
 from pipeline.settings.schema import Settings
-from pipeline.training import loop
+from pipeline.training import learner, loop
 from pipeline.training.batches import Images, plain_batches, training_batches
 from pipeline.training.compute import Hardware
 from pipeline.training.prediction import predict
@@ -106,7 +106,7 @@ class Training:
                 prepared.append(next(training_batches(data, batch_size, *others)))  # type: ignore[arg-type]
             yield from prepared * (len(data) // batch_size)
 
-        with patch.object(loop, "training_batches", repeated):
+        with patch.object(learner, "training_batches", repeated):
             return self.epoch_seconds()
 
     def images_per_second(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +24,9 @@ class _StandIn(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         _remove(self)
-        return getattr(import_module(COMPILER), name)
+        import torch._dynamo
+
+        return getattr(torch._dynamo, name)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def test_experiments_in_copies_have_the_images_as_the_page_says(own_images: Proj
     script = re.sub(r"(-n margin-\d)$", r"\1 split", block.text, flags=re.MULTILINE)
     assert script.count(" split") == 2
     done = own_images.run("bash", "-e", "-c", script)
-    assert "8 test images" in done.stderr
+    assert "20 test images" in done.stderr
     for name in ("margin-6", "margin-8"):
         own_images.dvc("exp", "branch", name, f"{name}-kept")
         own_images.run("git", "checkout", "--quiet", "--force", f"{name}-kept")
