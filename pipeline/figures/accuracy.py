@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.comparison.compare import Comparison, Pair
-from pipeline.figures.style import ALL_ARCHITECTURES, colours, shortened, style
+from pipeline.figures.style import ALL_ARCHITECTURES, colours, draw_runs, shortened, style
 from pipeline.system.formats import interval_name
 
 LETTER = 0.08  # inches that a letter of a name takes, about
@@ -41,15 +41,13 @@ def draw_accuracies(comparison: Comparison) -> Figure:
         for row, (summary, colour, fill) in enumerate(rows):
             estimate = summary.accuracy
             axes.hlines(row, estimate.low, estimate.high, color=colour, linewidth=2.5)
-            if len(summary.accuracies) > 1:
-                axes.plot(
-                    summary.accuracies, [row + 0.22] * len(summary.accuracies), "o", color=colour,
-                    markersize=5, alpha=0.55, markeredgewidth=0,
-                )  # fmt: skip
             axes.plot(
                 estimate.mean, row, "D", color=colour, markersize=7, markerfacecolor=fill,
                 markeredgewidth=1.8,
             )  # fmt: skip
+        for row, (summary, colour, _) in enumerate(rows):
+            if len(summary.accuracies) > 1:
+                draw_runs(axes, row, summary.accuracies, colour)
         if ensembles:
             axes.axhline(len(entries) - 0.4, color="grey", linewidth=0.8)
         axes.set_yticks(range(len(rows)), names)
@@ -81,14 +79,12 @@ def _draw_gains(axes: Axes, pairs: Sequence[Pair], comparison: Comparison) -> No
         gain = pair.gain
         colour, beside = palette[pair.model], axes.get_yaxis_transform()
         axes.hlines(row, gain.low, gain.high, color=colour, linewidth=2.5)
-        if gain.seeds > 1:
-            axes.plot(
-                gain.gain_by_seed, [row + 0.22] * gain.seeds, "o", color=colour, markersize=5,
-                alpha=0.55, markeredgewidth=0,
-            )  # fmt: skip
         axes.plot(gain.gain, row, "D", color=colour, markersize=7)
         axes.text(1.02, row, pair.judgement.outcome, transform=beside, va="center")
         ticks[row] = f"{shortened(pair.model, 24)}\nminus {shortened(pair.baseline, 24)}"
+    for row, pair in enumerate(pairs):
+        if pair.gain.seeds > 1:
+            draw_runs(axes, row, pair.gain.gain_by_seed, palette[pair.model])
     axes.axvline(0, color="black", linewidth=1)
     if margin > 0:
         axes.axvline(margin, color="black", linewidth=1, linestyle=":")

@@ -97,6 +97,22 @@ def save(figure: Figure, path: Path, keywords: Mapping[str, str] | None = None) 
         )  # fmt: skip
 
 
+def draw_runs(axes: Axes, row: float, values: Sequence[float], colour: str) -> None:
+    """Draw a dot for each run beneath `row`, the next one lower where two would hide each other.
+
+    All else is drawn before: how near they are depends on how wide the axes are.
+    """
+    low, high = axes.get_xlim()
+    ordered, heights = sorted(values), []
+    last: list[float] = []  # the last dot of each level
+    for value in ordered:
+        free = (k for k, before in enumerate(last) if value - before > 0.025 * (high - low))
+        level = next(free, len(last))
+        last[level : level + 1] = [value]
+        heights.append(row + 0.2 + 0.12 * level)
+    axes.plot(ordered, heights, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
+
+
 def panel_grid(panels: int, most_across: int) -> tuple[int, int]:
     """Return the columns and rows of a grid that holds so many panels."""
     across = min(most_across, panels)

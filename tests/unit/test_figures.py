@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
@@ -13,7 +14,7 @@ from pipeline.figures.confusion import draw_confusion_matrices
 from pipeline.figures.galleries import draw_mistakes
 from pipeline.figures.learning_curves import draw_learning_curves
 from pipeline.figures.reliability import draw_reliability
-from pipeline.figures.style import colours, markers, save
+from pipeline.figures.style import colours, draw_runs, markers, save
 from pipeline.figures.trade_off import draw_trade_off, pareto_front
 from pipeline.report import tables
 from pipeline.settings.schema import named
@@ -175,6 +176,17 @@ def test_accuracies_draw_each_difference_with_its_verdict(comparison):
     np.testing.assert_allclose(spans(axes, 0), rows[["difference_low", "difference_high"]])
     words = [text.get_text() for text in axes.texts]
     assert [word for word in words if "margin" not in word] == list(rows["verdict"])
+
+
+def test_no_dot_of_a_run_hides_another():
+    axes = Figure(figsize=(7.5, 2)).subplots()
+    axes.set(xlim=(-2, 2), ylim=(0.6, -0.6))
+    draw_runs(axes, 0, [0.5, -1.0, 0.51, 0.5, 0.49, 1.5], "black")
+    (line,) = axes.get_lines()
+    dots = axes.transData.transform(line.get_xydata()) * 72 / axes.figure.dpi  # in points
+    distances = np.linalg.norm(dots[:, None] - dots[None], axis=2)[~np.eye(6, dtype=bool)]
+    assert sorted(line.get_xdata()) == [-1.0, 0.49, 0.5, 0.5, 0.51, 1.5]
+    assert distances.min() > line.get_markersize()
 
 
 def test_all_figures_can_be_drawn_of_every_kind_of_comparison(tmp_path):
