@@ -12,7 +12,13 @@ import numpy as np
 
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
-from pipeline.comparison.summary import Summary, ensemble_trial, run_trial, summarise
+from pipeline.comparison.summary import (
+    Criteria,
+    Summary,
+    ensemble_trial,
+    run_trial,
+    summarise,
+)
 from pipeline.settings.pairs import differing, is_confounded
 from pipeline.settings.schema import named
 from pipeline.statistics.estimates import Estimate, as_estimate
@@ -42,7 +48,7 @@ class Pair:
 
     model: str
     baseline: str
-    gain: Gain  # in test accuracy, corrected for the number of pairs
+    gain: Gain  # in the accuracy that counts, corrected for the number of pairs
     judgement: Judgement  # read off the gain's interval
     gained: tuple[int, ...]  # by run: the images that only the candidate got right
     lost: tuple[int, ...]  # by run: those that only the baseline got right
@@ -90,14 +96,6 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Criteria:
-    """How pairs are judged."""
-
-    confidence: float  # of the intervals, before correction for the number of pairs
-    margin: float  # the smallest gain in points that would be worth its price
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All that is compared, and what came of it."""
 
@@ -132,9 +130,10 @@ def compare(
     trials = {model: [run_trial(run) for run in model_runs] for model, model_runs in runs.items()}
     correct = {model: [trial.correct for trial in found] for model, found in trials.items()}
     summaries = {
-        model: summarise(found, design.same_images, confidence) for model, found in trials.items()
+        model: summarise(found, design.same_images, criteria) for model, found in trials.items()
     }
     labels = [run.labels for run in next(iter(runs.values()))]
+    weights = [criteria.weights(of_run) for of_run in labels]
     at_chance = {
         model: _at_chance(found, labels, design, confidence) for model, found in correct.items()
     }
@@ -142,7 +141,7 @@ def compare(
         (model, baseline) for model in runs for baseline in named(architectures[model]["baseline"])
     ]
     gains = corrected(
-        [design.gain(correct[one], correct[other], confidence) for one, other in compared]
+        [design.gain(correct[one], correct[other], weights, confidence) for one, other in compared]
     )
     pairs = []
     for (model, baseline), gain in zip(compared, gains, strict=True):
@@ -181,7 +180,7 @@ def compare(
         )
         for model, model_runs in runs.items()
     }
-    made = _ensembles(ensembles, runs, entries, design, confidence)
+    made = _ensembles(ensembles, runs, entries, design, criteria)
     return Comparison(runs, architectures, tuple(classes), design, criteria, entries, made)
 
 
@@ -226,7 +225,7 @@ def _class_difference(
         nan = math.nan
         return ClassDifference(name, images, Estimate(nan, nan, nan, confidence))
     ours, theirs = zip(*chosen, strict=True)
-    gain = design.gain(ours, theirs, confidence)
+    gain = design.gain(ours, theirs, [np.ones(len(of_run)) for of_run in ours], confidence)
     return ClassDifference(name, images, as_estimate(gain))
 
 
@@ -235,7 +234,7 @@ def _ensembles(
     runs: Mapping[str, Sequence[Run]],
     entries: Mapping[str, Entry],
     design: Design,
-    confidence: float,
+    criteria: Criteria,
 ) -> tuple[Ensemble, ...]:
     """Return the ensemble of each architecture's runs, then those of one run of each."""
     made = []
@@ -243,12 +242,12 @@ def _ensembles(
         for model, model_runs in runs.items():
             if len(model_runs) > 1:
                 names = tuple(f"{model}-{run.seed}" for run in model_runs)
-                summary = summarise([ensemble_trial(model_runs)], True, confidence)
+                summary = summarise([ensemble_trial(model_runs)], True, criteria)
                 gain = summary.accuracy.mean - entries[model].summary.accuracy.mean
                 made.append(Ensemble(model, names, summary, gain))
     if "architectures" in kinds and len(runs) > 1:
         together = [ensemble_trial(members) for members in zip(*runs.values(), strict=True)]
-        summary = summarise(together, design.same_images, confidence)
+        summary = summarise(together, design.same_images, criteria)
         alone = [entry.summary.accuracy.mean for entry in entries.values()]
         gain = summary.accuracy.mean - float(np.mean(alone))
         made.append(Ensemble(None, tuple(runs), summary, gain))

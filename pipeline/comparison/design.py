@@ -14,8 +14,10 @@ from pipeline.statistics.gain import Gain, folds_gain, trained_gain
 MEASURES = ("precision", "recall", "f1")
 
 ClassScores = dict[str, dict[str, float]]
-# Gets bool (N_r,) for each run of the candidate and of its baseline, and the confidence.
-GainOfRuns = Callable[[Sequence[np.ndarray], Sequence[np.ndarray], float], Gain]
+# Gets bool (N_r,) for each run of the candidate and of its baseline, what each image counts, float
+# (N_r,), and the confidence.
+OfRuns = Sequence[np.ndarray]
+GainOfRuns = Callable[[OfRuns, OfRuns, OfRuns, float], Gain]
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,13 @@ def _pooled_scores(runs: Sequence[Run], classes: Sequence[str]) -> ClassScores:
     return {name: dict(scores) for name, scores in found.per_class.items()}
 
 
-def _gain_of_seeds(
-    candidate: Sequence[np.ndarray], baseline: Sequence[np.ndarray], confidence: float
-) -> Gain:
-    return trained_gain(np.stack(candidate), np.stack(baseline), confidence)
+def _gain_of_seeds(candidate: OfRuns, baseline: OfRuns, weights: OfRuns, confidence: float) -> Gain:
+    return trained_gain(np.stack(candidate), np.stack(baseline), confidence, weights[0])
 
 
-def _gain_of_folds(
-    candidate: Sequence[np.ndarray], baseline: Sequence[np.ndarray], confidence: float
-) -> Gain:
+def _gain_of_folds(candidate: OfRuns, baseline: OfRuns, weights: OfRuns, confidence: float) -> Gain:
     both = zip(candidate, baseline, strict=True)
-    return folds_gain([ours.astype(np.int8) - theirs for ours, theirs in both], confidence)
+    return folds_gain([ours.astype(np.int8) - theirs for ours, theirs in both], confidence, weights)
 
 
 REPEATED = Design(

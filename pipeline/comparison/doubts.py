@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from pipeline.comparison.compare import Comparison, Pair
-from pipeline.comparison.summary import confusion_counts
 
 # Weights that differ by a smaller share of their mean are all the same.
 IDLE_BELOW = 0.01
@@ -22,16 +21,16 @@ def majority_class_accuracy(comparison: Comparison) -> float:
 
 def not_better_than_majority(comparison: Comparison, models: Iterable[str]) -> list[str]:
     """Return those of `models` that are not certainly better than `majority_class_accuracy`."""
+    if comparison.criteria.judged_by != "accuracy":  # the most frequent class gets 1 / K
+        return []
     reached = majority_class_accuracy(comparison)
     return [model for model in models if comparison.entries[model].summary.accuracy.low <= reached]
 
 
-def mean_recall(comparison: Comparison, model: str) -> float:
-    """Return the mean recall in percent of the classes that were tested, each counting the same."""
-    counts = confusion_counts(comparison.runs[model])  # (K, K)
-    images = counts.sum(axis=1)
-    tested = images > 0
-    return 100 * float((np.diag(counts)[tested] / images[tested]).mean())
+def unbalanced(support: Sequence[int]) -> bool:
+    """Tell whether the largest class has more than twice the test images of the smallest."""
+    tested = [images for images in support if images]
+    return max(tested) > 2 * min(tested)
 
 
 def idle(modules: pd.DataFrame) -> list[str]:

@@ -5,14 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from pipeline.comparison.runs import Run
 from pipeline.evaluation import calibration, ensembles
 from pipeline.evaluation.calibration import Reliability
-from pipeline.statistics.estimates import Estimate, accuracy_estimate
+from pipeline.statistics.estimates import Estimate, accuracy_estimate, balancing_weights
 from pipeline.system.machine import BUSY
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """How pairs are judged."""
+
+    confidence: float  # of the intervals, before correction for the number of pairs
+    margin: float  # the smallest gain in points that would be worth its price
+    judged_by: Literal["accuracy", "balanced_accuracy"] = "accuracy"
+
+    @property
+    def accuracy_name(self) -> str:
+        """Return how the accuracy that counts is called."""
+        return "test accuracy" if self.judged_by == "accuracy" else "balanced test accuracy"
+
+    def weights(self, labels: np.ndarray) -> np.ndarray:
+        """Return what each test image counts, float (N,), from the true classes, int (N,)."""
+        if self.judged_by == "accuracy":
+            return np.ones(len(labels))
+        return balancing_weights(labels)
+
 
 # attributes of a Summary
 COSTS = (
@@ -45,14 +67,17 @@ class Trial(_Measured):
     """One run of a network, or of several networks that answer together."""
 
     correct: np.ndarray  # bool (N,), which test images it got right
+    labels: np.ndarray  # int64 (N,), their true classes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary(_Measured):
     """Several trials together."""
 
-    accuracies: np.ndarray  # float (R,), test accuracy of each trial in percent
+    accuracies: np.ndarray  # float (R,), what counts as accuracy of each trial, in percent
     accuracy: Estimate  # that of all images of all trials, in percent
+    plain_accuracy: float  # the same in any case of single images, in percent
+    balanced_accuracy: float  # the same in any case of classes, in percent
     accuracy_sd: float  # sample standard deviation of `accuracies`; NaN for a single trial
     ece: float  # expected calibration error of all images of all trials, in [0, 1]
     latency_ms: float  # median of `latencies`
@@ -80,6 +105,7 @@ def run_trial(run: Run) -> Trial:
     probabilities = ensembles.mean_probabilities([run.logits])
     return Trial(
         correct=run.logits.argmax(axis=1) == run.labels,
+        labels=run.labels,
         nll=run.metrics.nll,
         brier=calibration.brier_score(probabilities, run.labels),
         reliability=calibration.reliability(probabilities, run.labels),
@@ -106,6 +132,7 @@ def ensemble_trial(members: Sequence[Run]) -> Trial:
     alone = [run_trial(run) for run in members]
     return Trial(
         correct=probabilities.argmax(axis=1) == labels,
+        labels=labels,
         nll=ensembles.negative_log_likelihood(logits, labels),
         brier=calibration.brier_score(probabilities, labels),
         reliability=calibration.reliability(probabilities, labels),
@@ -122,15 +149,20 @@ def ensemble_trial(members: Sequence[Run]) -> Trial:
     )
 
 
-def summarise(trials: Sequence[Trial], same_images: bool, confidence: float) -> Summary:
+def summarise(trials: Sequence[Trial], same_images: bool, criteria: Criteria) -> Summary:
     """Return what trials of the same thing come to together; see `accuracy_estimate`."""
-    accuracies = np.array([100 * trial.correct.mean() for trial in trials])
+    correct = [trial.correct for trial in trials]
+    weights = [criteria.weights(trial.labels) for trial in trials]
+    accuracies = _accuracies(correct, weights)
+    balanced = _accuracies(correct, [balancing_weights(trial.labels) for trial in trials])
     training_times = np.mean([trial.training_times for trial in trials], axis=0)
     images = [len(trial.correct) for trial in trials]
     reliability = calibration.pooled([trial.reliability for trial in trials])
     return Summary(
         accuracies=accuracies,
-        accuracy=accuracy_estimate([trial.correct for trial in trials], same_images, confidence),
+        accuracy=accuracy_estimate(correct, weights, same_images, criteria.confidence),
+        plain_accuracy=100 * float(np.concatenate(correct).mean()),
+        balanced_accuracy=float(np.average(balanced, weights=images)),
         accuracy_sd=float(accuracies.std(ddof=1)) if len(trials) > 1 else math.nan,
         nll=float(np.average([trial.nll for trial in trials], weights=images)),
         ece=calibration.expected_calibration_error(reliability),
@@ -150,6 +182,11 @@ def summarise(trials: Sequence[Trial], same_images: bool, confidence: float) -> 
         training_memory=trials[0].training_memory,
         busy=trials[0].busy,
     )
+
+
+def _accuracies(correct: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> np.ndarray:
+    """Return float (R,), in percent, of bool (N_r,) and float (N_r,) for each trial."""
+    return np.array([100 * (w * c).mean() for w, c in zip(weights, correct, strict=True)])
 
 
 def confusion_counts(runs: Sequence[Run]) -> np.ndarray:

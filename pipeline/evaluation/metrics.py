@@ -28,6 +28,7 @@ def classification_metrics(
     log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
     return Classification(
         accuracy=float((predicted == labels).mean()),
+        balanced_accuracy=float(recall[support > 0].mean()),
         nll=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         macro_f1=float(f1.mean()),
         per_class={

@@ -51,7 +51,7 @@ def draw_accuracies(comparison: Comparison) -> Figure:
         if ensembles:
             axes.axhline(len(entries) - 0.4, color="grey", linewidth=0.8)
         axes.set_yticks(range(len(rows)), names)
-        axes.set_xlabel("test accuracy (%)")
+        axes.set_xlabel(f"{comparison.criteria.accuracy_name} (%)")
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         if pairs:
             _draw_gains(panels[1], pairs, comparison)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ def save(figure: Figure, path: Path, keywords: Mapping[str, str] | None = None) 
         )  # fmt: skip
 
 
-def draw_runs(axes: Axes, row: float, values: Sequence[float], colour: str) -> None:
+def draw_runs(axes: Axes, row: float, values: Iterable[float], colour: str) -> None:
     """Draw a dot for each run beneath `row`, the next one lower where two would hide each other.
 
     All else is drawn before: how near they are depends on how wide the axes are.

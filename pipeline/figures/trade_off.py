@@ -93,7 +93,7 @@ def draw_trade_off(comparison: Comparison) -> Figure:
             axes.set_xlabel(label)
             axes.grid(alpha=0.25)
         for axes in panels[:, 0]:
-            axes.set_ylabel("test accuracy (%)")
+            axes.set_ylabel(f"{comparison.criteria.accuracy_name} (%)")
         interval = interval_name(comparison.criteria.confidence)
         figure.suptitle(f"Test accuracy (mean, {interval}) against costs: up and left is better")
 

@@ -74,9 +74,10 @@ def plots(comparison: Comparison, candidate: str) -> dict[str, pd.DataFrame]:
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each architecture, then for each further pair, then for each ensemble.
 
-    Accuracies are in percent, differences and gains in percentage points, the expected calibration
-    error (ece) is in [0, 1], memory in bytes; `runs` is how many accuracies the mean and its
-    standard deviation are of. `kind` is architecture, pair (with a baseline but the first) or
+    Accuracies are in percent: that by which is judged, with its standard deviation over `runs` runs
+    and its interval, that of images (plain) and that of classes (balanced). Differences and gains
+    are in percentage points, the expected calibration error (ece) is in [0, 1], memory in bytes.
+    `kind` is architecture, pair (with a baseline but the first) or
     ensemble; `gained` and `lost` are means over runs: the images that only the architecture, or
     only its baseline, got right.
     """
@@ -114,6 +115,7 @@ def runs_table(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
             "seed": run.seed,
             "test_images": len(run.labels),
             "test_accuracy": 100 * run.metrics.accuracy,
+            "balanced_accuracy": 100 * run.metrics.balanced_accuracy,
             "nll": run.metrics.nll,
             "macro_f1": run.metrics.macro_f1,
             "validation_accuracy": 100 * run.training.validation_accuracy,
@@ -219,8 +221,10 @@ def headline_metrics(comparison: Comparison, candidate: str) -> dict[str, float 
     summary, pair = entry.summary, entry.pair
     validated = _validation_accuracy(comparison.runs[candidate])
     metrics: dict[str, float | str] = {
-        "accuracy": round(summary.accuracy.mean, 4),
+        "judged_by": comparison.criteria.judged_by,
+        "accuracy": round(summary.plain_accuracy, 4),
         "accuracy_sd": round(summary.accuracy_sd, 4),
+        "balanced_accuracy": round(summary.balanced_accuracy, 4),
         "validation_accuracy": round(validated, 4),
     }
     if pair:
@@ -317,6 +321,8 @@ def _summary_cells(summary: Summary) -> dict[str, Any]:
         "accuracy_low": summary.accuracy.low,
         "accuracy_high": summary.accuracy.high,
         "confidence": summary.accuracy.confidence,
+        "plain_accuracy": summary.plain_accuracy,
+        "balanced_accuracy": summary.balanced_accuracy,
         **{name: getattr(summary, name) for name in SUMMARY_COLUMNS},
     }
 

@@ -15,13 +15,12 @@ from pipeline.comparison import doubts
 from pipeline.comparison.compare import (
     ClassDifference,
     Comparison,
-    Criteria,
     Ensemble,
     EnsembleKind,
     Pair,
 )
 from pipeline.comparison.runs import Explanation
-from pipeline.comparison.summary import COSTS, ROUNDS_OF, Summary
+from pipeline.comparison.summary import COSTS, ROUNDS_OF, Criteria, Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
@@ -72,7 +71,6 @@ class Architecture:
     modules: Mapping[ModuleState, int]  # of attention, by what they do, of all runs together
     guesses: bool  # does no better than guessing
     beats_majority: bool  # is certainly better than predicting the most frequent class every time
-    mean_recall: float  # percent, each class counting the same
     f1: tuple[float, ...]  # percent, by class
     published: tuple[Published, ...]
 
@@ -185,6 +183,7 @@ class View:
     seeds: tuple[int, ...]  # of the runs of each architecture
     test_images: int  # different ones, over all runs
     support: tuple[int, ...]  # test images by class
+    unbalanced: bool  # the largest class has more than twice those of the smallest
     majority_class_accuracy: float  # percent
     criteria: Criteria
     fronts: tuple[Front, ...]  # costs with the same front together; none of a single architecture
@@ -227,6 +226,7 @@ def view(
     all_runs = [run for runs_of_one in runs.values() for run in runs_of_one]
     trainings = [run.training for run in all_runs]
     labels = design.test_labels(runs[candidate])
+    support = np.bincount(labels, minlength=len(comparison.classes)).tolist()
     pairs = [_pair(pair, comparison) for pair in doubts.pairs(comparison, candidate)]
     below_majority = doubts.not_better_than_majority(comparison, runs)
     architectures = {
@@ -238,7 +238,6 @@ def view(
             modules=entry.modules,
             guesses=entry.at_chance,
             beats_majority=name not in below_majority,
-            mean_recall=doubts.mean_recall(comparison, name),
             f1=tuple(
                 100 * scores["f1"]
                 for scores in design.class_scores(runs[name], comparison.classes).values()
@@ -262,7 +261,8 @@ def view(
         same_images=design.same_images,
         seeds=tuple(run.seed for run in runs[candidate]),
         test_images=len(labels),
-        support=tuple(np.bincount(labels, minlength=len(comparison.classes)).tolist()),
+        support=tuple(support),
+        unbalanced=doubts.unbalanced(support),
         majority_class_accuracy=doubts.majority_class_accuracy(comparison),
         criteria=comparison.criteria,
         fronts=_fronts({one.name: one.summary for one in architectures.values()}),

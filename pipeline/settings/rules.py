@@ -35,6 +35,11 @@ def _recipe(train: Train) -> Iterator[str]:
             f"train.label_smoothing: {train.label_smoothing:g} is for train.loss cross_entropy, "
             f"not '{train.loss}'; set it to 0"
         )
+    if train.class_weights != "none" and train.loss != "cross_entropy":
+        yield (
+            f"train.class_weights: '{train.class_weights}' is for train.loss cross_entropy, not "
+            f"'{train.loss}'; set it to none"
+        )
     if train.warmup_epochs >= train.epochs:
         yield (
             f"train.warmup_epochs: {train.warmup_epochs} leaves nothing of train.epochs "

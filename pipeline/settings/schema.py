@@ -263,6 +263,9 @@ class Train(Section):
     processes: Small = setting("that train one network together, each with its own GPU or threads")
     loss: str = setting("cross_entropy, mse (on one-hot targets), or your function by dotted path")
     label_smoothing: Probability = setting("of cross_entropy; 0.1 makes answers less confident")
+    class_weights: Literal["none", "balanced"] = setting(
+        "none, balanced (of cross_entropy: an image of a rare class counts for more)"
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam, adamw, sgd")
     learning_rate: Rate = setting("the highest of the schedule; Adam's usual 0.001, for SGD 0.1")
     momentum: Probability = setting("of sgd alone")
@@ -341,6 +344,9 @@ class Report(Section):
     """How the comparison is judged."""
 
     confidence: Fraction = setting("of the intervals")
+    judged_by: Literal["accuracy", "balanced_accuracy"] = setting(
+        "accuracy, balanced_accuracy (every class counts the same, however many images it has)"
+    )
     margin: Annotated[float, Field(ge=0)] = setting(
         'percentage points: "does not pay" needs a gain as large as this to be excluded'
     )

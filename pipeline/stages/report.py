@@ -9,9 +9,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline.comparison.compare import Comparison, Criteria, compare
+from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
 from pipeline.comparison.runs import Explanation, read_explanations, read_runs
+from pipeline.comparison.summary import Criteria
 from pipeline.data import arrays
 from pipeline.figures.accuracy import draw_accuracies, draw_gains
 from pipeline.figures.class_differences import draw_class_differences
@@ -79,7 +80,7 @@ def run(
         {name: one.model_dump() for name, one in settings.architectures.items()},
         dataset.classes,
         REPEATED if dataset.folds is None else CROSS_VALIDATED,
-        Criteria(judged.confidence, judged.margin),
+        Criteria(judged.confidence, judged.margin, judged.judged_by),
         judged.ensembles,
     )
     candidate = settings.model

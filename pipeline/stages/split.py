@@ -62,6 +62,12 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
         f"{name}: {sizes} images of {shape} in {len(dataset.classes)} classes"
         f"{rejected if dataset.rejected else ''}"
     )
+    counts = np.bincount(dataset.labels)
+    if max(counts) > 2 * min(counts):
+        say(
+            f"{name}: the largest class has {max(counts):,} images, the smallest {min(counts):,}; "
+            "report.judged_by and train.class_weights can let them count the same"
+        )
     if dataset.official:
         what = "the set's own" if dataset.fold is None else "pooled for the folds"
         say(f"{name}: {', '.join(dataset.official)}: {what}")

@@ -45,6 +45,7 @@ class Components:
     residual: float  # of one answer of one seed, the mean square
     images: float  # of the gain between images, the seeds' mean; may be below 0 by chance
     images_error: float  # the standard error of `images`
+    weight: float  # the mean square of what an image counts: 1 where all count the same
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,12 @@ def agreement_floor(seeds: int) -> float:
     return 1 + FLOOR_FOR_FEW_SEEDS / (seeds - 1)
 
 
-def trained_gain(candidate: np.ndarray, baseline: np.ndarray, confidence: float = 0.95) -> Gain:
+def trained_gain(
+    candidate: np.ndarray,
+    baseline: np.ndarray,
+    confidence: float = 0.95,
+    weights: np.ndarray | None = None,
+) -> Gain:
     """Return the gain of repeated trainings, all tested on the same images.
 
     A seed pairs nothing but the order of the images and their augmentation, so the networks of a
@@ -105,6 +111,7 @@ def trained_gain(candidate: np.ndarray, baseline: np.ndarray, confidence: float 
         candidate: bool (R, N), whether the network of seed r got test image n right.
         baseline: the same, of the same seeds and images.
         confidence: of the interval.
+        weights: float (N,), what each image counts, 1 in the mean; None where all count the same.
 
     Raises:
         ValueError: if the shapes differ, or there is no image.
@@ -112,27 +119,38 @@ def trained_gain(candidate: np.ndarray, baseline: np.ndarray, confidence: float 
     if candidate.shape != baseline.shape or candidate.size == 0:
         shapes = f"{candidate.shape} and {baseline.shape}"
         raise ValueError(f"expected the same images for both, got the shapes {shapes}")
-    gains = POINTS * (candidate.astype(np.float64) - baseline)
-    accuracies = (POINTS * correct.mean(axis=1) for correct in (candidate, baseline))
-    return _two_way(gains, sum(map(_variance, accuracies)), confidence)
+    if weights is None:
+        weights = np.ones(candidate.shape[-1])
+    ours, theirs = (POINTS * weights * correct for correct in (candidate, baseline))  # (R, N)
+    variance = _variance(ours.mean(axis=1)) + _variance(theirs.mean(axis=1))
+    return _two_way(ours - theirs, variance, confidence, _mean_square(weights))
 
 
-def changed_gain(gains: np.ndarray, confidence: float = 0.95) -> Gain:
+def changed_gain(
+    gains: np.ndarray, confidence: float = 0.95, weights: np.ndarray | None = None
+) -> Gain:
     """Return the gain of a change to the very same networks, such as attention that is frozen.
 
     Args:
         gains: float or int (R, N), how much network r gained on test image n, in accuracies of
             0 to 1: -1 for an answer that the change made wrong.
         confidence: of the interval.
+        weights: as in `trained_gain`.
 
     Raises:
         ValueError: if it is no such array, or there is no image.
     """
-    points = POINTS * gains.astype(np.float64)
-    return _two_way(points, _variance(points.mean(axis=1)), confidence)
+    if weights is None:
+        weights = np.ones(gains.shape[-1])
+    points = POINTS * weights * gains
+    return _two_way(points, _variance(points.mean(axis=1)), confidence, _mean_square(weights))
 
 
-def folds_gain(gains: Sequence[np.ndarray], confidence: float = 0.95) -> Gain:
+def folds_gain(
+    gains: Sequence[np.ndarray],
+    confidence: float = 0.95,
+    weights: Sequence[np.ndarray] | None = None,
+) -> Gain:
     """Return the gain of a cross-validation, each fold tested on images of its own.
 
     The folds share training images, so their gains vary together: the corrected resampled t test
@@ -141,13 +159,16 @@ def folds_gain(gains: Sequence[np.ndarray], confidence: float = 0.95) -> Gain:
     Args:
         gains: int (N_k,) for each of K folds, in {-1, 0, 1}; each is trained on all others' images.
         confidence: of the interval.
+        weights: float (N_k,) for each fold, as in `trained_gain`.
 
     Raises:
         ValueError: if there is no fold, or one without images.
     """
     if not gains or min(map(len, gains)) == 0:
         raise ValueError("expected folds, each with images")
-    points = [POINTS * fold.astype(np.float64) for fold in gains]
+    if weights is None:
+        weights = [np.ones(len(fold)) for fold in gains]
+    points = [POINTS * weight * fold for weight, fold in zip(weights, gains, strict=True)]
     folds, images = len(points), sum(map(len, points))
     by_fold = np.array([fold.mean() for fold in points])
     mean = float(np.concatenate(points).mean())
@@ -156,7 +177,8 @@ def folds_gain(gains: Sequence[np.ndarray], confidence: float = 0.95) -> Gain:
     residual = float(np.mean([fold.var(ddof=1) / len(fold) for fold in points]))
     between = max(float(by_fold.var(ddof=1)), agreement_floor(folds) * residual)
     test_to_training = 1 / (folds - 1)
-    variance = (1 / folds + test_to_training) * between + added_variance(images)
+    variance = (1 / folds + test_to_training) * between
+    variance += _mean_square(np.concatenate(weights)) * added_variance(images)
     return _t_gain(mean, variance, folds - 1, by_fold, images, confidence, None)
 
 
@@ -190,8 +212,19 @@ def _variance(by_seed: np.ndarray) -> float:
     return float(by_seed.var(ddof=1)) if len(by_seed) > 1 else math.nan
 
 
-def _two_way(gains: np.ndarray, variance_of_seeds: float, confidence: float) -> Gain:
-    """Return the gain of float (R, N) in points; the variance is that of a seed's mean gain."""
+def _mean_square(weights: np.ndarray) -> float:
+    return float((weights**2).mean())
+
+
+def _two_way(gains: np.ndarray, variance_of_seeds: float, confidence: float, weight: float) -> Gain:
+    """Return the gain of float (R, N) in points.
+
+    Args:
+        gains: of seed r on image n.
+        variance_of_seeds: that of a seed's mean gain.
+        confidence: of the interval.
+        weight: the mean square of what an image counts.
+    """
     if gains.ndim != 2 or gains.size == 0:
         raise ValueError(f"expected gains (seeds, images), got the shape {gains.shape}")
     seeds, images = gains.shape
@@ -201,7 +234,7 @@ def _two_way(gains: np.ndarray, variance_of_seeds: float, confidence: float) -> 
     squares, between = mean_squares(gains), images * variance_of_seeds
     luck = max(between, agreement_floor(seeds) * squares.residual)
     answers = seeds * images
-    added = answers * added_variance(images)
+    added = answers * weight * added_variance(images)
     total = luck + max(squares.images - squares.residual, 0) + added
     # What images add to the variance is known well, which raises the degrees of freedom: by the
     # ratio, not by its square as Satterthwaite has it, with which few seeds err too often.
@@ -215,6 +248,7 @@ def _two_way(gains: np.ndarray, variance_of_seeds: float, confidence: float) -> 
         residual=squares.residual,
         images=(squares.images - squares.residual) / seeds,
         images_error=float(products.std(ddof=1)) / math.sqrt(images),
+        weight=weight,
     )
     return _t_gain(mean, total / answers, degrees, by_seed, images, confidence, components)
 

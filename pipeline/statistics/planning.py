@@ -37,7 +37,7 @@ def predicted_half_width(gain: Gain, seeds: int, images: int) -> float:
     per_seed = max(known.seeds - known.residual, 0) / gain.images  # variance of a seed's true gain
     luck = max(images * per_seed + known.residual, agreement_floor(seeds) * known.residual)
     answers = seeds * images
-    total = luck + seeds * max(known.images, 0) + answers * added_variance(images)
+    total = luck + seeds * max(known.images, 0) + answers * known.weight * added_variance(images)
     degrees = (seeds - 1) * (total / luck if luck else 1)
     return float(stdtrit(degrees, (1 + gain.confidence) / 2)) * math.sqrt(total / answers)
 
@@ -71,7 +71,8 @@ def half_width_of_unlimited_seeds(gain: Gain) -> float:
 
 
 def _narrowest(gain: Gain, variance_of_images: float) -> float:
-    left = max(variance_of_images, 0) / gain.images + added_variance(gain.images)
+    added = _components(gain).weight * added_variance(gain.images)
+    left = max(variance_of_images, 0) / gain.images + added
     return float(ndtri((1 + gain.confidence) / 2)) * math.sqrt(left)
 
 

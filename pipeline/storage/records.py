@@ -166,6 +166,7 @@ class Classification(Record):
     """What can be said of predictions on one split."""
 
     accuracy: float  # in [0, 1]
+    balanced_accuracy: float  # mean of the recalls of the classes that there are
     nll: float  # the mean negative log-likelihood in nats
     macro_f1: float  # mean of the classes' F1
     per_class: dict[str, ClassScores]  # 0 where a class was never predicted

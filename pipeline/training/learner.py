@@ -12,7 +12,7 @@ from pipeline.training import untouched_weights
 from pipeline.training.batches import Images, plain_batches, steps_per_epoch, training_batches
 from pipeline.training.compute import Hardware
 from pipeline.training.distributed.processes import ALONE, Processes
-from pipeline.training.losses import make_loss
+from pipeline.training.losses import balanced_weights, make_loss
 from pipeline.training.recipe import OPTIMIZERS, Schedule
 from pipeline.training.step import Step, make_step_function
 from pipeline.training.weight_average import WeightAverage
@@ -41,7 +41,10 @@ class Learner:
         hardware: Hardware,
         processes: Processes = ALONE,
     ) -> None:
-        loss_function = make_loss(settings)
+        class_weights = None
+        if settings.class_weights == "balanced":
+            class_weights = balanced_weights(images.labels, images.num_classes)
+        loss_function = make_loss(settings, class_weights)
         self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
         if hardware.precision == "bf16" and hardware.device.type == "cpu":
             image, _ = next(plain_batches(images, 1))

@@ -28,15 +28,29 @@ PACKAGE = Path(__file__).parents[1]  # this one, whose code dvc.yaml names
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_loss(train: Train) -> Loss:
+def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Return what each class has to count for all to count the same, float32 (K,).
+
+    It is N / (K n) of a class with n of the N training images, as in scikit-learn.
+
+    Args:
+        labels: int64 (N,), of the training images; each class has some.
+        num_classes: K.
+    """
+    return len(labels) / (num_classes * labels.bincount(minlength=num_classes))
+
+
+def make_loss(train: Train, class_weights: Tensor | None = None) -> Loss:
     """Return the loss that `train.loss` names: of logits float32 (B, K) and targets.
+
+    `class_weights`, float32 (K,), are those of cross entropy.
 
     Raises:
         InputError: if it is a dotted path that leads to no function.
     """
     match train.loss:
         case "cross_entropy":
-            return torch.nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
+            return torch.nn.CrossEntropyLoss(class_weights, label_smoothing=train.label_smoothing)
         case "mse":
             return mean_squared_error
         case dotted_path:

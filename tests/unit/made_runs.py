@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.compare import Comparison, Criteria, compare
+from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
+from pipeline.comparison.summary import Criteria
 from pipeline.data.arrays import Dataset
 from pipeline.report.view import Provenance, View, view
 from pipeline.system.provenance import Commit

@@ -31,6 +31,10 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         {"train.loss": "mse", "train.label_smoothing": 0.1},
         ("train.label_smoothing: 0.1", "train.loss"),
     ),
+    "class weights without cross entropy": (
+        {"train.loss": "mse", "train.class_weights": "balanced"},
+        ("train.class_weights: 'balanced'", "train.loss"),
+    ),
     "a warm-up as long as the run": (
         {"train.epochs": 5, "train.warmup_epochs": 5},
         ("train.warmup_epochs: 5", "train.epochs 5"),

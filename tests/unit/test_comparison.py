@@ -10,13 +10,15 @@ import pytest
 import torch
 from scipy import stats
 from scipy.special import softmax
-from sklearn.metrics import brier_score_loss, log_loss, recall_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss, recall_score
+from sklearn.utils.class_weight import compute_sample_weight
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.comparison.compare import Comparison, Criteria, Pair, compare
+from pipeline.comparison.compare import Comparison, Pair, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run
+from pipeline.comparison.summary import Criteria, Summary
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.models.attention import ATTENTIONS
 from pipeline.settings.pairs import READ_BY
@@ -51,12 +53,14 @@ def run(model: str, seed: int, labels: np.ndarray) -> Run:
     )
 
 
-def compared(design: Design, labels_by_run: Sequence[np.ndarray]) -> Comparison:
+def compared(
+    design: Design, labels_by_run: Sequence[np.ndarray], criteria: Criteria = CRITERIA
+) -> Comparison:
     runs = {
         model: [run(model, seed, labels) for seed, labels in enumerate(labels_by_run)]
         for model in ARCHITECTURES
     }
-    return compare(runs, ARCHITECTURES, CLASSES, design, CRITERIA, ["seeds", "architectures"])
+    return compare(runs, ARCHITECTURES, CLASSES, design, criteria, ["seeds", "architectures"])
 
 
 def labels(images: int, seed: int) -> np.ndarray:
@@ -69,8 +73,48 @@ def pair(comparison: Comparison, model: str) -> Pair:
     return found
 
 
+def summary_of(comparison: Comparison) -> Summary:
+    return comparison.entries["cnn"].summary
+
+
 def right(comparison: Comparison, model: str) -> list[np.ndarray]:
     return [run.logits.argmax(axis=1) == run.labels for run in comparison.runs[model]]
+
+
+@pytest.mark.parametrize("design", [REPEATED, CROSS_VALIDATED], ids=lambda design: design.unit)
+def test_balanced_accuracy_decides_where_it_is_asked_for(design: Design) -> None:
+    by_run = [labels(600, 0)] * 4 if design.same_images else [labels(200, k) for k in range(4)]
+    asked = Criteria(0.95, 0.5, "balanced_accuracy")
+    found = compared(design, by_run, asked)
+    scores = {
+        model: [
+            100 * balanced_accuracy_score(one.labels, one.logits.argmax(axis=1)) for one in runs
+        ]
+        for model, runs in found.runs.items()
+    }
+    gain = pair(found, "ca_cnn").gain
+    expected = np.subtract(scores["ca_cnn"], scores["cnn"])
+    assert gain.gain_by_seed == pytest.approx(tuple(expected))
+    assert gain.gain == pytest.approx(expected.mean())
+    for model, entry in found.entries.items():
+        summary = entry.summary
+        assert summary.accuracies == pytest.approx(scores[model])
+        assert summary.accuracy.mean == pytest.approx(summary.balanced_accuracy)
+        assert summary.accuracy.mean == pytest.approx(np.mean(scores[model]))
+        everyone = np.concatenate(right(found, model))
+        assert summary.plain_accuracy == pytest.approx(100 * everyone.mean())
+    usual = compared(design, by_run)
+    assert summary_of(usual).balanced_accuracy == summary_of(found).balanced_accuracy
+    assert summary_of(usual).accuracy.mean == pytest.approx(summary_of(found).plain_accuracy)
+
+
+def test_single_run_has_an_interval_of_as_many_images_as_they_are_worth() -> None:
+    found = compared(REPEATED, [labels(600, 0)], Criteria(0.95, 0.5, "balanced_accuracy"))
+    accuracy = summary_of(found).accuracy
+    weights = compute_sample_weight("balanced", found.runs["cnn"][0].labels)
+    worth = weights.sum() ** 2 / (weights**2).sum()
+    low, high = proportion_confint(accuracy.mean / 100 * worth, worth, method="wilson")
+    assert (accuracy.low, accuracy.high) == pytest.approx((100 * low, 100 * high), abs=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.comparison import doubts
-from pipeline.comparison.compare import Comparison, Criteria, compare
+from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import REPEATED
+from pipeline.comparison.summary import Criteria
 from tests.unit.made_runs import compared, made_run
 
 LABELS = np.repeat([0, 1], [190, 10])
@@ -38,7 +39,7 @@ def test_good_networks_on_unbalanced_images_are_better_than_guessing():
     assert doubts.not_better_than_majority(comparison, ["cnn"]) == ["cnn"]
     assert not any(entry.at_chance for entry in comparison.entries.values())
     expected = (179 / 190 + 9 / 10) / 2
-    assert doubts.mean_recall(comparison, "cnn") == pytest.approx(100 * expected)
+    assert comparison.entries["cnn"].summary.balanced_accuracy == pytest.approx(100 * expected)
 
 
 def test_network_that_always_predicts_the_majority_class_is_no_better_than_guessing():
@@ -49,13 +50,13 @@ def test_network_that_always_predicts_the_majority_class_is_no_better_than_guess
     assert pair.judgement.reason == "networks at chance"
 
 
-def test_mean_recall_is_the_balanced_accuracy_of_scikit_learn():
+def test_balanced_accuracy_is_scikit_learns():
     comparison = compared()
     runs = comparison.runs["cnn"]
     truth = np.concatenate([run.labels for run in runs])
     predicted = np.concatenate([run.logits.argmax(axis=1) for run in runs])
     expected = 100 * balanced_accuracy_score(truth, predicted)
-    assert doubts.mean_recall(comparison, "cnn") == pytest.approx(expected)
+    assert comparison.entries["cnn"].summary.balanced_accuracy == pytest.approx(expected)
 
 
 def test_network_that_guesses_is_no_better_however_lucky():

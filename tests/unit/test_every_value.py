@@ -164,6 +164,8 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "mixup": {"augmentation.mixup": 0.4},
     "cross entropy": {"loss": "cross_entropy"},
     "label smoothing": {"label_smoothing": 0.1},
+    "class weights": {"class_weights": "balanced"},
+    "class weights with mixup": {"class_weights": "balanced", "augmentation.mixup": 0.4},
     "mean squared error": {"loss": "mse"},
     "custom loss": {"loss": "pipeline.training.losses.focal"},
     "mean squared error with cutmix": {"loss": "mse", "augmentation.cutmix": 1.0},

@@ -11,6 +11,7 @@ import math
 import numpy as np
 import pytest
 
+from pipeline.statistics.estimates import balancing_weights
 from pipeline.statistics.gain import trained_gain
 from pipeline.statistics.planning import plan, predicted_half_width
 from tests.unit.simulated_gains import (
@@ -81,6 +82,23 @@ def test_a_point_on_ten_thousand_images_is_found_with_five_seeds() -> None:
     for world in ("85 % right, equal spread", "93 % right, only the candidate varies"):
         found = simulated(Cell(world, "seeds", 5, 10_000, 0.3), 1.0, 1000)
         assert found.better >= 0.85
+
+
+@pytest.mark.parametrize("rare", [0.3, 0.1, 0.02])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_interval_of_balanced_accuracy_covers_where_classes_differ_in_size(
+    rare: float, spread: float
+) -> None:
+    world, draw = WORLDS["85 % right, equal spread"], np.random.default_rng(2)
+    covers, gained = [], []
+    for _ in range(1000):
+        both = world.experiment("seeds", 5, 1000, 0.0, spread, draw)
+        weights = balancing_weights(draw.random(1000) < rare)
+        found = trained_gain(*both, weights=weights)
+        covers.append(found.low <= 0 <= found.high)
+        gained.append(found.low > 0)
+    assert 1 - np.mean(covers) <= allowed(BOTH_SIDES, 1000)
+    assert np.mean(gained) <= allowed(ONE_SIDE, 1000)
 
 
 @pytest.mark.parametrize("images", IMAGES)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss, mean_squared_error
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.system.errors import InputError
-from pipeline.training.losses import focal, make_loss, source_of, source_of_loss
+from pipeline.training.losses import balanced_weights, focal, make_loss, source_of, source_of_loss
 
 SETTINGS = presets.load("smoke")
 LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -46,6 +47,18 @@ def test_smoothed_cross_entropy_mixes_the_label_with_all_classes() -> None:
     every_class = -np.log(PROBABILITIES).mean(1).mean()
     own_class = log_loss(CLASSES, PROBABILITIES, labels=range(4))
     assert loss.item() == pytest.approx(0.8 * own_class + 0.2 * every_class)
+
+
+def test_balanced_weights_and_their_loss_are_scikit_learns() -> None:
+    weights = balanced_weights(CLASSES, 4)
+    classes = CLASSES.numpy()
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=classes)
+    assert weights.tolist() == pytest.approx(expected.tolist())
+    loss = make_loss(recipe("cross_entropy"), weights)(LOGITS, CLASSES)
+    by_image = compute_sample_weight("balanced", classes)
+    assert loss.item() == pytest.approx(
+        log_loss(classes, PROBABILITIES, labels=range(4), sample_weight=by_image)
+    )
 
 
 def test_mse_is_scikit_learns_of_probabilities_and_one_hot_targets() -> None:

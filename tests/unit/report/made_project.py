@@ -66,8 +66,6 @@ def settings(**changes: Any) -> schema.Settings:
     content["architectures"] = {name: content["architectures"][name] for name in MODELS}
     content["architectures"]["ca_cnn"]["baseline"] = "cnn"
     content["data"]["image_size"] = 8
-    content["report"] = {"confidence": 0.95, "margin": 0.5, "seed": 0, "note": None}
-    content["report"]["ensembles"] = ["seeds", "architectures"]
     return load.check(content | changes)
 
 

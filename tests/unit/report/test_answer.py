@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
+from pipeline.comparison.summary import Criteria
+from pipeline.report.filters import environment
 from pipeline.report.terminal import print_summary
 from pipeline.settings import load
 from pipeline.settings.pairs import differing
@@ -16,6 +20,7 @@ from pipeline.settings.schema import Settings
 from pipeline.storage import records
 from pipeline.system.errors import InputError
 from tests.unit.made_records import made_evaluation
+from tests.unit.made_runs import compared, viewed
 from tests.unit.report.made_project import (
     CLASSES,
     TEST_IMAGES,
@@ -218,8 +223,9 @@ def test_of_a_network_that_has_learnt_nothing_nothing_is_said(project: Project):
         "no better than guessing.**"
     )
     (found,) = beside_the_answer(text)
-    assert found.startswith("- **`cnn` does no better than guessing**: it classifies 25.00 %")
-    assert "most frequent class every time gets 25.0 %" in found  # classes are equally frequent
+    assert found.startswith("- **`cnn` does no better than guessing**: its test accuracy is 25.00")
+    # classes are equally frequent
+    assert "predicting the most frequent class every time classifies 25.0 % of" in found
     verdicts = {row[0]: row[3] for row in tables(text)[0][1:]}
     assert verdicts["ca_cnn (candidate)"] == "undecided"
     reasons = {row[0]: row[-1] for row in tables(section(text, "## How sure"))[0]}
@@ -249,6 +255,33 @@ def test_another_strength_of_the_same_attention_is_another_network(project: Proj
     content["architectures"]["cnn"]["attention"] = "channel"
     content["architectures"]["ca_cnn"]["reduction"] = 4
     assert "same settings" not in project.report(load.check(content))
+
+
+def test_balanced_accuracy_is_what_counts_where_it_is_asked_for(project: Project):
+    content = settings().model_dump()
+    content["report"]["judged_by"] = "balanced_accuracy"
+    text = project.report(load.check(content))
+    (found, _) = json.loads((project.reports / "verdict.json").read_text())["pairs"]
+    assert f"{found['gain']:+.2f} points of balanced test accuracy" in first_paragraph(text)
+    headings = tables(text)[0][0]
+    assert headings[1:3] == ["balanced test accuracy", "of all images"]
+    rows = pd.read_csv(project.reports / "comparison.csv").set_index("model")
+    scores = [
+        100 * balanced_accuracy_score(project.labels[0], project.logits["cnn", seed].argmax(axis=1))
+        for seed in (0, 1)
+    ]
+    assert rows.loc["cnn", "accuracy"] == pytest.approx(np.mean(scores))
+
+
+def test_accuracy_of_classes_that_differ_in_size_is_doubted_unless_it_is_balanced():
+    equal = viewed(compared(), "ca_cnn")
+    differing = replace(equal, unbalanced=True, support=(1200, 0, 12, 40, 400))
+    balanced = Criteria(0.95, 0.5, "balanced_accuracy")
+    overturning = environment().get_template("answer.j2").module.overturning
+    said = "- **The largest class has 1,200 test images, the smallest 12**: accuracy says most"
+    assert said in overturning(differing)
+    assert "The largest class" not in overturning(equal)
+    assert "The largest class" not in overturning(replace(differing, criteria=balanced))
 
 
 def test_own_images_are_called_so(project: Project):

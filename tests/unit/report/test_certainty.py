@@ -136,7 +136,7 @@ def test_model_below_the_majority_class_may_still_distinguish_the_classes(projec
     assert sentence == (
         f"- `ca_cnn` is not shown to exceed majority-class accuracy "
         f"({found.majority_class_accuracy:.1f} %), but it does distinguish the classes: their mean "
-        f"recall is {first.mean_recall:.1f} %."
+        f"recall is {first.summary.balanced_accuracy:.1f} %."
     )
 
 

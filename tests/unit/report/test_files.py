@@ -56,7 +56,7 @@ def test_plots_and_metrics_for_dvc(reported: tuple[Project, str]):
 
     metrics = json.loads((project.reports / "metrics.json").read_text())
     texts = {name for name, value in metrics.items() if not isinstance(value, int | float)}
-    assert texts == {"verdict", "reason", "looks_at_image"}
+    assert texts == {"judged_by", "verdict", "reason", "looks_at_image"}
     assert metrics["parameters"] == 1020
     assert metrics["difference_low"] <= metrics["difference"] <= metrics["difference_high"]
 
