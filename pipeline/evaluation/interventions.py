@@ -21,14 +21,14 @@ from pipeline.storage.records import ModuleState
 from pipeline.training.compute import Hardware
 from pipeline.training.prediction import Batches
 
-Weights = Mapping[str, Tensor]  # by module, (B, C) of channels or (B, 1, H, W) of positions
+Weights = Mapping[str, Tensor]  # by module, as `Attention.weights` gives them
 
 
 @dataclass(frozen=True)
 class Spread:
     """The weights of an attention module over many images."""
 
-    mean: Tensor  # float32 (1, C) or (1, 1, H, W), of each weight
+    mean: Tensor  # float32, of the shape of one image's weights, of each weight
     sd: Tensor  # float64, the same shape: over the images
 
     @property

@@ -34,6 +34,7 @@ VARYING, CONSTANT = COLOURS[0], "#888888"
 LABELS: dict[Kind, str] = {
     "channel": "mean attention weight",
     "spatial": "mean attention weight",
+    "elementwise": "mean attention weight\n(mean over the channels)",
     "self": "mean attention received\n(1: as much as given)",
 }
 
@@ -44,7 +45,8 @@ def draw_attention(
     """Draw the mean weights of each class, one colour scale for each kind of attention.
 
     Channels' weights are one panel for each module, classes down and channels across; positions'
-    are one row of maps for each module, a map for each class.
+    are one row of maps for each module, a map for each class, and elementwise ones likewise, in
+    the mean over the channels.
     """
     by_kind: dict[Kind, dict[str, ModuleWeights]] = {}
     for name, module in weights.items():
@@ -147,9 +149,9 @@ def _draw_maps(
 def draw_attention_variation(model: str, weights: Mapping[str, ModuleWeights]) -> Figure:
     """Draw for each module, shallow to deep, what its weights are and whether they vary.
 
-    From left to right: the mean weights of its channels or positions, the sd of a weight over the
-    images in percent of the mean weight, and the share of that variance which the class explains.
-    A module whose weights hardly vary is grey.
+    From left to right: the mean of each weight, the sd of a weight over the images in percent of
+    the mean weight, and the share of that variance which the class explains. A module whose weights
+    hardly vary is grey.
     """
     varying = {name: variation(module) for name, module in weights.items()}
     constant = sum(module.constant for module in varying.values())
@@ -162,9 +164,10 @@ def draw_attention_variation(model: str, weights: Mapping[str, ModuleWeights]) -
             "over the images"
         )
         between, over_images, by_class = figure.subplots(1, 3, sharey=True)
-        for place, module in enumerate(varying.values()):
+        for place, (name, module) in enumerate(varying.items()):
             colour = CONSTANT if module.constant else VARYING
-            low, lower, middle, upper, high = np.percentile(module.means, [0, 25, 50, 75, 100])
+            means = weights[name].mean_over_images
+            low, lower, middle, upper, high = np.percentile(means, [0, 25, 50, 75, 100])
             between.hlines(place, low, high, colour, linewidth=1)
             between.hlines(place, lower, upper, colour, linewidth=5, alpha=0.5)
             between.plot(middle, place, "o", color=colour, markersize=5)
@@ -176,7 +179,7 @@ def draw_attention_variation(model: str, weights: Mapping[str, ModuleWeights]) -
         between.tick_params(axis="y", labelsize=11 if row > 0.25 else 48 * row)
         between.set_ylim(len(names) - 0.4, -0.6)
         between.set_ylabel("module, shallow to deep")
-        highest = max(module.means.max() for module in varying.values())
+        highest = max(module.mean_over_images.max() for module in weights.values())
         between.set_xlim(0, max(1, 1.05 * highest))
         between.set_title("What are its weights?")
         between.set_xlabel("mean of each weight over images:\nall, middle half, median")

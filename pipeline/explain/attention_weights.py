@@ -26,12 +26,13 @@ class ModuleWeights:
     """One attention module's weights by class, over the images of a set."""
 
     kind: Kind
-    shape: tuple[int, ...]  # (C,) channels, or (h, w) positions
+    shape: tuple[int, ...]  # (C,) channels, or (h, w) positions: elementwise weights' channel means
     images: np.ndarray  # int64 (K,), of each class
     mean: np.ndarray  # float64 (K, W), with W = C or h * w; NaN where a class has no image
     sd: np.ndarray  # float64 (K, W), over a class's images, dividing by their number; NaN likewise
-    # float64 (V,), of each weight over all images, dividing likewise; V = C, or all positions:
-    # averages over positions vary less than these do
+    # float64 (V,), of each weight as the module gives them over all images, dividing likewise:
+    # averages over positions or channels vary less than these do
+    mean_over_images: np.ndarray
     sd_over_images: np.ndarray
 
 
@@ -41,7 +42,7 @@ class Variation:
 
     means: np.ndarray  # float64 (W,), of each weight over the images
     mean: float  # of all weights
-    sd_between: float  # sd of `means`
+    sd_between: float  # sd of the weights' means over the images, as the module gives them
     sd_over_images: float  # in the mean over the weights as the module gives them
     # share in [0, 1] of the variance over the images that the class explains, over all weights
     # (W) together; NaN where nothing varies
@@ -67,8 +68,8 @@ def weights_by_class(
 ) -> dict[str, ModuleWeights]:
     """Run the network once over `batches` and average its attention weights by class.
 
-    Maps of weights larger than `LARGEST_MAP` are averaged down first, but for the sd over all
-    images. A module that the network never runs is left out.
+    Elementwise weights are averaged over the channels, and maps larger than `LARGEST_MAP` down to
+    it, but for mean and sd over all images. A module that the network never runs is left out.
 
     Args:
         network: in evaluation mode.
@@ -85,10 +86,10 @@ def weights_by_class(
             member = np.eye(num_classes)[labels].T  # (K, B)
             images += np.bincount(labels, minlength=num_classes)
             for name, given in recorded.items():
-                small = given = given.float()  # (B, C) or (B, 1, H, W)
+                small = given = given.float()  # (B, C), (B, 1, H, W) or (B, C, H, W)
                 if given.ndim == 4:
                     height, width = (min(size, LARGEST_MAP) for size in given.shape[2:])
-                    small = F.adaptive_avg_pool2d(given, (height, width))[:, 0]  # (B, h, w)
+                    small = F.adaptive_avg_pool2d(given.mean(1), (height, width))  # (B, h, w)
                 shapes[name] = tuple(small.shape[1:])
                 weights = small.flatten(1).cpu().double().numpy()  # (B, W)
                 full = given.flatten(1).cpu().numpy()  # (B, V)
@@ -106,8 +107,9 @@ def weights_by_class(
             mean, sd = _mean_and_sd(sums[name][:2], images[:, None])
         full_mean, full_sd = _mean_and_sd(sums[name][2:], images.sum())
         over_images = np.where(_varies(full_mean, full_sd), full_sd, 0)
-        kind = modules[name].kind
-        found[name] = ModuleWeights(kind, shapes[name], images, mean, sd, over_images)
+        found[name] = ModuleWeights(
+            modules[name].kind, shapes[name], images, mean, sd, full_mean, over_images
+        )
     return found
 
 
@@ -123,7 +125,7 @@ def variation(weights: ModuleWeights) -> Variation:
     return Variation(
         means=means,
         mean=float(means.mean()),
-        sd_between=float(means.std()),
+        sd_between=float(weights.mean_over_images.std()),
         sd_over_images=float(weights.sd_over_images.mean()),
         share_by_class=(
             float(between[varies].sum() / total[varies].sum()) if varies.any() else np.nan
@@ -143,7 +145,7 @@ def attention_table(weights: Mapping[str, ModuleWeights], classes: Sequence[str]
     """Return one row for each module, weight and class.
 
     The columns are layer, kind, index (of the channel, or of the position, row by row), class,
-    mean_weight and sd_over_images, both of maps that are averaged down where they are large.
+    mean_weight and sd_over_images, both of maps as `weights_by_class` averages them down.
     """
     tables = [
         pd.DataFrame(

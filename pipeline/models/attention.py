@@ -7,11 +7,21 @@ Woo, Park, Lee and Kweon, "CBAM: Convolutional Block Attention Module",
 https://arxiv.org/abs/1807.06521
 Self-attention is that of
 Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762
+Efficient channel attention is that of
+Wang, Wu, Zhu, Li, Zuo and Hu, "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural
+Networks", https://arxiv.org/abs/1910.03151
+Coordinate attention is that of
+Hou, Zhou and Feng, "Coordinate Attention for Efficient Mobile Network Design",
+https://arxiv.org/abs/2103.02907
+SimAM is that of
+Yang, Zhang, Li and Xie, "SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural
+Networks", https://proceedings.mlr.press/v139/yang21o.html
 Static attention is our placebo: it scales channels as channel attention does, and sees no image.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -25,20 +35,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pipeline.models.channelwise import channel_means, scale_channels
 
 SPATIAL_KERNEL = 7  # the best of the paper's ablation
+ECA_GAMMA, ECA_B = 2, 1  # the paper's, of the kernel size
+SIMAM_LAMBDA = 1e-4  # the paper's
 MOST_TRAINED_SCORES = 2**28  # of a batch, stored on a GPU: 1 GB
 MOST_SCORES = 2**20  # of self-attention, stored at once to compute its weights: 4 MB
 
-Kind = Literal["channel", "spatial", "self"]
+Kind = Literal["channel", "spatial", "elementwise", "self"]
 Descriptor = Callable[[Tensor], Tensor]  # maps (B, C, H, W) to one number a channel, (B, C)
 
 
 class Attention(nn.Module):
-    """What an attention module says of itself besides `forward`."""
+    """Scales its maps by the weights that it gives them, unless it overrides what follows those."""
 
     kind: Kind
 
     def weights(self, x: Tensor) -> Tensor:
-        """Return the weights for `x` (B, C, H, W): (B, C) of kind channel, else (B, 1, H, W)."""
+        """Return the weights for `x` (B, C, H, W).
+
+        They are (B, C) of kind channel, (B, C, H, W) of kind elementwise, else (B, 1, H, W).
+        """
         raise NotImplementedError
 
     def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -46,7 +61,11 @@ class Attention(nn.Module):
 
         They are of the shape that `weights` gives, or of one image for all.
         """
-        raise NotImplementedError
+        return scale_channels(x, weights) if self.kind == "channel" else x * weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` (B, C, H, W), reweighted."""
+        return self.reweighted(x, self.weights(x))
 
 
 class ChannelAttention(Attention):
@@ -80,14 +99,6 @@ class ChannelAttention(Attention):
         first, *others = (self.excite(self.activation(units)) for units in hidden)  # (B, C)
         return torch.sigmoid(sum(others, start=first))
 
-    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""
-        return scale_channels(x, weights.expand(x.shape[0], -1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W), each channel scaled by its weight."""
-        return scale_channels(x, self.weights(x))
-
 
 class StaticAttention(Attention):
     """Scales each channel by a weight that is learnt, and the same for every image: a placebo.
@@ -106,14 +117,6 @@ class StaticAttention(Attention):
         # in the maps' own precision, as channel attention's are
         return torch.sigmoid(self.gate).to(x.dtype).expand(x.shape[0], -1)
 
-    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W), each channel scaled by its weight (B, C) or (1, C)."""
-        return scale_channels(x, weights.expand(x.shape[0], -1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W), each channel scaled by its weight."""
-        return scale_channels(x, self.weights(x))
-
 
 class SpatialAttention(Attention):
     """Scales each position by a weight that depends on the means and maxima over the channels."""
@@ -129,14 +132,6 @@ class SpatialAttention(Attention):
         described = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)  # (B, 2, H, W)
         return torch.sigmoid(self.conv(described))  # (B, 1, H, W)
 
-    def reweighted(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W), each position scaled by its weight (B or 1, 1, H, W)."""
-        return x * weights
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` (B, C, H, W), each position scaled by its weight."""
-        return x * self.weights(x)
-
 
 class Cbam(nn.Module):
     """Channel attention from means and maxima, then spatial attention on what it gives."""
@@ -150,6 +145,66 @@ class Cbam(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, H, W), channels scaled first and positions then."""
         return self.spatial(self.channel(x))
+
+
+class EfficientChannelAttention(Attention):
+    """Scales each channel by a weight that depends on its mean and those of its neighbours."""
+
+    kind: Kind = "channel"
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        size = int((math.log2(channels) + ECA_B) / ECA_GAMMA)
+        size += 1 - size % 2  # the odd number nearest to the quotient
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weight in (0, 1) of each channel of `x` (B, C, H, W), as (B, C)."""
+        return torch.sigmoid(self.conv(channel_means(x)[:, None])[:, 0])
+
+
+class CoordinateAttention(Attention):
+    """Scales each element by weights of its row and its column, which depend on all their means.
+
+    Args:
+        channels: number of feature maps C.
+        reduction: the hidden layer has C // reduction channels, and never less than one.
+    """
+
+    kind: Kind = "elementwise"
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.norm = nn.BatchNorm2d(hidden)
+        self.activation = nn.Hardswish()
+        self.rows = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.columns = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weight in (0, 1) of each element of `x` (B, C, H, W), in its shape."""
+        means = torch.cat([x.mean(3), x.mean(2)], 2)[..., None]  # (B, C, H + W, 1)
+        hidden = self.activation(self.norm(self.squeeze(means)))  # (B, C // reduction, H + W, 1)
+        rows = self.rows(hidden[:, :, : x.shape[2]])  # (B, C, H, 1)
+        columns = self.columns(hidden[:, :, x.shape[2] :]).mT  # (B, C, 1, W)
+        return torch.sigmoid(rows) * torch.sigmoid(columns)
+
+
+class SimAm(Attention):
+    """Scales each element by how far it is from its channel's mean: nothing is learnt.
+
+    The variance is that of the paper's equation 5, over all positions; the paper's code divides by
+    one less, which leaves nothing of maps of a single position.
+    """
+
+    kind: Kind = "elementwise"
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weight in (0, 1) of each element of `x` (B, C, H, W), in its shape."""
+        squares = (x - x.mean((2, 3), keepdim=True)).square()  # (B, C, H, W)
+        variance = squares.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        return torch.sigmoid(squares / (4 * (variance + SIMAM_LAMBDA)) + 0.5)
 
 
 class SelfAttention(Attention):
@@ -230,13 +285,16 @@ def _received(query: Tensor, key: Tensor) -> Tensor:
     return torch.stack([(part @ key.mT).softmax(2).sum(1) for part in parts]).sum(0)
 
 
-# of the channels of maps (B, channels, H, W), the reduction of channel attention, and the heads of
-# self-attention, which divide the channels
+# of the channels of maps (B, channels, H, W), the reduction of those that squeeze them, and the
+# heads of self-attention, which divide the channels
 ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "none": lambda channels, reduction, heads: nn.Identity(),
     "channel": lambda channels, reduction, heads: ChannelAttention(channels, reduction),
     "static": lambda channels, reduction, heads: StaticAttention(channels),
     "spatial": lambda channels, reduction, heads: SpatialAttention(),
     "cbam": lambda channels, reduction, heads: Cbam(channels, reduction),
+    "eca": lambda channels, reduction, heads: EfficientChannelAttention(channels),
+    "coordinate": lambda channels, reduction, heads: CoordinateAttention(channels, reduction),
+    "simam": lambda channels, reduction, heads: SimAm(),
     "self_attention": lambda channels, reduction, heads: SelfAttention(channels, heads),
 }

@@ -1,4 +1,4 @@
-"""A plain convolutional network, with or without attention in each of its blocks.
+"""A plain convolutional network, with or without attention in all or some of its blocks.
 
 Attention: Hu et al., "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507, and the
 other kinds in `attention`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -60,6 +61,7 @@ class Cnn(Classifier):
         hidden: int = 512,
         dropout: float = 0.5,
         attention: str = "none",
+        attention_at: Literal["all"] | Sequence[int] = "all",
         reduction: int = 16,
         heads: int = 4,
     ) -> None:
@@ -67,10 +69,12 @@ class Cnn(Classifier):
         geometry = Geometry.of(kernel_size, stride, padding, dilation)
         parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
         self.flat = HEADS[head]
-        self.blocks = [f"block{number}" for number in range(1, len(channels) + 1)]
+        numbers = range(1, len(channels) + 1)
+        self.blocks = [f"block{number}" for number in numbers]
+        attended = numbers if attention_at == "all" else attention_at
         before, size = in_channels, image_size
-        for name, after in zip(self.blocks, channels, strict=True):
-            divided = 1 if name == "block1" else groups
+        for number, name, after in zip(numbers, self.blocks, channels, strict=True):
+            divided = 1 if number == 1 else groups
             block = OrderedDict(
                 # (B, in_channels, H, W) to (B, C, conv's size)
                 conv=nn.Conv2d(
@@ -78,7 +82,7 @@ class Cnn(Classifier):
                 ),
                 norm=parts.make_norm(after),
                 activation=parts.make_activation(),
-                attention=parts.make_attention(after),
+                attention=(parts.make_attention(after) if number in attended else nn.Identity()),
                 pool=POOLINGS[pooling](after, groups, activation),  # (B, C, h, w)
             )
             self.add_module(name, nn.Sequential(block))
@@ -120,9 +124,10 @@ class Cnn(Classifier):
         layers: dict[str, nn.Module] = {}
         for name in self.blocks:
             last = "activation"
-            for part in ("attention", "pool"):
-                if next(self.get_submodule(f"{name}.{part}").parameters(), None) is not None:
-                    last = part
+            if not isinstance(self.get_submodule(f"{name}.attention"), nn.Identity):
+                last = "attention"
+            if next(self.get_submodule(f"{name}.pool").parameters(), None) is not None:
+                last = "pool"
             layers[f"{name}.{last}"] = self.get_submodule(f"{name}.{last}")
         return layers
 

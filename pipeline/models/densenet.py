@@ -1,4 +1,4 @@
-"""DenseNet-BC, with or without attention on what each dense layer adds.
+"""DenseNet-BC, with or without attention: in its dense layers, its transitions or after its blocks.
 
 Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional Networks",
 https://arxiv.org/abs/1608.06993
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -133,11 +135,13 @@ class Transition(nn.Module):
         self.norm = parts.make_norm(in_channels)
         self.activation = parts.make_activation()
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.attention = parts.make_attention(out_channels)
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H // 2, W // 2)."""
-        return self.pool(self.conv(self.activation(self.norm(x))))
+        x = self.conv(self.activation(self.norm(x)))  # (B, out_channels, H, W)
+        return self.pool(self.attention(x))
 
 
 class DenseNet(Classifier):
@@ -170,6 +174,7 @@ class DenseNet(Classifier):
         normalisation: str = "batch",
         norm_groups: int = 3,
         attention: str = "none",
+        attention_at: Literal["layers", "transitions", "blocks"] = "layers",
         reduction: int = 16,
         heads: int = 4,
     ) -> None:
@@ -177,6 +182,11 @@ class DenseNet(Classifier):
         # a recorded step keeps the memory of its backward pass, which `efficient` is to save
         self.replayable = not efficient
         parts = Parts(activation, normalisation, norm_groups, attention, reduction, heads)
+        plain = replace(parts, attention="none")
+        of_layers, of_transitions, of_blocks = (
+            parts if attention_at == place else plain
+            for place in ("layers", "transitions", "blocks")
+        )
 
         channels = num_init_features
         if small_inputs:
@@ -193,16 +203,19 @@ class DenseNet(Classifier):
         for number, layers in enumerate(block_config, start=1):
             if number > 1:
                 kept = max(1, int(channels * compression))
-                self.add_module(f"transition{number - 1}", Transition(channels, kept, parts))
+                self.add_module(
+                    f"transition{number - 1}", Transition(channels, kept, of_transitions)
+                )
                 channels = kept
             added: list[DenseLayer] = []
             for _ in range(layers):
                 added.append(
-                    DenseLayer(channels, growth_rate, bn_size, drop_rate, efficient, parts)
+                    DenseLayer(channels, growth_rate, bn_size, drop_rate, efficient, of_layers)
                 )
                 channels += growth_rate
             self.add_module(f"block{number}", DenseBlock(added))
-        # the names of blocks and transitions, in order
+            self.add_module(f"attention{number}", of_blocks.make_attention(channels))
+        # the names of blocks, their attention and transitions, in order
         self.trunk = [name for name, _ in self.named_children() if name != "stem"]
         self.norm = parts.make_norm(channels)
         self.activation = parts.make_activation()

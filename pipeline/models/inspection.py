@@ -48,7 +48,7 @@ def record_weights(modules: Mapping[str, Attention]) -> Iterator[dict[str, Tenso
     """Record the weights that attention `modules` give while the context is open.
 
     Yields:
-        a dictionary that each forward pass fills: (B, C) of channels, (B, 1, H, W) of positions.
+        a dictionary that each forward pass fills, with weights as `Attention.weights` gives them.
     """
     weights: dict[str, Tensor] = {}
 

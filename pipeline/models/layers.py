@@ -64,7 +64,8 @@ class Classifier(nn.Module):
     def attention_layers(self) -> dict[str, Attention]:
         """Return the attention modules that give their weights, by name, shallow to deep.
 
-        Of a DenseNet block1.layer1, block1.layer2, ...; of CBAM block1.layer1.channel and so on.
+        Of a DenseNet block1.layer1, block1.layer2, ..., or transition1, ..., or attention1, ...;
+        of CBAM block1.layer1.channel and so on.
         """
         return {
             name.replace(".attention", ""): module

@@ -25,6 +25,11 @@ TUTORIAL_CNN: Mapping[str, Any] = {
     "head": "flatten",
     "hidden": 512,
 }
+WITH_ATTENTION: Mapping[str, Any] = {
+    "attention": "channel",
+    "attention_at": "all",
+    "reduction": 16,
+}
 DENSENET_BC_100_12: Mapping[str, Any] = {
     "family": "densenet",
     "growth_rate": 12,
@@ -86,6 +91,6 @@ def published_for(architecture: Mapping[str, Any], dataset: Dataset) -> Sequence
     if TUTORIAL_CNN.items() <= architecture.items() and architecture["padding"] in SAME_SIZE:
         if architecture["attention"] == "none":
             return (PLAIN,)
-        if architecture["attention"] == "channel" and architecture["reduction"] == 16:
+        if WITH_ATTENTION.items() <= architecture.items():
             return (WITH_CHANNEL_ATTENTION,)
     return ()

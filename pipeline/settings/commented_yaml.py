@@ -20,11 +20,16 @@ Variants to switch on: take the `#` away. Each differs from its baseline in one 
 static_densenet: {<<: *densenet, attention: static, baseline: densenet}  # a placebo: sees no image
 spatial_cnn: {<<: *cnn, attention: spatial, baseline: cnn}
 cbam_cnn: {<<: *cnn, attention: cbam, baseline: cnn}
+eca_cnn: {<<: *cnn, attention: eca, baseline: cnn}
+coordinate_cnn: {<<: *cnn, attention: coordinate, baseline: cnn}
+simam_cnn: {<<: *cnn, attention: simam, baseline: cnn}
 self_attention_cnn: {<<: *cnn, attention: self_attention, baseline: cnn}
+ca_block2_cnn: {<<: *cnn, attention: channel, attention_at: [2], baseline: cnn}
 mish_cnn: {<<: *cnn, activation: mish, baseline: cnn}
 group_norm_cnn: {<<: *cnn, normalisation: group, baseline: cnn}
 strided_cnn: {<<: *cnn, pooling: strided_conv, baseline: cnn}
 cbam_densenet: {<<: *densenet, attention: cbam, baseline: densenet}
+se_block_densenet: {<<: *densenet, attention: channel, attention_at: blocks, baseline: densenet}
 resnet18: {family: torchvision, name: resnet18, small_inputs: true}  # any of torchvision's
 seresnet18: {family: timm, name: seresnet18, small_inputs: true}  # any of timm's, if installed"""
 PLAIN = re.compile(r"[a-z][a-z0-9_./]*")  # needs no quotes, unless it is

@@ -10,11 +10,14 @@ from pipeline.settings.schema import Settings, named
 # The settings that each kind of attention reads: where they differ, so do the networks.
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "none": (),
-    "channel": ("reduction",),
-    "static": (),
-    "spatial": (),
-    "cbam": ("reduction",),
-    "self_attention": ("heads",),
+    "channel": ("attention_at", "reduction"),
+    "static": ("attention_at",),
+    "spatial": ("attention_at",),
+    "cbam": ("attention_at", "reduction"),
+    "eca": ("attention_at",),
+    "coordinate": ("attention_at", "reduction"),
+    "simam": ("attention_at",),
+    "self_attention": ("attention_at", "heads"),
 }
 
 OF_ATTENTION = frozenset().union(*READ_BY.values())

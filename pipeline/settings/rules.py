@@ -140,8 +140,17 @@ def _cnn(cnn: Cnn, where: str, image_size: int) -> Iterator[str]:
     yield from _divides(cnn.groups, f"{where}.groups", cnn.channels, "channels")
     if cnn.normalisation == "group":
         yield from _divides(cnn.norm_groups, f"{where}.norm_groups", cnn.channels, "channels")
+    numbers = range(1, len(cnn.channels) + 1)
+    attended = numbers if cnn.attention_at == "all" else cnn.attention_at
+    missing = [number for number in attended if number not in numbers]
+    if cnn.attention != "none" and missing:
+        yield (
+            f"{where}.attention_at: there is no block {missing[0]} among the {len(numbers)} of "
+            f"{where}.channels; they are counted from 1"
+        )
     if cnn.attention == "self_attention":
-        yield from _divides(cnn.heads, f"{where}.heads", cnn.channels, "channels")
+        widths = [cnn.channels[number - 1] for number in attended if number in numbers]
+        yield from _divides(cnn.heads, f"{where}.heads", widths, "channels")
     norm = Norm(cnn.normalisation, cnn.norm_groups)
     obstacle = cnn_obstacle(image_size, cnn.channels, geometry, norm, cnn.pooling)
     if obstacle:
@@ -152,17 +161,30 @@ def _densenet(densenet: DenseNet, where: str, image_size: int) -> Iterator[str]:
     channels, growth_rate = densenet.num_init_features, densenet.growth_rate
     bottleneck = densenet.bn_size * growth_rate
     widths = [bottleneck]  # channels of every feature map that is normalised
+    of_transitions, of_blocks = [], []  # channels that they give
     for number, layers in enumerate(densenet.block_config):
         if number:
             channels = max(1, int(channels * densenet.compression))
+            of_transitions.append(channels)
         narrowest = min(bottleneck, channels)  # of the last block, after the loop
         widths += [channels + growth_rate * layer for layer in range(layers + 1)]
         channels += growth_rate * layers
+        of_blocks.append(channels)
+    causes = "growth_rate, num_init_features, compression"
     if densenet.normalisation == "group":
-        causes = "growth_rate, num_init_features, compression"
         yield from _divides(densenet.norm_groups, f"{where}.norm_groups", widths, causes)
+    attended, why = {
+        "layers": ([growth_rate], "growth_rate"),
+        "transitions": (of_transitions, causes),
+        "blocks": (of_blocks, causes),
+    }[densenet.attention_at]
+    if densenet.attention != "none" and not attended:
+        yield (
+            f"{where}.attention_at: 'transitions' stand between blocks, and there is one block in "
+            f"{where}.block_config {densenet.block_config}; use 'blocks'"
+        )
     if densenet.attention == "self_attention":
-        yield from _divides(densenet.heads, f"{where}.heads", [growth_rate], "growth_rate")
+        yield from _divides(densenet.heads, f"{where}.heads", attended, why)
     norm = Norm(densenet.normalisation, densenet.norm_groups)
     obstacle = densenet_obstacle(
         image_size, densenet.block_config, densenet.small_inputs, narrowest, norm

@@ -9,7 +9,15 @@ import re
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.settings.image_sizes import LARGEST_IMAGE
 from pipeline.system.errors import not_one_of, shown, suggestion
@@ -50,13 +58,24 @@ Normalisation = Annotated[
     Literal["batch", "layer", "instance", "group"], setting("batch, layer, instance, group")
 ]
 Attention = Annotated[
-    Literal["none", "channel", "static", "spatial", "cbam", "self_attention"],
+    Literal[
+        "none",
+        "channel",
+        "static",
+        "spatial",
+        "cbam",
+        "eca",
+        "coordinate",
+        "simam",
+        "self_attention",
+    ],
     setting(
-        "none, channel (squeeze-and-excitation), static (placebo), spatial, cbam, self_attention"
+        "none, channel (squeeze-and-excitation), static (placebo), spatial, cbam, eca,\n"
+        "coordinate, simam, self_attention"
     ),
 ]
 Reduction = Annotated[
-    Width, setting("channel and cbam squeeze C channels to max(1, C // reduction)")
+    Width, setting("channel, cbam and coordinate squeeze C channels to max(1, C // reduction)")
 ]
 Heads = Annotated[Width, setting("of self_attention; has to divide the channels")]
 Baseline = Annotated[
@@ -106,9 +125,22 @@ class Cnn(Section):
     hidden: Width = setting("width of the fully connected layer before the last")
     dropout: Probability = setting("before the last layer; raise it when the network overfits")
     attention: Attention
+    attention_at: (
+        Literal["all"] | Annotated[list[Positive], Field(min_length=1, max_length=100)]
+    ) = setting("all, or the numbers of the blocks that have attention, such as [3]")
     reduction: Reduction
     heads: Heads
     baseline: Baseline = None
+
+    @field_validator("attention_at", mode="wrap")
+    @classmethod
+    def _blocks_are_named(cls, blocks: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(blocks)
+        except ValidationError:  # one for each way to name them
+            raise ValueError(
+                f"{shown(blocks)} is neither all nor a list of block numbers, such as [3]"
+            ) from None
 
 
 class DenseNet(Section):
@@ -137,6 +169,9 @@ class DenseNet(Section):
     normalisation: Normalisation
     norm_groups: Width = setting("has to divide the channels of every layer")
     attention: Attention
+    attention_at: Literal["layers", "transitions", "blocks"] = setting(
+        "layers (on what each adds), transitions (before they pool), blocks (after each)"
+    )
     reduction: Reduction
     heads: Heads
     baseline: Baseline = None

@@ -44,6 +44,7 @@ SMALL: dict[str, SearchStrategy[Any]] = {
     "Cnn.dilation": st.integers(1, 3),
     "Cnn.groups": st.sampled_from([1, 2, 4]),
     "Cnn.norm_groups": st.sampled_from([1, 2, 4]),
+    "Cnn.attention_at": st.just("all") | st.lists(st.integers(1, 4), min_size=1, max_size=4),
     "Cnn.heads": st.sampled_from([1, 2, 4]),
     "Cnn.hidden": st.integers(1, 16),
     "DenseNet.growth_rate": st.sampled_from([4, 8]),

@@ -42,6 +42,8 @@ EVERYTHING = Augmentation(
 )
 NETWORKS = {
     "ca_cnn": {"dropout": 0.0},
+    # a batch norm of attention's own
+    "densenet": {"attention": "coordinate", "attention_at": "transitions"},
     # batch norm in a forward pass that is repeated; a squeeze of one unit, since with two the
     # rounding of fp32 grows to twice the bound within five epochs (in float64 both are equal)
     "se_densenet": {"efficient": True, "reduction": 4},

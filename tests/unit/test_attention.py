@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from timm.layers.cbam import CbamModule
+from timm.layers.coord_attn import CoordAttn
+from timm.layers.eca import EcaModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +20,10 @@ from pipeline.models.attention import (
     ATTENTIONS,
     Cbam,
     ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
     SelfAttention,
+    SimAm,
     SpatialAttention,
 )
 from pipeline.models.channelwise import channel_means, scale_channels
@@ -165,6 +171,9 @@ def test_gradient_of_tied_maxima_is_shared_evenly() -> None:
         ("channel", [""], ["channel"]),
         ("spatial", [""], ["spatial"]),
         ("cbam", [".channel", ".spatial"], ["channel", "spatial"]),
+        ("eca", [""], ["channel"]),
+        ("coordinate", [""], ["elementwise"]),
+        ("simam", [""], ["elementwise"]),
         ("self_attention", [""], ["self"]),
     ],
 )
@@ -190,7 +199,14 @@ def test_attention_layers_are_all_that_give_their_weights(
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("channel", (3, 8)), ("spatial", (3, 1, 5, 6)), ("self_attention", (3, 1, 5, 6))],
+    [
+        ("channel", (3, 8)),
+        ("spatial", (3, 1, 5, 6)),
+        ("eca", (3, 8)),
+        ("coordinate", (3, 8, 5, 6)),
+        ("simam", (3, 8, 5, 6)),
+        ("self_attention", (3, 1, 5, 6)),
+    ],
 )
 def test_asking_for_the_weights_leaves_the_output_alone(name: str, shape: tuple[int, ...]) -> None:
     attention = ATTENTIONS[name](8, 2, 2)
@@ -260,6 +276,79 @@ def test_cbam_is_timms() -> None:
             tensor.copy_(weight.view_as(tensor))
     x = torch.randn(2, 32, 6, 7)
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("channels", [8, 12, 64, 128, 512, 1024, 2048])
+def test_efficient_channel_attention_is_timms(channels: int) -> None:
+    torch.manual_seed(9)
+    ours, theirs = EfficientChannelAttention(channels), EcaModule(channels)
+    theirs.load_state_dict(ours.state_dict())  # of the same size
+    x = torch.randn(2, channels, 5, 6)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.weights(x)[..., None, None] * x, theirs(x))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 1), (4, 1), (7, 1), (8, 3), (127, 3), (128, 5)])
+def test_efficient_channel_attention_is_as_wide_as_the_papers_formula_says(
+    channels: int, size: int
+) -> None:
+    quotient = np.log2(channels) / 2 + 1 / 2
+    odd = np.arange(1, 20, 2)
+    nearest = odd[abs(odd - quotient) == abs(odd - quotient).min()]  # two where it is even
+    assert size == nearest.max() == parameter_count(EfficientChannelAttention(channels))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(6, 7), (1, 1), (1, 5)])
+def test_coordinate_attention_is_timms(size: tuple[int, int], training: bool) -> None:
+    torch.manual_seed(10)
+    ours, theirs = CoordinateAttention(32, reduction=8), CoordAttn(32, rd_channels=4)
+    nn.init.uniform_(ours.norm.weight, 0.5, 1.5)
+    nn.init.normal_(ours.norm.bias)
+    nn.init.normal_(ours.norm.running_mean)
+    nn.init.uniform_(ours.norm.running_var, 0.5, 1.5)
+    names = {"squeeze": "conv1", "norm": "bn1", "rows": "conv_h", "columns": "conv_w"}
+    own = {key.partition("."): tensor for key, tensor in ours.state_dict().items()}
+    theirs.load_state_dict(
+        {f"{names[module]}.{name}": tensor for (module, _, name), tensor in own.items()}
+    )
+    x = torch.randn(3, 32, *size)
+    torch.testing.assert_close(ours.train(training)(x), theirs.train(training)(x))
+    torch.testing.assert_close(ours.norm.state_dict(), theirs.bn1.state_dict())
+
+
+@pytest.mark.parametrize(("channels", "hidden"), [(12, 1), (64, 4)])
+def test_coordinate_attention_has_three_linear_layers_and_a_norm(
+    channels: int, hidden: int
+) -> None:
+    counted = parameter_count(CoordinateAttention(channels, reduction=16))
+    assert counted == 3 * channels * hidden + 2 * hidden
+
+
+@pytest.mark.parametrize("size", [(6, 7), (2, 1), (1, 1)])
+def test_simam_is_the_papers_least_energy(size: tuple[int, int]) -> None:
+    x = np.random.default_rng(11).normal(2, 3, (2, 5, *size))
+    mean = x.mean((2, 3), keepdims=True)
+    variance = x.var((2, 3), keepdims=True)
+    energy = 4 * (variance + 1e-4) / ((x - mean) ** 2 + 2 * variance + 2 * 1e-4)  # equation 5
+    expected = x / (1 + np.exp(-1 / energy))
+    attention = SimAm()
+    np.testing.assert_allclose(attention(torch.from_numpy(x)).numpy(), expected, rtol=1e-12)
+    assert parameter_count(attention) == 0
+
+
+@pytest.mark.parametrize("name", list(ATTENTIONS))
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 3)])
+def test_attention_takes_maps_of_any_size(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(12)
+    attention = ATTENTIONS[name](16, 4, 2)
+    x = torch.randn(2, 16, *size, requires_grad=True)
+    output = attention(x)
+    output.square().sum().backward()
+    assert output.shape == x.shape
+    assert x.grad is not None
+    assert output.isfinite().all()
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

@@ -122,7 +122,7 @@ def test_hooks_come_off_after_an_error() -> None:
     assert not module._forward_hooks
 
 
-@pytest.mark.parametrize("attention", ["spatial", "self_attention"])
+@pytest.mark.parametrize("attention", ["spatial", "coordinate", "simam", "self_attention"])
 def test_maps_of_weights_keep_their_shape_up_to_16_pixels_and_are_averaged_down_beyond(
     attention: str,
 ) -> None:
@@ -136,9 +136,10 @@ def test_maps_of_weights_keep_their_shape_up_to_16_pixels_and_are_averaged_down_
     found = weights_by_class(model, layers, [(inputs, np.array([0, 1]))], 2)
     first, second = found["attention1"], found["attention2"]
     assert first.shape == second.shape == (16, 16)
-    blocks = recorded["attention1"].reshape(2, 16, 2, 16, 2).mean((2, 4))  # of 2 x 2 pixels
+    of_channels = {name: weights.mean(1) for name, weights in recorded.items()}
+    blocks = of_channels["attention1"].reshape(2, 16, 2, 16, 2).mean((2, 4))  # of 2 x 2 pixels
     np.testing.assert_allclose(first.mean, blocks.flatten(1).numpy(), rtol=1e-5)
-    np.testing.assert_array_equal(second.mean, recorded["attention2"].flatten(1).numpy())
+    np.testing.assert_array_equal(second.mean, of_channels["attention2"].flatten(1).numpy())
 
 
 # variation
@@ -198,6 +199,23 @@ def test_attention_to_positions_varies_by_as_much_however_large_its_maps_are(siz
     between = np.average((by_class - averaged.mean(axis=0)) ** 2, axis=0, weights=[4, 3, 3])
     share = between.sum() / averaged.var(axis=0).sum()
     assert varying.share_by_class == pytest.approx(share, rel=1e-4)
+
+
+@pytest.mark.parametrize("varies_over", ["channels", "positions", "images"])
+def test_what_elementwise_attention_varies_over_is_seen_before_channels_are_averaged(
+    varies_over: str,
+) -> None:
+    axis = {"images": 0, "channels": 1, "positions": 3}[varies_over]
+    halves = torch.ones(10, 4, 6, 6)
+    halves.narrow(axis, 0, halves.shape[axis] // 2).fill_(3)
+    module = GivenMaps()
+    module.kind = "elementwise"
+    found = weights_by_class(module, {"given": module}, batched(halves, LABELS), 3)["given"]
+    varying = variation(found)
+    assert found.shape == (6, 6)
+    assert varying.mean == 2
+    assert varying.sd_between == (0 if varies_over == "images" else 1)
+    assert varying.sd_over_images == (1 if varies_over == "images" else 0)
 
 
 def test_attention_that_gives_nothing_at_all_is_a_scale_factor() -> None:
@@ -377,7 +395,7 @@ def test_library_networks_without_weights_to_give_have_no_attention_layers(
 
 def test_attention_table_has_a_row_for_each_weight_and_class() -> None:
     mean = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])  # 3 classes, 2 channels
-    weights = ModuleWeights("channel", (2,), np.array([1, 1, 1]), mean, mean / 10, mean[0])
+    weights = ModuleWeights("channel", (2,), np.array([1, 1, 1]), mean, mean / 10, *mean[:2])
     table = attention_table({"one": weights}, CLASSES)
     assert len(table) == 6
     row = table[(table["index"] == 1) & (table["class"] == "a|b")].iloc[0]
@@ -402,7 +420,7 @@ def test_variation_table_separates_scale_factors_from_attention() -> None:
 
 @pytest.mark.parametrize(
     ("attention", "kinds"),
-    [("channel", 1), ("spatial", 1), ("cbam", 2), ("self_attention", 1)],
+    [("channel", 1), ("spatial", 1), ("cbam", 2), ("coordinate", 1), ("self_attention", 1)],
 )
 def test_figure_has_one_scale_of_colours_for_each_kind(attention: str, kinds: int) -> None:
     model = network(attention)
@@ -415,7 +433,18 @@ def test_figure_has_one_scale_of_colours_for_each_kind(attention: str, kinds: in
         assert any(low <= module.mean.min() and module.mean.max() <= high for low, high in scales)
 
 
-@pytest.mark.parametrize("attention", ["channel", "spatial", "cbam", "self_attention"])
+def test_figure_says_that_elementwise_weights_are_means_over_the_channels() -> None:
+    model = network("simam")
+    batches = batched(torch.randn(10, 1, 8, 8), LABELS)
+    weights = weights_by_class(model, model.attention_layers(), batches, 3)
+    labels = [axes.get_ylabel() for axes in draw_attention("title", weights, CLASSES).axes]
+    assert "mean attention weight\n(mean over the channels)" in labels
+
+
+@pytest.mark.parametrize(
+    "attention",
+    ["channel", "spatial", "cbam", "eca", "coordinate", "simam", "self_attention"],
+)
 @pytest.mark.parametrize("family", ["cnn", "densenet"])
 def test_explanation_has_the_same_bytes_each_time_and_leaves_the_network_alone(
     attention: str, family: str, tmp_path: Path

@@ -105,7 +105,10 @@ def test_grad_cam_under_an_average_and_a_linear_head_is_the_class_activation_map
     np.testing.assert_allclose(found, over_maximum(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", ["none", "channel", "spatial", "cbam", "self_attention"])
+@pytest.mark.parametrize(
+    "attention",
+    ["none", "channel", "spatial", "cbam", "eca", "coordinate", "simam", "self_attention"],
+)
 def test_maps_are_what_autograd_gives_for_the_papers_equations(attention: str):
     network = cnn(attention=attention, heads=2)
     inputs, targets = images(), torch.tensor([2, 0, 1])
@@ -263,6 +266,8 @@ def test_maps_are_the_same_without_gradients_around_them():
     [
         (cnn(), 16, ("block3.activation", "block2.activation")),
         (cnn(attention="cbam"), 16, ("block3.attention", "block2.attention")),
+        (cnn(attention="simam"), 16, ("block3.attention", "block2.attention")),
+        (cnn(attention="eca", attention_at=[3]), 16, ("block3.attention", "block2.activation")),
         (cnn(pooling="strided_conv"), 16, ("block3.pool", "block2.pool")),
         # 16, 8, 4, 2 and 1 pixel: the last has no extent
         (cnn(channels=[2] * 4, pooling="strided_conv"), 16, ("block3.pool", "block2.pool")),
@@ -272,7 +277,7 @@ def test_maps_are_the_same_without_gradients_around_them():
         (densenet(), 16, ("activation", "transition2.activation")),
         (densenet(block_config=[2]), 16, ("activation", "activation")),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_maps_are_taken_after_the_deepest_activation_and_one_of_twice_its_size(
     network: Classifier, size: int, expected: tuple[str, str]

@@ -112,6 +112,36 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         {"architectures.cnn.attention": "self_attention", "architectures.cnn.heads": 6},
         ("architectures.cnn.heads: 6", "32 channels (from channels)"),
     ),
+    "heads that don't divide the block with attention": (
+        {
+            "architectures.cnn.channels": [32, 64, 18],
+            "architectures.cnn.attention": "self_attention",
+            "architectures.cnn.attention_at": [1, 3],
+            "architectures.cnn.heads": 4,
+        },
+        ("architectures.cnn.heads: 4", "18 channels (from channels)"),
+    ),
+    "heads that don't divide what transitions give": (
+        {
+            "architectures.densenet.attention": "self_attention",
+            "architectures.densenet.attention_at": "transitions",
+            "architectures.densenet.block_config": [3, 3],
+            "architectures.densenet.heads": 4,
+        },
+        ("architectures.densenet.heads: 4", "30 channels (from growth_rate, num_init_features,"),
+    ),
+    "attention in a block that isn't there": (
+        {"architectures.cnn.attention": "eca", "architectures.cnn.attention_at": [3, 4]},
+        ("architectures.cnn.attention_at: there is no block 4", "architectures.cnn.channels"),
+    ),
+    "attention at transitions that aren't there": (
+        {
+            "architectures.densenet.attention": "eca",
+            "architectures.densenet.attention_at": "transitions",
+            "architectures.densenet.block_config": [6],
+        },
+        ("architectures.densenet.attention_at: 'transitions'", "block_config [6]"),
+    ),
     "heads that don't divide the growth rate": (
         {"architectures.densenet.attention": "self_attention", "architectures.densenet.heads": 5},
         ("architectures.densenet.heads: 5", "12 channels (from growth_rate)"),
@@ -161,6 +191,23 @@ AGREEING: dict[str, dict[str, object]] = {
     "norm groups that divide": {"architectures.cnn.normalisation": "group"},
     "norm groups of a DenseNet": {"architectures.densenet.normalisation": "group"},
     "heads that divide": {"architectures.cnn.attention": "self_attention"},
+    "heads that divide the one block with attention": {
+        "architectures.cnn.channels": [32, 64, 18],
+        "architectures.cnn.attention": "self_attention",
+        "architectures.cnn.attention_at": [2],
+        "architectures.cnn.heads": 64,
+    },
+    "heads that divide what blocks give": {
+        "architectures.densenet.attention": "self_attention",
+        "architectures.densenet.attention_at": "blocks",
+        "architectures.densenet.block_config": [3, 3],
+        "architectures.densenet.heads": 6,
+    },
+    "attention in the last block": {
+        "architectures.cnn.attention": "eca",
+        "architectures.cnn.attention_at": [3],
+    },
+    "a place for no attention": {"architectures.cnn.attention_at": [9]},
 }
 
 

@@ -20,6 +20,7 @@ from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Criteria, Summary
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
+from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS
 from pipeline.settings.pairs import READ_BY
 from pipeline.settings.schema import Attention
@@ -276,6 +277,17 @@ def test_an_attention_reads_the_settings_that_are_said_to_distinguish_it(attenti
     differs = {
         "reduction": not torch.equal(outputs(4, 2), outputs(8, 2)),
         "heads": not torch.equal(outputs(4, 2), outputs(4, 4)),
+    }
+    placed = [
+        build(
+            {"family": "cnn", "channels": [4, 4], "attention": attention, "attention_at": blocks},
+            *(3, 8),
+        )
+        for blocks in ([1], [2])
+    ]
+    differs = {
+        "attention_at": list(placed[0].attention_layers()) != list(placed[1].attention_layers()),
+        **differs,
     }
     assert READ_BY[attention] == tuple(name for name, different in differs.items() if different)
     assert READ_BY.keys() == ATTENTIONS.keys()

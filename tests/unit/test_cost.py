@@ -78,6 +78,8 @@ def test_macs_include_the_linears_of_channel_attention() -> None:
     "settings",
     [
         {"family": "cnn", "kernel_size": 5, "attention": "channel"},
+        {"family": "cnn", "attention": "eca", "attention_at": [1, 3]},
+        {"family": "densenet", "attention": "coordinate", "attention_at": "blocks"},
         {"family": "densenet", "block_config": [2, 3], "small_inputs": False},
         {"family": "densenet", "block_config": [2, 3], "attention": "channel", "efficient": True},
     ],

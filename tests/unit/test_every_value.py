@@ -100,6 +100,11 @@ def workplace(splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
+ATTENTIONS = (
+    *("none", "channel", "static", "spatial", "cbam"),
+    *("eca", "coordinate", "simam", "self_attention"),
+)
+
 # SPEC's rows: what must be selectable, each value by the settings that select it.
 CNN: dict[str, dict[str, Any]] = {
     "kernel size 3": {"kernel_size": 3},
@@ -122,9 +127,10 @@ CNN: dict[str, dict[str, Any]] = {
         f"normalisation {name}": {"normalisation": name}
         for name in ("batch", "layer", "instance", "group")
     },
+    **{f"attention {name}": {"attention": name} for name in ATTENTIONS},
     **{
-        f"attention {name}": {"attention": name}
-        for name in ("none", "channel", "static", "spatial", "cbam", "self_attention")
+        f"attention in {blocks}": {"attention": "channel", "attention_at": blocks}
+        for blocks in ("all", [1], [2], [1, 2])
     },
     "dropout": {"dropout": 0.9},
 }
@@ -138,9 +144,10 @@ DENSENET: dict[str, dict[str, Any]] = {
         f"normalisation {name}": {"normalisation": name}
         for name in ("batch", "layer", "instance", "group")
     },
+    **{f"attention {name}": {"attention": name} for name in ATTENTIONS},
     **{
-        f"attention {name}": {"attention": name}
-        for name in ("none", "channel", "static", "spatial", "cbam", "self_attention")
+        f"attention at {place}": {"attention": "channel", "attention_at": place}
+        for place in ("layers", "transitions", "blocks")
     },
     "efficient": {"efficient": True},
     "dropout": {"drop_rate": 0.5},

@@ -26,6 +26,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 EVERY = [
     *product(SMALL, ["attention"], ATTENTIONS),
+    ("cnn", "attention_at", [2]),
+    ("densenet", "attention_at", "transitions"),
+    ("densenet", "attention_at", "blocks"),
     *product(SMALL, ["activation"], ACTIVATIONS),
     *product(SMALL, ["normalisation"], NORMALISATIONS),
     *product(["cnn"], ["pooling"], POOLINGS),

@@ -16,7 +16,8 @@ from pipeline.settings import presets
 from pipeline.training.compute import Hardware
 
 CPU = Hardware(torch.device("cpu"), "fp32", 1, "a CPU")
-KINDS = ("channel", "static", "spatial", "cbam", "self_attention")
+LOOKING = ("channel", "spatial", "cbam", "eca", "coordinate", "simam", "self_attention")
+KINDS = ("static", *LOOKING)
 IMAGES = torch.randn(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 LABELS = torch.zeros(40, dtype=torch.int64)
 
@@ -62,7 +63,7 @@ def test_static_attention_changes_nothing_when_frozen_or_shuffled(family: str) -
 
 
 @pytest.mark.parametrize("family", ["cnn", "densenet"])
-@pytest.mark.parametrize("attention", ["channel", "spatial", "cbam", "self_attention"])
+@pytest.mark.parametrize("attention", LOOKING)
 def test_other_attention_changes_the_logits(attention: str, family: str) -> None:
     built = network(attention, family)
     with torch.no_grad():

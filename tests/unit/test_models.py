@@ -215,6 +215,69 @@ def test_dense_layer_is_the_papers_with_attention_on_the_new_channels() -> None:
         torch.testing.assert_close(layer([first, second]), expected)
 
 
+def test_cnn_has_attention_in_the_named_blocks_and_is_plain_in_the_others() -> None:
+    model = build({**TINY_CNN, **SE, "attention_at": [1, 3]}, 10, 32).eval()
+    assert list(model.attention_layers()) == ["attention1", "attention3"]
+    images, plain = torch.randn(2, 3, 32, 32), build(TINY_CNN, 10, 32).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    x = images
+    with torch.no_grad():
+        for number in (1, 2, 3):
+            block = plain.get_submodule(f"block{number}")
+            x = block.activation(block.norm(block.conv(x)))
+            if number != 2:
+                x = model.attention_layers()[f"attention{number}"](x)
+            x = block.pool(x)
+        expected = plain.classifier(plain.activation(plain.hidden(x.flatten(1))))
+        torch.testing.assert_close(model(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "widths"),
+    [
+        ("layers", dict.fromkeys(["block1.layer1", "block1.layer2", "block2.layer1"], 4)),
+        ("transitions", {"transition1": 8}),
+        ("blocks", {"attention1": 16, "attention2": 12}),
+    ],
+)
+def test_densenet_has_attention_where_it_is_placed(place: str, widths: dict[str, int]) -> None:
+    settings = {**TINY_DENSENET, "block_config": [2, 1]}  # channels 8 to 16, 8 to 12
+    model = build({**settings, **SE, "attention_at": place}, 10, 32).eval()
+    layers = model.attention_layers()
+    assert {name: layer.excite.out_features for name, layer in layers.items()} == widths
+    plain = build(settings, 10, 32).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    after = {
+        "layers": {name: f"{name}.conv2" for name in widths},
+        "transitions": {"transition1": "transition1.conv"},
+        "blocks": {"attention1": "block1", "attention2": "block2"},
+    }[place]
+    for name, module in after.items():
+        layer = layers[name]
+        plain.get_submodule(module).register_forward_hook(
+            lambda module, inputs, output, layer=layer: layer(output)
+        )
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), plain(images))
+
+
+@pytest.mark.parametrize(
+    ("settings", "default"),
+    [(TINY_CNN, "all"), (TINY_CNN, [1, 2, 3]), (TINY_DENSENET, "layers")],
+    ids=str,
+)
+def test_place_of_attention_is_by_default_where_it_was(
+    settings: dict[str, Any], default: str | list[int]
+) -> None:
+    states = []
+    for placed in ({}, {"attention_at": default}):
+        torch.manual_seed(0)
+        states.append(build({**settings, **SE, **placed}, 10, 32).state_dict())
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
 @pytest.mark.parametrize("channels", [[4], [4, 8], [4, 8, 16, 32]])
 @pytest.mark.parametrize("kernel_size", [3, 5])
 def test_cnn_takes_any_number_of_blocks(channels: list[int], kernel_size: int) -> None:
@@ -286,6 +349,9 @@ def test_smallest_image_size_works_and_one_pixel_less_is_an_error(
         ({"family": "densnet"}, r"\.family: 'densnet'.*did you mean 'densenet'"),
         ({**TINY_CNN, "attention": "chanel"}, r"\.attention.*'channel'\?"),
         ({**TINY_DENSENET, "attention": "se"}, r"\.attention: 'se' .*none, channel"),
+        ({**TINY_CNN, "attention_at": "al"}, r"\.attention_at: 'al' is neither all nor a list"),
+        ({**TINY_CNN, "attention_at": [0]}, r"\.attention_at: \[0\] is neither all nor a list"),
+        ({**TINY_DENSENET, "attention_at": [1]}, r"\.attention_at: \[1\] is not one of layers"),
         ({**TINY_CNN, "activation": "rellu"}, r"\.activation.*did you mean 'relu'"),
         ({**TINY_CNN, "chanels": [8]}, r"\.chanels: no such setting.*did you mean 'channels'"),
         ({**TINY_DENSENET, "growth": 1}, r"\.growth: no such setting.*'growth_rate'"),

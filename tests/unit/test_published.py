@@ -76,6 +76,7 @@ def test_networks_that_are_taken_for_published_have_their_parameters(name: str, 
         ("cnn", {"activation": "mish"}),
         ("cnn", {"attention": "spatial"}),
         ("ca_cnn", {"reduction": 8}),
+        ("ca_cnn", {"attention_at": [3]}),
         ("densenet", {}),  # L=40
         ("se_densenet", BC_100),
         ("densenet", BC_100 | {"drop_rate": 0.2}),

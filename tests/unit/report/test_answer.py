@@ -174,6 +174,9 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(
         ("static", "a learnt weight for each channel, blind to the image,"),
         ("spatial", "spatial attention"),
         ("cbam", "channel and spatial attention (CBAM)"),
+        ("eca", "efficient channel attention (ECA)"),
+        ("coordinate", "coordinate attention"),
+        ("simam", "SimAM"),
         ("self_attention", "multi-head self-attention"),
     ],
 )
@@ -323,6 +326,11 @@ def test_what_nothing_reads_makes_no_difference():
         *("attention", "hidden", "own", "their"),
     )
     assert differing(attending, attending | {"heads": 8, "baseline": None}) == ()
+    in_one, in_all = ({"attention_at": blocks} for blocks in ([3], "all"))
+    assert differing(attending | in_one, attending | in_all) == ("attention_at",)
+    without = attending | {"attention": "none"}
+    assert differing(attending | in_one, without | in_all) == ("attention",)
+    assert differing(without | in_one, without | in_all) == ()
     assert differing(attending, attending | {"reduction": 8}) == ("reduction",)
 
 
