@@ -25,6 +25,7 @@ from pipeline.paths import (
     RAW,
     REPORTS,
     SPLITS,
+    STARTS,
     TRAINED,
     weights_file,
 )
@@ -37,6 +38,7 @@ from pipeline.system.errors import InputError, StageError, choose, format_os_err
 from pipeline.system.progress import say
 from pipeline.system.text import plural, printable
 from pipeline.training import finished_checkpoints
+from pipeline.training.start_files import check_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -224,7 +226,7 @@ def _train(
     with unchanged("train", params, settings, [splits], model) as given:
         from pipeline.stages import train as stage
 
-        stage.run(settings, model, seed, splits, out, checkpoints, given.check)
+        stage.run(settings, model, seed, splits, STARTS, out, checkpoints, given.check)
 
 
 @app.command()
@@ -305,6 +307,7 @@ def check(params: ParamsFile = PARAMS) -> None:
     """Check the settings before anything runs."""
     settings = load(params)
     check_loss(settings)
+    check_files(settings)
     preflight.check(settings, Path(), OUTPUTS)
     for line in false_records.cures(false_records.find(false_records.read_lock(), params)):
         say(line)

@@ -15,6 +15,7 @@ COMPARISON_FIGURES = REPORTS / "figures" / "comparison"
 COMPARISON_TABLE = REPORTS / "comparison.csv"
 REPORT_PAGE = REPORTS / "report.html"
 TABLES = REPORTS / "tables"
+STARTS = Path("data/weights")  # of trainings: the libraries' own, and what a person puts there
 DOWNLOADS = Path(".cache/downloads")
 CHECKPOINTS = Path(".cache/checkpoints")
 CHANGE_MARKERS = Path(".cache/changes")

@@ -48,8 +48,8 @@ def add(settings: Settings, model: str, match: Match, params: Path, splits: Path
         what to say to the person.
 
     Raises:
-        InputError: if there is no baseline that can be widened, the name is taken, or the shape of
-            the images isn't known yet.
+        InputError: if there is no baseline that can be widened, it starts from weights, the name is
+            taken, or the shape of the images isn't known yet.
         StageError: if no width costs as much within 5 %.
     """
     choose(model, settings.architectures, "MODEL")
@@ -66,6 +66,11 @@ def add(settings: Settings, model: str, match: Match, params: Path, splits: Path
         raise InputError(
             f"params.yaml: architectures.{first}: {baseline.family} networks have no setting of "
             "their width"
+        )
+    if baseline.weights is not None:
+        raise InputError(
+            f"params.yaml: architectures.{first}.weights: fit a network of its width alone; remove "
+            "weights to widen it"
         )
     if name in settings.architectures:
         raise InputError(

@@ -48,6 +48,7 @@ from pipeline.settings.load import check_loss, load
 from pipeline.system.errors import InputError
 from pipeline.system.progress import say
 from pipeline.system.text import printable
+from pipeline.training.start_files import check_files
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -106,6 +107,7 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
         dvc_state.quarantine_corrupt_rwlock(repo, CORRUPT_LOCKS)
         if is_main:  # else another job may be writing it
             dvc_state.quarantine_corrupt_lock(repo, CORRUPT_LOCKS)
+            check_files(settings)
         graph = dvc_state.read_graph(repo)
         # what `dvc add` or `dvc import` brought is no job, nor is a frozen stage: DVC compares it
         stages = [stage for stage in graph if isinstance(stage, PipelineStage) and not stage.frozen]

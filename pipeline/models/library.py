@@ -1,4 +1,4 @@
-"""Any classifier of torchvision or timm by its name, with random weights.
+"""Any classifier of torchvision or timm by its name, with random weights, and where theirs are.
 
 Both libraries' networks are made for photographs of some 224 pixels. `small_inputs` adapts the stem
 of a convolutional network to small images, as He et al., "Deep Residual Learning for Image
@@ -183,6 +183,30 @@ def timm_classifier(
         )
 
     return _classifier(make, name, num_classes, image_size, in_channels, small_inputs)
+
+
+def weights_url(library: str, name: str) -> str | None:
+    """Return where `library` has its own weights of the network `name`; None if nowhere.
+
+    Raises:
+        InputError: if there is no such network.
+    """
+    if library == "torchvision":
+        from torchvision import models
+
+        url: str = models.get_model_weights(name).DEFAULT.url
+        return url
+    import timm
+
+    configuration = timm.get_pretrained_cfg(name)
+    if configuration is None:
+        return None
+    if isinstance(configuration.url, str) and configuration.url:
+        return configuration.url
+    if not configuration.hf_hub_id:
+        return None
+    filename = configuration.hf_hub_filename or "model.safetensors"
+    return f"https://huggingface.co/{configuration.hf_hub_id}/resolve/main/{filename}"
 
 
 def _unknown(name: str, names: Sequence[str], library: str, listing: str) -> InputError:

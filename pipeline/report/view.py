@@ -27,7 +27,7 @@ from pipeline.report.published_accuracies import Published, published_for
 from pipeline.statistics.cost_ratio import CostRatio, cost_ratio
 from pipeline.statistics.looking import Looking
 from pipeline.statistics.planning import Plan, plan
-from pipeline.storage.records import COMPARISONS, ModuleState, Training
+from pipeline.storage.records import COMPARISONS, ModuleState, Pretrained, Training
 from pipeline.system.machine import BUSY
 from pipeline.system.provenance import Commit
 
@@ -197,6 +197,7 @@ class View:
     own_normalisation: bool  # runs differ in mean or std
     trained_on: tuple[Training, ...]  # one of each machine
     trained_with: tuple[Mapping[str, str], ...]  # versions
+    pretrained: Mapping[str, Pretrained]  # by architecture, of those that started from a file
     timed_on: tuple[str, ...]  # devices of the latencies
     busy: float | None  # share of other processes in the processor time of timing, if too large
     figures: Mapping[str, str]  # links by name, without those that show nothing
@@ -286,6 +287,9 @@ def view(
         trained_with=tuple(
             {tuple(one.versions.items()): one.versions for one in trainings}.values()
         ),
+        pretrained={
+            name: found for name in runs if (found := runs[name][0].training.pretrained) is not None
+        },
         timed_on=tuple(dict.fromkeys(run.timings.device_name for run in all_runs)),
         busy=others if (others := all_runs[0].timings.other_processes) > BUSY else None,
         figures=figures,

@@ -10,6 +10,7 @@ from pipeline.settings.image_sizes import Geometry, Norm, cnn_obstacle, densenet
 from pipeline.settings.schema import Cnn, DenseNet, Settings, Train
 from pipeline.system.errors import shown
 
+LIBRARIES = ("torchvision", "timm")  # families
 GREY = ("digits", "fashion_mnist")
 MOST_LISTED = 20  # numbers
 OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  # in pixels
@@ -17,7 +18,7 @@ OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  #
 
 def conflicts(settings: Settings) -> list[str]:
     """Return what contradicts itself in settings that are valid one by one; empty if nothing."""
-    found = [*_recipe(settings.train), *_data(settings)]
+    found = [*_recipe(settings.train), *_weights(settings), *_data(settings)]
     image_size = settings.data.image_size or OWN_SIZES.get(settings.data.name)
     if image_size is None:
         return found
@@ -74,6 +75,26 @@ def _recipe(train: Train) -> Iterator[str]:
             f"train.augmentation.mixup: {augmentation.mixup:g} and train.augmentation.cutmix "
             f"{augmentation.cutmix:g} both mix images and labels; set one of them to 0"
         )
+
+
+def _weights(settings: Settings) -> Iterator[str]:
+    for name, architecture in settings.architectures.items():
+        where = f"architectures.{name}"
+        if architecture.weights == "default" and architecture.family not in LIBRARIES:
+            yield (
+                f"{where}.weights: 'default' is for {' and '.join(LIBRARIES)}; name a file, such "
+                "as data/trained/cnn/0/model.safetensors of another project"
+            )
+        if architecture.sha256 is not None and architecture.weights is None:
+            yield f"{where}.sha256: is of a file, but {where}.weights names none; remove it"
+    if not any(architecture.weights for architecture in settings.architectures.values()):
+        for key, usual in (("freeze", 0), ("body_rate", 1.0)):
+            value = getattr(settings.train, key)
+            if value != usual:
+                yield (
+                    f"train.{key}: {value:g} is for networks that start from weights, but no "
+                    f"architecture has any; set it to {usual:g}"
+                )
 
 
 def _data(settings: Settings) -> Iterator[str]:

@@ -78,6 +78,14 @@ Reduction = Annotated[
     Width, setting("channel, cbam and coordinate squeeze C channels to max(1, C // reduction)")
 ]
 Heads = Annotated[Width, setting("of self_attention; has to divide the channels")]
+Weights = Annotated[
+    Annotated[str, Field(min_length=1)] | None,
+    setting("what it starts from: a .safetensors or .pth file, or default (the library's own)"),
+]
+Sha256 = Annotated[
+    Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None,
+    setting("of that file, unless its name ends in it as PyTorch's do; `check` says which it is"),
+]
 Baseline = Annotated[
     str | Annotated[list[str], Field(min_length=1, max_length=10)] | None,
     setting("the entry that differs in one thing alone: the report compares the two; or [several]"),
@@ -130,6 +138,8 @@ class Cnn(Section):
     ) = setting("all, or the numbers of the blocks that have attention, such as [3]")
     reduction: Reduction
     heads: Heads
+    weights: Weights = None
+    sha256: Sha256 = None
     baseline: Baseline = None
 
     @field_validator("attention_at", mode="wrap")
@@ -174,15 +184,19 @@ class DenseNet(Section):
     )
     reduction: Reduction
     heads: Heads
+    weights: Weights = None
+    sha256: Sha256 = None
     baseline: Baseline = None
 
 
 class Library(Section):
-    """A classifier by its name in torchvision or, where that is installed, timm; untrained."""
+    """A classifier by its name in torchvision or, where that is installed, timm."""
 
-    family: Literal["torchvision", "timm"] = setting("a network of a library's, untrained")
+    family: Literal["torchvision", "timm"] = setting("a network of a library's")
     name: Text = setting("any of torchvision's, or of timm's, if installed")
     small_inputs: bool = setting("true: a stem that keeps the size of small images")
+    weights: Weights = None
+    sha256: Sha256 = None
     baseline: Baseline = None
 
 
@@ -323,6 +337,12 @@ class Train(Section):
     ema: Fraction | None = setting(
         "a decay such as 0.99: validate and keep a moving average of the weights, over\n"
         "about 1 / (1 - decay) steps"
+    )
+    freeze: Natural = setting(
+        "epochs in which what a network started from (its weights: FILE) stays as it is"
+    )
+    body_rate: Annotated[float, Field(gt=0, le=1)] = setting(
+        "the learning rate of that, as a share of learning_rate; 0.1 is usual"
     )
     augmentation: Augmentation = setting("drawn for each image in every epoch; 0 turns a line off")
 

@@ -33,6 +33,7 @@ from pipeline.training.loop import Epoch, Trained, train
 from pipeline.training.losses import source_of
 from pipeline.training.networks import fresh
 from pipeline.training.no_compiler import without_compiler
+from pipeline.training.pretrained import start
 from pipeline.training.randomness import derive
 from pipeline.training.weights import save_weights
 
@@ -45,6 +46,7 @@ def run(
     model: str,
     seed: int,
     splits: Path,
+    starts: Path,
     out: Path,
     checkpoints: Path,
     check: Callable[[], None],
@@ -59,17 +61,18 @@ def run(
         model: a key of `settings.architectures`.
         seed: of the initial weights, the order, the augmentation and the dropout.
         splits: the folder that the split stage wrote.
+        starts: the folder for the libraries' own weights, where an architecture starts from them.
         out: the folder to write.
         checkpoints: the folder for the checkpoints of all runs; this run's are marked at its end.
         check: called after each epoch; what it raises ends the training. It can be pickled.
 
     Raises:
-        InputError: if the network doesn't fit the images, the splits can't be read, or there are
-            other processes or fewer GPUs than `train.processes`.
+        InputError: if the network doesn't fit the images, the splits or the weights to start from
+            can't be read, or there are other processes or fewer GPUs than `train.processes`.
         StageError: if the loss becomes NaN, or one of several processes is killed.
     """
     _check_loss(settings.train)
-    arguments = (settings, model, seed, splits, out, checkpoints, check)
+    arguments = (settings, model, seed, splits, starts, out, checkpoints, check)
     if settings.train.processes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
         _train(None, *arguments)
     else:
@@ -84,6 +87,7 @@ def _train(
     model: str,
     seed: int,
     splits: Path,
+    starts: Path,
     out: Path,
     checkpoints: Path,
     check: Callable[[], None],
@@ -104,6 +108,9 @@ def _train(
             )
         torch.manual_seed(derive(seed, 0, "initial weights"))
         network = fresh(settings, model, dataset, hardware)
+        started_from, body = None, frozenset[str]()
+        if settings.architectures[model].weights is not None:
+            started_from, body = start(network, settings, model, dataset, starts)
         training = to_device(dataset, "train", hardware.device)
         validation = to_device(dataset, "validation", hardware.device)
         key = _key(
@@ -118,7 +125,16 @@ def _train(
         )
         kept = Checkpoints(checkpoints / f"{model}-{seed}-{key[:16]}", key)
         training_run = partial(
-            train, network, training, validation, settings.train, seed, hardware, kept, processes
+            train,
+            network,
+            training,
+            validation,
+            settings.train,
+            seed,
+            hardware,
+            kept,
+            processes,
+            body,
         )
         if processes.rank != 0:
             training_run()
@@ -129,6 +145,11 @@ def _train(
             f"images, {hardware.precision} on {hardware.name}, "
             f"{hardware.threads} thread(s){together}"
         )
+        if started_from is not None:
+            say(
+                f"starts from {started_from.file}: {len(body)} tensors of it, "
+                f"{len(started_from.made_new)} are new"
+            )
         trained = _show(training_run, settings.train.epochs, len(training), check)
         best = trained.best
         early = ", stopped early" if trained.stopped_early else ""
@@ -154,6 +175,7 @@ def _train(
                 threads=hardware.threads,
                 processes=processes.count,
                 versions=versions(),
+                pretrained=started_from,
             )
             records.write(folder / "train.json", record)
             recipe = made_from("train", settings, model)

@@ -134,6 +134,18 @@ class Provenance(Record):
     made_from: MadeFrom
 
 
+class Pretrained(Record):
+    """What a training started from, and which tensors of its network are not from there."""
+
+    file: str  # its name
+    sha256: str
+    taken: int  # tensors that are the file's, bit by bit
+    adapted: list[str]  # the file's, for images of another number of channels
+    rescaled: list[str]  # the file's times a power of two: new attention begins at its inverse
+    made_new: list[str]  # with random weights
+    left_out: list[str]  # tensors of the file
+
+
 class Training(Record):
     """``train.json`` of the train stage. Accuracies in [0, 1], the loss in nats."""
 
@@ -151,6 +163,7 @@ class Training(Record):
     threads: int
     processes: int
     versions: dict[str, str]
+    pretrained: Pretrained | None
 
 
 class ClassScores(Record):

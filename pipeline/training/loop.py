@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -128,6 +128,7 @@ def train(
     hardware: Hardware,
     checkpoints: Checkpoints | None = None,
     processes: Processes = ALONE,
+    body: Collection[str] = (),
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int, int], None] = lambda _epoch, _images: None,
     on_resume: Callable[[int], None] = lambda _: None,
@@ -138,7 +139,7 @@ def train(
     interrupted: every random draw is made from the seed and the epoch.
 
     Args:
-        model: freshly initialised, on `hardware.device`.
+        model: freshly initialised, or with pretrained weights, on `hardware.device`.
         training: the split that is learnt from.
         validation: the split that drives the schedule and chooses the epoch.
         settings: the recipe.
@@ -147,6 +148,8 @@ def train(
         checkpoints: where to resume from, and where to keep each epoch; None keeps nothing. Of
             several processes the first reads and writes them.
         processes: those that train `model` together; each is given the same arguments.
+        body: the names of parameters and buffers that hold pretrained weights, see
+            `Train.freeze` and `Train.body_rate`.
         on_epoch: called after each epoch, when it is kept.
         on_step: called after each step with the epoch and the number of images in it.
         on_resume: called with the number of epochs that a checkpoint already has.
@@ -156,7 +159,7 @@ def train(
         InputError: if the recipe can't be followed: a loss of one's own that isn't found, or a
             schedule of too few steps.
     """
-    learner = Learner(model, training, settings, hardware, processes)
+    learner = Learner(model, training, settings, hardware, processes, body)
     run = _Run(model, learner.optimizer, learner.schedule, learner.average)
     if checkpoints and (
         latest := processes.from_first(partial(checkpoints.latest, hardware.device))

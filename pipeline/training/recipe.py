@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn, optim
@@ -22,7 +22,8 @@ from pipeline.system.errors import InputError
 
 # fused: one pass over each tensor, on a CPU as on a GPU, where the plain loop makes ten (benchmarks
 # `ca_cnn_bf16` and `ca_cnn_fp32`)
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], Train], optim.Optimizer]] = {
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]  # or groups of them
+OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
     "adam": lambda parameters, train: optim.Adam(
         parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
     ),
@@ -59,7 +60,7 @@ class Schedule:
                 every = train.step.every * steps_per_epoch
                 self._by_step = StepLR(optimizer, every, train.step.factor)
             case "one_cycle":
-                self._by_step = _one_cycle(optimizer, train.one_cycle, train.learning_rate, steps)
+                self._by_step = _one_cycle(optimizer, train.one_cycle, steps)
             case "fixed" | "plateau":  # the plateau looks at epochs, below
                 self._by_step = ConstantLR(optimizer, factor=1.0)
         if warmup_steps:  # from a hundredth of the rate that the schedule begins with
@@ -90,13 +91,28 @@ class Schedule:
             self._plateau.load_state_dict(state["plateau"])
 
 
-def _one_cycle(optimizer: optim.Optimizer, cycle: OneCycle, peak: float, steps: int) -> OneCycleLR:
+def parameter_groups(model: nn.Module, train: Train, body: Collection[str]) -> Parameters:
+    """Return the parameters for an optimiser: those of the `body`, by name, at a rate of their own.
+
+    The first group is at `train.learning_rate`.
+    """
+    if not body:
+        return model.parameters()
+    groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+    for name, parameter in model.named_parameters():
+        groups[name in body].append(parameter)
+    rates = {False: train.learning_rate, True: train.learning_rate * train.body_rate}
+    return [{"params": groups[in_body], "lr": rates[in_body]} for in_body in groups]
+
+
+def _one_cycle(optimizer: optim.Optimizer, cycle: OneCycle, steps: int) -> OneCycleLR:
     if cycle.pct_start * steps <= 1:
         raise InputError(
             f"params.yaml: train.one_cycle.pct_start: {cycle.pct_start:g} of {steps} steps leaves "
             "none in which the learning rate rises; raise it, or train.epochs"
         )
-    return OneCycleLR(optimizer, peak, steps, cycle_momentum=False, **cycle.model_dump())
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, steps, cycle_momentum=False, **cycle.model_dump())
 
 
 def l1_penalty(model: nn.Module) -> Tensor:

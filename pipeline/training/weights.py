@@ -43,7 +43,7 @@ def load_weights(model: nn.Module, path: Path, splits: str, settings: Settings) 
     recorded = provenance.made_from.settings
     # other layers, such as activations, may have weights of the same shapes
     _refuse(path, differences(_architecture(recorded), settings), AGAIN)
-    _check_values(state, model.state_dict(), path)
+    check_values(state, model.state_dict(), path, AGAIN)
     try:
         model.load_state_dict(state)
     except RuntimeError:
@@ -107,8 +107,14 @@ def _refuse(path: Path, found: list[str], again: str) -> None:
         )
 
 
-def _check_values(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    """Refuse tensors of another type, which would be converted, and what no training gives."""
+def check_values(
+    state: dict[str, Tensor], expected: dict[str, Tensor], path: Path, remedy: str
+) -> None:
+    """Refuse tensors of another type, which would be converted, and what no training gives.
+
+    Raises:
+        InputError: if there is one; the message names it and ends with the `remedy`.
+    """
     for name, tensor in state.items():
         if name in expected and tensor.dtype != expected[name].dtype:
             reason = f"is of {tensor.dtype}, expected {expected[name].dtype}"
@@ -118,4 +124,4 @@ def _check_values(state: dict[str, Tensor], expected: dict[str, Tensor], path: P
             reason = "holds a value below 0"
         else:
             continue
-        raise InputError(f"{path}: {name} {reason}; {AGAIN}")
+        raise InputError(f"{path}: {name} {reason}; {remedy}")

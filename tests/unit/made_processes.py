@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def trained(
     processes: Processes,
     checkpoints: Checkpoints | None = None,
     killed_after: int | None = None,
+    body: Collection[str] = (),
     **changes: object,
 ) -> Trained:
     """Train with everything that is drawn; with `killed_after`, only so many steps."""
@@ -121,7 +123,15 @@ def trained(
             raise KilledError
 
     parts = [to_device(data, name, DEVICE) for name in ("train", "validation")]
-    return train(model, parts[0], parts[1], recipe, 3, CPU, checkpoints, processes, on_step=count)
+    arguments = (recipe, 3, CPU, checkpoints, processes, body)
+    return train(model, parts[0], parts[1], *arguments, on_step=count)
+
+
+def frozen_at_first(processes: Processes, data: Dataset) -> Trained:
+    """Train a network of which all but the last layer is frozen for an epoch, then slow."""
+    model = network("se_densenet")
+    body = {name for name in model.state_dict() if not name.startswith("classifier.")}
+    return trained(model, data, processes, body=body, freeze=1, body_rate=0.3)
 
 
 def numbered(count: int) -> Images:
@@ -195,6 +205,7 @@ def laboratory(member: Member, folder: Path, data: Dataset) -> None:
             torch.save(run.weights, folder / f"{name}-{member.rank}.pt")
             exact = trained(InDouble(name), data, group)
             torch.save(exact.weights, folder / f"{name}-double.pt")
+        save(frozen_at_first(group, data), folder / f"frozen-{member.rank}.json")
         unused = WithUnused()
         save(trained(unused, data, group, l1=1e-3), folder / f"unused-{member.rank}.json")
         torch.save(unused.state_dict(), folder / f"unused-{member.rank}.pt")

@@ -30,7 +30,7 @@ def made_training(**changes: Any) -> records.Training:
     }
     content |= {"validation_accuracy": 0.9, "validation_loss": 0.3, "precision": "fp32"}
     content |= {"device": "cpu", "device_name": "A CPU", "threads": 1, "processes": 1}
-    content |= {"versions": {"python": "3", "torch": "2"}}
+    content |= {"versions": {"python": "3", "torch": "2"}, "pretrained": None}
     return records.Training(**(content | changes))
 
 

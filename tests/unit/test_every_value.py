@@ -9,6 +9,7 @@ own entry point, on a folder of small colour images; only the start of the inter
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from pipeline.cli import main
 from pipeline.settings import presets
@@ -276,6 +277,35 @@ def test_value_trains_one_step(
     selects_something_else = settings(changes) != settings({}) and name not in LATER
     assert same(weights, unchanged[model]) != selects_something_else
     assert not list(workplace.glob(".cache/checkpoints/*"))
+
+
+PRETRAINED: dict[str, dict[str, Any]] = {
+    "weights": {},
+    "frozen weights": {"train.freeze": 1},
+    "slow weights": {"train.body_rate": 0.1},
+    "frozen, then slow weights": {"train.freeze": 1, "train.body_rate": 0.1, "train.epochs": 2},
+}
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_pretrained_weights_train_one_step(
+    name: str, splits: Path, unchanged: dict[str, Weights], workplace: Path
+) -> None:
+    save_file(unchanged["ca_cnn"], "start.safetensors")
+    found = []
+    for changes in ({}, PRETRAINED[name]):
+        content = settings(changes)
+        sha256 = hashlib.sha256(Path("start.safetensors").read_bytes()).hexdigest()
+        content["architectures"]["ca_cnn"] |= {"weights": "start.safetensors", "sha256": sha256}
+        with Path("params.yaml").open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(content, file)
+        command("train", "--model", "ca_cnn", "--seed", "0", "--splits", str(splits))
+        found.append(load_file(workplace / "data/trained/ca_cnn/0/model.safetensors"))
+    assert same(*found) != bool(PRETRAINED[name])
+    assert not same(found[0], unchanged["ca_cnn"])
+    body = [key for key in found[1] if not key.startswith("classifier.")]
+    is_kept = all(np.array_equal(found[1][key], unchanged["ca_cnn"][key]) for key in body)
+    assert is_kept == (PRETRAINED[name] == {"train.freeze": 1})
 
 
 PREPROCESSING: dict[str, dict[str, Any]] = {

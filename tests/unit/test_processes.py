@@ -43,6 +43,7 @@ from tests.unit.made_processes import (
     WithUnused,
     digits,
     failing,
+    frozen_at_first,
     laboratory,
     network,
     normalised,
@@ -140,6 +141,12 @@ def test_batch_norm_is_that_of_the_full_batch(size: int, together: Path) -> None
         torch.testing.assert_close(parts[0][name] + parts[1][name], expected[name])
 
 
+def test_a_body_that_is_frozen_and_then_slow_learns_as_with_one_process(together: Path) -> None:
+    alone = curves(frozen_at_first(ALONE, DATA))
+    for rank in (0, 1):
+        assert_follow(read(together / f"frozen-{rank}.json"), alone)
+
+
 def test_weights_that_no_image_reaches_change_as_with_one_process(together: Path) -> None:
     alone = WithUnused()
     assert_follow(read(together / "unused-0.json"), curves(trained(alone, DATA, ALONE, l1=1e-3)))
@@ -232,8 +239,9 @@ def test_another_number_of_processes_than_torchruns_is_refused(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    folders = [tmp_path / name for name in ("splits", "starts", "out", "kept")]
     with pytest.raises(InputError, match=message):
-        stage.run(SETTINGS, "cnn", 0, tmp_path, tmp_path / "out", tmp_path / "kept", dict)
+        stage.run(SETTINGS, "cnn", 0, *folders, dict)
 
 
 def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,7 +323,7 @@ def test_redirect_to_what_is_no_web_address_is_refused(
         host.end_headers()
 
     with pytest.raises(fetching.UnreachableError, match="InvalidSchema"):
-        fetching.over_http(answering(redirect), "0" * 32, tmp_path / "downloads")
+        fetching.over_http(answering(redirect), f"md5:{'0' * 32}", tmp_path / "downloads")
     assert list(tmp_path.rglob("*.tgz")) == []
 
 
@@ -350,7 +350,7 @@ def test_download_that_would_fill_the_disk_is_ended(
             pass  # the other end has hung up
 
     with pytest.raises(fetching.UnreachableError, match="sends more than 1 MB"):
-        fetching.over_http(answering(flood), "0" * 32, tmp_path / "downloads")
+        fetching.over_http(answering(flood), f"md5:{'0' * 32}", tmp_path / "downloads")
     assert sent < 1 << 28
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

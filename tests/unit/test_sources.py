@@ -273,7 +273,7 @@ def test_a_host_that_answers_with_an_error_counts_as_unreachable(
 ) -> None:
     url, _ = server
     with pytest.raises(fetching.UnreachableError, match="the host answered 404"):
-        fetching.over_http(f"{url}missing.gz", "0" * 32, tmp_path)
+        fetching.over_http(f"{url}missing.gz", f"md5:{'0' * 32}", tmp_path)
 
 
 def test_nothing_is_unpickled_that_changed_after_the_download(

@@ -63,16 +63,17 @@ def obtain(
     tried = [f"{path}: not there"]
     for url in urls:
         try:
-            return over_http(url, md5, downloads), url
+            return over_http(url, f"md5:{md5}", downloads), url
         except UnreachableError as reason:
             tried.append(str(reason))
     raise UnreachableError("; ".join(tried))
 
 
-def over_http(url: str, md5: str, downloads: Path) -> Path:
+def over_http(url: str, checksum: str | None, downloads: Path) -> Path:
     """Download a file into `downloads`, unless an earlier run already did, and check it.
 
-    The last part of `url` names it. An unfinished download is removed.
+    The last part of `url` names it, `checksum` is such as ``md5:0123...``; None leaves the check to
+    who calls. An unfinished download is removed.
 
     Raises:
         UnreachableError: if the host can't be reached, refuses, or sends more than `MOST_BYTES`.
@@ -87,15 +88,16 @@ def over_http(url: str, md5: str, downloads: Path) -> Path:
         timeout=(CONNECT_SECONDS, STALL_SECONDS),
     )
     try:
-        path = pooch.retrieve(url, f"md5:{md5}", filename, downloads, downloader=downloader)
+        path = pooch.retrieve(url, checksum, filename, downloads, downloader=downloader)
     except requests.exceptions.RequestException as error:
         raise UnreachableError(f"{url}: {_reason(error)}") from None
     except ValueError as error:
-        if "does not match" not in str(error):
+        if checksum is None or "does not match" not in str(error):
             raise
         actual = str(error).partition("but got ")[2].partition(".")[0]
         remedy = "nothing of it was kept; run again, and see whether a proxy answers for the host"
-        raise InputError(checksums.wrong(url, md5, actual, "md5", remedy)) from None
+        algorithm, _, expected = checksum.partition(":")
+        raise InputError(checksums.wrong(url, expected, actual, algorithm, remedy)) from None
     return Path(path)
 
 
