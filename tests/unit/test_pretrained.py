@@ -17,15 +17,18 @@ from torchvision import models as torchvision_models
 from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.models.layers import Classifier
+from pipeline.models.library import weights_url
 from pipeline.models.transfer import Transfer, head_of, transfer
 from pipeline.settings import load, presets
 from pipeline.settings.schema import Settings, Train
 from pipeline.system.errors import InputError
 from pipeline.training import start_files
 from pipeline.training.batches import to_device
-from pipeline.training.loop import train
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.loop import Epoch, train
 from pipeline.training.pretrained import start
-from tests.unit.made_processes import CPU, DEVICE, digits
+from pipeline.training.recipe import OPTIMIZERS, Schedule, parameter_groups
+from tests.unit.made_processes import CPU, DEVICE, KilledError, digits
 
 DEFAULT = presets.load("digits")
 CNN = DEFAULT.architectures["cnn"].model_dump()
@@ -344,8 +347,6 @@ def test_the_librarys_own_weights_can_be_put_there_by_hand(
 
 
 def test_default_is_the_file_that_the_library_names() -> None:
-    from pipeline.models.library import weights_url
-
     url = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     assert weights_url("torchvision", "resnet18") == url
 
@@ -362,16 +363,21 @@ def test_freezing_without_weights_is_refused() -> None:
         load.check(content)
 
 
-def frozen_run(epochs: int, **changes: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], set]:
+def frozen_run(
+    epochs: int,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    **changes: Any,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], set[str]]:
     """A network before and after a training, and the names of its body."""
     torch.manual_seed(0)
     network = models.build(CNN | {"attention": "channel"}, 10, 8, 1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     body = {name for name in before if not name.startswith("classifier.")}
     content = DEFAULT.train.model_dump() | {"epochs": epochs, "weight_decay": 0.1} | changes
-    data = digits()
+    data, recipe = digits(), Train.model_validate(content)
     parts = [to_device(data, name, DEVICE) for name in ("train", "validation")]
-    train(network, *parts, Train.model_validate(content), 0, CPU, body=body)
+    train(network, *parts, recipe, 0, CPU, checkpoints, body=body, on_epoch=on_epoch)
     return before, network.state_dict(), body
 
 
@@ -391,10 +397,24 @@ def test_after_the_frozen_epochs_all_weights_learn() -> None:
     assert after["block1.norm.num_batches_tracked"] == -(-300 // DEFAULT.train.batch_size)
 
 
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_killed_in_or_after_the_frozen_epochs_it_resumes_to_the_same_bits(
+    killed_after: int, tmp_path: Path
+) -> None:
+    def kill(epoch: Epoch) -> None:
+        if epoch.epoch == killed_after:
+            raise KilledError
+
+    checkpoints = Checkpoints(tmp_path, "key")
+    with pytest.raises(KilledError):
+        frozen_run(4, checkpoints, kill, freeze=2, ema=0.9)
+    _, resumed, _ = frozen_run(4, checkpoints, freeze=2, ema=0.9)
+    _, undisturbed, _ = frozen_run(4, freeze=2, ema=0.9)
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
+
+
 @pytest.mark.parametrize("schedule", ["fixed", "cosine", "one_cycle", "plateau"])
 def test_the_body_learns_at_its_share_of_the_rate(schedule: str) -> None:
-    from pipeline.training.recipe import OPTIMIZERS, Schedule, parameter_groups
-
     content = DEFAULT.train.model_dump() | {"body_rate": 0.25, "schedule": schedule, "epochs": 4}
     recipe = Train.model_validate(content | {"warmup_epochs": 1})
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.unit.report.made_project import (
     first_paragraph,
     settings,
     stop_early,
+    table_under,
+    written,
 )
 
 
@@ -51,6 +54,23 @@ def test_mean_curve_ends_with_the_first_run_and_the_others_go_on(project: Projec
     assert mean.get_ydata() == pytest.approx((losses[0][:3] + losses[1][:3]) / 2)
     assert [len(line.get_xdata()) for line in single] == [3, 3]  # epochs 3, 4, 5
     assert single[0].get_ydata() == pytest.approx(losses[0][2:])
+
+
+def test_the_report_names_the_file_that_a_training_started_from(project: Project):
+    assert "Pretrained weights" not in project.report(settings())
+    sha256 = "5f" * 32
+    for seed in (0, 1):
+        path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
+        started = {"file": "cnn_1.safetensors", "sha256": sha256, "taken": 17, "adapted": []}
+        started |= {"rescaled": ["norm.weight", "norm.bias"], "left_out": ["head.weight"]}
+        started |= {"made_new": ["a.weight", "b.weight", "c.weight", "d.weight", "e.weight"]}
+        written(path, json.loads(path.read_text()) | {"pretrained": started})
+    ((_, row),) = [table_under(project.report(settings()), "Pretrained weights")]
+    assert row == [
+        *("ca_cnn", "cnn_1.safetensors", sha256, "19"),
+        "5: a.weight, b.weight, c.weight, d.weight, ...",
+        *("1: head.weight", "0"),
+    ]
 
 
 @pytest.mark.parametrize(
