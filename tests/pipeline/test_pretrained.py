@@ -32,14 +32,14 @@ def test_own_images_start_from_a_training_on_digits(tmp_path: Path) -> None:
     project.edit("  path: data/local ", "  path: data/my images ")
     project.edit("  max_per_class: 30 ", "  max_per_class: null ")
     project.edit("  freeze: 0 ", "  freeze: 2 ")
-    project.edit("  cnn: &cnn\n", f"  cnn: &cnn\n    weights: {FILE}\n")
+    project.edit("    weights: null ", f"    weights: {FILE} ")
     assert "architectures.cnn.weights: 'data/weights/digits.safetensors' can't" in refusal(project)
 
     (project.root / FILE).parent.mkdir()
     shutil.copy(digits.root / "data/trained/cnn/0/model.safetensors", project.root / FILE)
     sha256 = hashlib.sha256((project.root / FILE).read_bytes()).hexdigest()
     assert f"add sha256: {sha256}" in refusal(project)
-    project.edit("  cnn: &cnn\n", f"  cnn: &cnn\n    sha256: {sha256}\n")
+    project.edit("    sha256: null ", f"    sha256: {sha256} ")
     project.commit("own images, from digits")
     project.snakemake()
     assert project.is_clean()
@@ -85,8 +85,8 @@ def test_a_training_of_another_network_ends_with_the_names_that_do_not_fit(tmp_p
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     (project.root / FILE).parent.mkdir()
     shutil.copy(source, project.root / FILE)
-    heading = "  densenet: &densenet\n"
-    project.edit(heading, f"{heading}    weights: {FILE}\n    sha256: {sha256}\n")
+    nothing = "    weights: null\n    sha256: null\n"  # the first entry has comments behind these
+    project.edit(nothing, f"    weights: {FILE}\n    sha256: {sha256}\n")
     done = project.run(
         "python", "-m", "pipeline", "train", "--model", "densenet", "--seed", "0", expect=2
     )
