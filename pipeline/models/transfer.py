@@ -92,7 +92,9 @@ def transfer(
             (found.made_new if resized else found.adapted).append(name)
         else:
             misfits.append(f"{name} {tuple(given.shape)}, here {tuple(tensor.shape)}")
-    unknown = [name for name in state if name not in own and not name.startswith(AUXILIARY)]
+    # sorted: safetensors gives them in any order
+    left_out = sorted(name for name in state if name not in own)
+    unknown = [name for name in left_out if not name.startswith(AUXILIARY)]
     reasons = [
         f"{what}: {_some(names)}"
         for what, names in (
@@ -104,7 +106,7 @@ def transfer(
     ]
     if reasons:
         raise InputError(f"is of another network ({'; '.join(reasons)})")
-    found.left_out += [name for name in state if name not in own or name in found.made_new]
+    found.left_out += [*(name for name in found.made_new if name in state), *left_out]
     with torch.no_grad():
         for name in found.taken:
             own[name].copy_(state[name])

@@ -92,4 +92,4 @@ def test_a_training_of_another_network_ends_with_the_names_that_do_not_fit(tmp_p
     )
     last = done.stderr.strip().splitlines()[-1]
     assert "is of another network (not in the file: stem.conv.weight" in last
-    assert "not in the network: block1.conv.weight" in last
+    assert "not in the network: block1.conv.bias, block1.conv.weight" in last
