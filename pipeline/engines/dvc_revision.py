@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
         if not evaluated:
             raise InputError(f"{name}: no stage of its dvc.yaml writes {EVALUATED}")
         choose(model, evaluated, f"{name}: --model")
+        for path in (RAW, SPLITS):
+            origin = _read(files, name, path.with_suffix(".json"), json.loads)
+            _refuse_other_origin(files, name, path, params, [origin["made_from"]])
         index = _read(files, name, SPLITS / "index.csv")
         labels = _read(files, name, SPLITS / "labels.npy", _load_array)
         fingerprint = hashlib.sha256(index + _read(files, name, SPLITS / "dataset.json"))
@@ -81,7 +84,8 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
             column = f"run_{seed}" if folds else "split"
             tested = np.flatnonzero([row[column] == "test" for row in rows])
             metrics = _read(files, name, run / "metrics.json", json.loads)
-            _refuse_other_origin(files, name, run, params, metrics)
+            made = (metrics["trained_from"], metrics["made_from"])
+            _refuse_other_origin(files, name, run, params, made)
             if metrics["splits"] != fingerprint.hexdigest():
                 raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
             logits = _read(files, name, run / "logits.npy", _load_array)
@@ -95,7 +99,10 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
         raise InputError(
             f"{name}: no such git revision or DVC experiment; git log and dvc exp show list them"
         ) from None
-    except (DvcException, SCMError, YAMLError, OSError, ValueError, LookupError) as error:
+    except (
+        *(DvcException, SCMError, YAMLError, OSError, ValueError, LookupError),
+        AttributeError,  # DVC's, of what is no commit
+    ) as error:
         raise InputError(f"{name}: can't be read ({' '.join(str(error).split())})") from None
     return Revision(name, model, source, folds, answers)
 
@@ -103,13 +110,13 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
 def _refuse_other_origin(
     files: DVCFileSystem,
     name: str,
-    run: Path,
+    output: Path,
     params: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    origins: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Refuse an evaluation that settings and code of the same revision did not make."""
+    """Refuse an output that settings and code of the same revision did not make."""
     reasons = []
-    for made in (metrics["trained_from"], metrics["made_from"]):
+    for made in origins:
         for key, value in flat(made["settings"]):
             if (now := value_of(params, key)) != value:
                 reasons.append(f"{PARAMS}: {key}: {value}, now {now}")
@@ -117,8 +124,8 @@ def _refuse_other_origin(
     if reasons:
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         raise InputError(
-            f"{name}: {run} was made with others than it holds: {reasons[0]}{more}; check it out, "
-            "run the pipeline and commit dvc.lock"
+            f"{name}: {output} was made with others than it holds: {reasons[0]}{more}; check it "
+            "out, run the pipeline and commit dvc.lock"
         )
 
 

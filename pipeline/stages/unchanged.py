@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 NOUNS = {"split": "division", "train": "training", "evaluate": "evaluation"}
 NOUNS |= {"measure": "measurement", "explain": "explanation"}
+# of `pipeline`: what decides whether and how a stage runs, not what comes out
+DECIDES_NOTHING = (
+    *("engines", "settings", "storage", "system", "paths.py", "data/own_files.py"),
+    *("data/sources/fetching.py", "stages/stale_outputs.py", "stages/unchanged.py"),
+)
 MOST_NAMED = 3
 SECONDS_TO_SAVE = 2.0  # in which a file that an editor is writing is empty, or ends somewhere
 SECONDS_BETWEEN_READS = 0.1
@@ -60,6 +65,7 @@ class Unchanged:
         self._params = params
         self._recorded = select(settings, _keys(stage, model))
         self._code = code_of_stage(stage)
+        checksum_of_code(stage)  # of what runs: it may be another one when the outputs are written
         self._inputs = inputs
         self._code_states = _states(self._code)
         self._input_states = _states(inputs)
@@ -165,14 +171,17 @@ def _keys(stage: str, model: str | None) -> list[str]:
 
 
 def _own_code() -> set[Path]:
-    """Return the modules outside `pipeline` that this process has imported from the project."""
+    """Return the modules that this process has imported from the project and that may decide."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     paths = {Path(file) for file in files if file}
-    elsewhere = (ROOT / "pipeline", Path(sys.prefix).resolve(), Path(sys.prefix))
+    package = ROOT / "pipeline"
+    others = (Path(sys.prefix).resolve(), Path(sys.prefix), *map(package.joinpath, DECIDES_NOTHING))
     return {
         path
         for path in paths
-        if path.is_relative_to(ROOT) and not any(map(path.is_relative_to, elsewhere))
+        if path.is_relative_to(ROOT) and not any(map(path.is_relative_to, others))
+        # of a package here nothing but what it is for
+        if path.name != "__init__.py" or not path.is_relative_to(package)
     }
 
 

@@ -81,6 +81,16 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     project.commit("code that never ran")
     project.run("git", "tag", "code-never-run")
 
+    project.run("git", "checkout", "--quiet", "first", ".")
+    project.edit("  max_per_class: 30 ", "  max_per_class: 20 ")
+    project.commit("splits that were never made")
+    project.run("git", "tag", "splits-never-made")
+    project.run("git", "checkout", "--quiet", "first", ".")
+    with (project.root / "pipeline/data/splitting.py").open("a") as file:
+        file.write("# an afterthought\n")
+    project.commit("code that never split")
+    project.run("git", "tag", "code-never-split")
+
     project.run("git", "rm", "--quiet", "dvc.yaml", "dvc.lock")
     project.commit("no pipeline")
     # nothing but git and DVC's cache is left
@@ -151,6 +161,7 @@ def test_what_does_not_exist_is_named(history: History) -> None:
     assert "nonsense: no such git revision or DVC experiment" in refusal(
         history, "nonsense", "first"
     )
+    assert "HEAD:params.yaml: can't be read" in refusal(history, "HEAD:params.yaml", "first")
     message = refusal(history, "first", "longer", "--model", "ca_cn")
     assert "longer: --model: 'ca_cn' is not one of ca_cnn" in message
     assert "(did you mean 'ca_cnn'?)" in message
@@ -167,16 +178,18 @@ def test_results_that_are_not_in_the_cache_are_named(history: History, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("tag", "reason"),
+    ("tag", "output", "reason"),
     [
-        ("settings-never-run", "params.yaml: train.epochs: 2, now 3"),
-        ("false-lock", "params.yaml: train.epochs: 2, now 3"),
-        ("code-never-run", "pipeline/training"),
+        ("settings-never-run", "data/evaluated/ca_cnn/0", "params.yaml: train.epochs: 2, now 3"),
+        ("false-lock", "data/evaluated/ca_cnn/0", "params.yaml: train.epochs: 2, now 3"),
+        ("code-never-run", "data/evaluated/ca_cnn/0", "pipeline/training"),
+        ("splits-never-made", "data/splits", "params.yaml: split.max_per_class: 30, now 20"),
+        ("code-never-split", "data/splits", "pipeline/data/splitting.py"),
     ],
 )
 def test_what_a_revision_holds_but_never_ran_is_refused(
-    history: History, tag: str, reason: str
+    history: History, tag: str, output: str, reason: str
 ) -> None:
     message = refusal(history, "first", tag, "--model", "ca_cnn")
-    assert f"{tag}: data/evaluated/ca_cnn/0 was made with others than it holds: {reason}" in message
+    assert f"{tag}: {output} was made with others than it holds: {reason}" in message
     assert "run the pipeline and commit dvc.lock" in message

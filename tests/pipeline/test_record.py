@@ -188,12 +188,32 @@ def test_code_of_another_project_is_not_run(
     assert f"this project's code is not what runs, but that of {divided.root}" in done.stderr
 
 
+def test_failed_evaluation_that_is_committed_by_force_is_known_by_the_code_that_ran(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    metrics = project.root / "pipeline/evaluation/metrics.py"
+    before = metrics.read_text()
+    itself = f"from pathlib import Path\n\nPath(__file__).write_text({before!r})\n"
+    metrics.write_text(f"{before}\n{itself}")  # put back as soon as it is imported
+    done = project.dvc("repro", "--single-item", "--force", "evaluate@cnn-0", expect=255)
+    assert metrics.read_text() == before
+    said = done.stdout + done.stderr
+    assert "changed during this evaluation: pipeline/evaluation/metrics.py" in said
+    project.dvc("commit", "--force", "evaluate@cnn-0")
+    done = project.run("python", "-m", "pipeline", "check")
+    said = done.stdout + done.stderr
+    assert "evaluate@cnn-0 is not what dvc.lock records" in said
+    assert "by another pipeline/evaluation/metrics.py" in said
+
+
 HELPED_LOSSES = {
     "import": (
         "from torch.nn.functional import cross_entropy\n"
         "from my_helper import scale\n\n\n"
         "def mine(logits, targets):\n"
         "    return scale() * cross_entropy(logits, targets)\n",
+        "my_helper.py",
         "train.loss: 'pipeline.training.my_losses.mine': add my_helper.py to the deps",
     ),
     "late import": (
@@ -201,7 +221,16 @@ HELPED_LOSSES = {
         "def mine(logits, targets):\n"
         "    from my_helper import scale\n\n"
         "    return scale() * cross_entropy(logits, targets)\n",
+        "my_helper.py",
         "this training ran my_helper.py, of which DVC doesn't know: add it to the deps",
+    ),
+    "late import from the package": (
+        "from torch.nn.functional import cross_entropy\n\n\n"
+        "def mine(logits, targets):\n"
+        "    from pipeline.commands.my_helper import scale\n\n"
+        "    return scale() * cross_entropy(logits, targets)\n",
+        "pipeline/commands/my_helper.py",
+        "this training ran pipeline/commands/my_helper.py, of which DVC doesn't know",
     ),
 }
 
@@ -211,18 +240,18 @@ def test_loss_whose_helper_dvc_does_not_know_is_refused(
     kind: str, divided: Project, copy_of: Callable[[Project], Project]
 ) -> None:
     project = copy_of(divided)
-    loss, refusal = HELPED_LOSSES[kind]
-    (project.root / "my_helper.py").write_text("def scale():\n    return 30.0\n")
+    loss, helper, refusal = HELPED_LOSSES[kind]
+    (project.root / helper).write_text("def scale():\n    return 30.0\n")
     (project.root / "pipeline/training/my_losses.py").write_text(loss)
     project.edit("  loss: cross_entropy ", "  loss: pipeline.training.my_losses.mine ")
     project.edit(f"  epochs: {EPOCHS} ", "  epochs: 2 ")
     done = project.dvc("repro", "--single-item", "train@cnn-0", expect=255)
     assert refusal in done.stdout + done.stderr
     assert "train@cnn-0" not in (project.root / "dvc.lock").read_text()
-    project.train_depends_on("my_helper.py")
+    project.train_depends_on(helper)
     project.dvc("repro", "--single-item", "train@cnn-0")
-    (project.root / "my_helper.py").write_text("def scale():\n    return 1.0\n")
-    assert "my_helper.py" in project.dvc("status", "train@cnn-0").stdout
+    (project.root / helper).write_text("def scale():\n    return 1.0\n")
+    assert helper in project.dvc("status", "train@cnn-0").stdout
 
 
 LOSS = (
