@@ -49,7 +49,7 @@ Answer = Prediction | Failure
 
 
 def print_answers(answers: Sequence[Answer], model: str) -> None:
-    """Print a table of what was classified, and where the figures are."""
+    """Print a table of what was classified, and the folder of the figures that it names."""
     predictions = [answer for answer in answers if isinstance(answer, Prediction)]
     if not predictions:
         return
@@ -70,12 +70,14 @@ def answers_table(predictions: Iterable[Prediction], model: str) -> Table:
     table.add_column("probability", justify="right")
     table.add_column("", width=BAR_WIDTH)
     table.add_column("seeds that\nagree", justify="right")
+    table.add_column("figure", overflow="fold")
     for prediction in predictions:
-        first = (_text(str(prediction.file)), Text(prediction.agreement))
+        figure = _text(prediction.figure.name)
+        first = (_text(str(prediction.file)), Text(prediction.agreement), figure)
         for name, probability in zip(prediction.classes, prediction.probabilities, strict=True):
             bar = ProgressBar(total=1.0, completed=probability, width=BAR_WIDTH)
-            table.add_row(first[0], _text(name), f"{probability:.2%}", bar, first[1])
-            first = (Text(), Text())
+            table.add_row(first[0], _text(name), f"{probability:.2%}", bar, *first[1:])
+            first = (Text(), Text(), Text())
     return table
 
 

@@ -45,7 +45,8 @@ def draw_prediction(
     """
     with style():
         figure = Figure(figsize=(13.5, 4.6), layout="constrained")
-        figure.suptitle(shortened(printable(f"{model}: {prediction.file.name}"), LONGEST_TITLE))
+        file = Path(*prediction.file.parts[-2:])  # with its folder: another may have its name
+        figure.suptitle(shortened(printable(f"{model}: {file}"), LONGEST_TITLE))
         parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.2, 1.3], wspace=0.03)
         left, right = parts[0]
         original, overlaid, scale = left.subplots(1, 3, width_ratios=[1, 1, 0.04])

@@ -504,6 +504,15 @@ def test_figure_shows_the_image_the_map_over_all_of_it_and_the_probabilities() -
     figure.draw_without_rendering()  # class names with $ are no mathematics
 
 
+def test_title_tells_images_of_one_name_in_two_folders_apart() -> None:
+    titles = set()
+    for folder in ("left", "right"):
+        prediction = a_prediction(file=Path("all") / folder / "cat.png")
+        figure = draw_prediction("ca_cnn", prediction, np.asarray(photo()), np.ones((4, 4)))
+        titles.add(figure.get_suptitle())
+    assert titles == {"ca_cnn: left/cat.png", "ca_cnn: right/cat.png"}
+
+
 def test_label_of_the_scale_stands_clear_of_the_class_names() -> None:
     prediction = a_prediction(classes=("a class with a long name", "another"))
     figure = draw_prediction("ca_cnn", prediction, np.asarray(photo()), np.ones((4, 4)))
@@ -539,8 +548,31 @@ def test_names_that_the_font_lacks_are_drawn_without_a_warning(tmp_path: Path) -
 def test_table_shows_names_as_they_are() -> None:
     printed = io.StringIO()
     Console(file=printed, width=80).print(answers_table([a_prediction()], "ca_cnn"))
-    for part in ("a[bold]b.png", "[bold]square", "$disc$", "75.00%", "12.50%", "2 of 3"):
+    shown = ("a[bold]b.png", "[bold]square", "$disc$", "75.00%", "12.50%", "2 of 3", "a.png")
+    for part in shown:
         assert part in printed.getvalue()
+
+
+def test_each_row_names_the_figure_of_its_image(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, turned in (("left", 90), ("right", 270)):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        photo().rotate(turned).save(tmp_path / "images" / folder / "cat.png")
+    arguments = ("--model", "ca_cnn", "--out", tmp_path / "out", "--top", "1")
+    capsys.readouterr()
+    assert command("predict", tmp_path / "images", *arguments) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "2 of 2" in line]
+    named = {row[0]: row[-1] for row in rows}
+    assert list(named) == [
+        str(tmp_path / "images" / each / "cat.png") for each in ("left", "right")
+    ]
+    assert sorted(named.values()) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    for image, figure in named.items():  # the same figure when the image is asked alone
+        before = (tmp_path / "out" / figure).read_bytes()
+        (tmp_path / "out" / figure).unlink()
+        assert command("predict", image, *arguments) == 0
+        assert (tmp_path / "out" / figure).read_bytes() == before
 
 
 def test_names_in_the_table_are_never_broken(
@@ -552,7 +584,7 @@ def test_names_in_the_table_are_never_broken(
     print_answers([a_prediction(file=Path(path), classes=(name, "other"))], "ca_cnn")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "75.00%" in line]
     assert line.startswith(f"{path} {name} ")
-    assert line.rstrip().endswith("2 of 3")
+    assert line.rstrip().endswith("2 of 3 a.png")
 
 
 @pytest.mark.parametrize(
