@@ -266,8 +266,10 @@ def predict(
 @app.command()
 def export(
     file_format: Annotated[
-        Literal["onnx", "torchscript"],
-        typer.Option("--format", help="ONNX runs nearly everywhere, TorchScript where PyTorch is."),
+        Literal["onnx", "pt2"],
+        typer.Option(
+            "--format", help="onnx runs nearly everywhere; pt2, of torch.export, where PyTorch is."
+        ),
     ],
     model: OptionalModel = None,
     seed: Annotated[
@@ -283,7 +285,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a trained network as ONNX or TorchScript, and check it.
+    """Write a trained network as ONNX or as a program of torch.export, and check it.
 
     The file needs nothing of this project. It takes images in [0, 1] of shape (batch, channels,
     height, width) and gives logits; the normalisation is inside. What it gives for test images is

@@ -32,6 +32,8 @@ IMAGES = 32  # of the test split, to compare the exported network on
 BATCH_SIZES = (1, IMAGES)
 TOLERANCE = 1e-4  # of the largest logit, or of 1 if that is larger
 
+ANY_BATCH = {0: torch.export.Dim("batch", min=1)}  # the first axis may have any size
+
 INPUT = "images"
 OUTPUT = "logits"
 
@@ -190,7 +192,7 @@ def _write_onnx(network: nn.Module, example: Tensor, metadata: dict[str, Any], p
         path,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamic_shapes=(ANY_BATCH,),
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -209,22 +211,20 @@ def _load_onnx(path: Path) -> Network:
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-def _write_torchscript(
-    network: nn.Module, example: Tensor, metadata: dict[str, Any], path: Path
-) -> None:
-    traced = torch.jit.trace(network, example, check_trace=False)
+def _write_pt2(network: nn.Module, example: Tensor, metadata: dict[str, Any], path: Path) -> None:
+    program = torch.export.export(network, (example,), dynamic_shapes=(ANY_BATCH,))
     extra_files = {"metadata.json": json.dumps(metadata, indent=2)}
-    torch.jit.save(traced, path, _extra_files=extra_files)
+    torch.export.save(program, path, extra_files=extra_files)
 
 
-def _load_torchscript(path: Path) -> Network:
-    network = torch.jit.load(path)
+def _load_pt2(path: Path) -> Network:
+    network = torch.export.load(path).module()
     return lambda images: network(torch.from_numpy(images)).numpy()
 
 
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, _load_onnx, ("onnx", "onnxscript", "onnxruntime")),
-    "torchscript": Format(".pt", _write_torchscript, _load_torchscript, ()),
+    "pt2": Format(".pt2", _write_pt2, _load_pt2, ()),
 }
 
 

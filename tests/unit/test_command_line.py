@@ -189,7 +189,7 @@ def test_unknown_model_lists_the_known(folder: Path) -> None:
 def test_unknown_format_lists_the_known(folder: Path) -> None:
     done = run("export", "--model", "cnn", "--format", "pickle", cwd=folder)
     assert done.returncode == 2
-    for part in ("--format", "pickle", "onnx", "torchscript"):
+    for part in ("--format", "pickle", "onnx", "pt2"):
         assert part in done.stderr
 
 
