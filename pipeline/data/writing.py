@@ -16,19 +16,21 @@ from pipeline.data import arrays, duplicates, near_duplicates
 from pipeline.data.collection import Collection
 from pipeline.data.near_duplicates import NearDuplicate
 from pipeline.data.splitting import Division
+from pipeline.settings.schema import MeanStd
 from pipeline.storage import records
 from pipeline.storage.checksums import checksum
 from pipeline.storage.csv_files import write_rows
 from pipeline.storage.npy import new_images, save_array
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, shown
 from pipeline.system.machine import cores
 from pipeline.system.progress import track
+from pipeline.system.text import plural
 
 BYTES_AT_ONCE = 1 << 22  # of pixels; intermediate arrays take several times as much
 DIGITS_OF_STATISTICS = 8
 
 # mean and std of ImageNet's training images, the convention of networks trained on it
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = MeanStd(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
 def write(
@@ -38,20 +40,21 @@ def write(
     division: Division,
     *,
     image_size: int | None,
-    normalisation: Literal["training", "imagenet"],
+    normalisation: Literal["training", "imagenet"] | MeanStd,
 ) -> arrays.Dataset:
     """Write the divided images of the source `name`, and return them as `arrays.read` does.
 
     They are resized to `image_size` pixels squared, if given. The same input gives the same bytes.
 
     Raises:
-        InputError: if ImageNet's mean and std are asked for images that aren't RGB.
+        InputError: if mean and std are ImageNet's or given, and not for so many channels.
     """
     channels = collection.images.shape[-1]
-    if normalisation == "imagenet" and channels != len(IMAGENET[0]):
+    fixed = IMAGENET if normalisation == "imagenet" else normalisation
+    if isinstance(fixed, MeanStd) and {len(fixed.mean), len(fixed.std)} != {channels}:
         raise InputError(
-            f"params.yaml: data.normalisation: 'imagenet' is for RGB images, but those of {name} "
-            f"have {channels} channel; use 'training'"
+            f"params.yaml: data.normalisation: {shown(normalisation)} is for other images than "
+            f"those of {name}, which have {plural(channels, 'channel')}; use 'training'"
         )
     labels, groups = collection.labels[division.rows], collection.groups
     images = folder / arrays.IMAGES
@@ -66,9 +69,10 @@ def write(
     on_disk.result()
     near = near_duplicates.find(written, division.places) if collection.photographs else []
     _write_tables(folder, collection, division, equal, near)
-    if normalisation == "imagenet":
+    if isinstance(fixed, MeanStd):
         mean, std = (
-            np.broadcast_to(values, (*division.split.shape[1:], channels)) for values in IMAGENET
+            np.broadcast_to(values, (*division.split.shape[1:], channels))
+            for values in (fixed.mean, fixed.std)
         )
     else:
         mean, std = _training_statistics(written, division)
@@ -84,7 +88,7 @@ def write(
         classes=list(collection.classes),
         image_size=int(written.shape[1]),
         channels=channels,
-        normalisation=normalisation,
+        normalisation="given" if isinstance(normalisation, MeanStd) else normalisation,
         folds=folds,
         mean=_rounded(mean),
         std=_rounded(std),

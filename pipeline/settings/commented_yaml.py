@@ -82,7 +82,8 @@ def _settings(
         if key not in values:
             continue
         value = values[key]
-        line = f"{indent}{key}:" if isinstance(value, Mapping) else f"{indent}{key}: {flow(value)}"
+        is_section = isinstance(value, Mapping) and isinstance(field.annotation, type)
+        line = f"{indent}{key}:" if is_section else f"{indent}{key}: {flow(value)}"
         comment = field.description or ""
         if comment and comment not in said:
             said.add(comment)
@@ -91,7 +92,7 @@ def _settings(
             yield from (f"{'':{COLUMN}}# {rest}" for rest in more)
         else:
             yield line
-        if isinstance(value, Mapping):
+        if is_section:
             yield from _settings(field.annotation, value, f"{indent}  ", said)
 
 
@@ -100,7 +101,9 @@ def _block(text: str) -> list[str]:
 
 
 def flow(value: Any) -> str:
-    """Return a value on one line, as YAML: JSON, but for lists and texts that need no quotes."""
+    """Return a value on one line, as YAML: JSON, but for keys and texts that need no quotes."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {flow(part)}' for key, part in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(flow(part) for part in value)}]"
     if isinstance(value, str) and PLAIN.fullmatch(value) and value not in RESERVED:

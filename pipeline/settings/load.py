@@ -88,6 +88,8 @@ def _explain(detail: ErrorDetails) -> str:
     family = None
     if path[:1] == ["architectures"] and len(path) > 2:
         family = str(path.pop(2))  # the tag of the union, which is no key of the file
+    if path[:2] == ["data", "normalisation"]:
+        del path[2:3]  # likewise: a name or a mapping
     where = ".".join(_key(part) for part in path)
     value = detail["input"]
     context = detail.get("ctx", {})
@@ -123,7 +125,7 @@ def _hint(path: list[int | str], family: str | None) -> str:
         section: Any = Settings
         for part in path[:-1]:
             section = section.model_fields[part].annotation
-        return suggestion(key, section.model_fields)
+        return suggestion(key, getattr(section, "model_fields", ()))  # a union has none
     others = [name for name, other in FAMILIES.items() if key in other.model_fields]
     if others:
         return f" in family {family}, only in {', '.join(others)}"

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from pipeline.settings.image_sizes import Geometry, Norm, cnn_obstacle, densenet_obstacle
-from pipeline.settings.schema import Cnn, DenseNet, Settings, Train
+from pipeline.settings.schema import Cnn, DenseNet, MeanStd, Settings, Train
 from pipeline.system.errors import shown
+from pipeline.system.text import plural
 
 LIBRARIES = ("torchvision", "timm")  # families
 GREY = ("digits", "fashion_mnist")
@@ -112,6 +113,14 @@ def _data(settings: Settings) -> Iterator[str]:
                 "data.normalisation: 'imagenet' is for RGB images, but those of data.name "
                 f"'{data.name}' are grey; use 'training'"
             )
+    if isinstance(data.normalisation, MeanStd):
+        channels, colours = (1, "grey") if data.name in GREY else (3, "RGB")
+        for key, values in data.normalisation:
+            if len(values) != channels:
+                yield (
+                    f"data.normalisation.{key}: {values} has {plural(len(values), 'number')}, but "
+                    f"the images of data.name '{data.name}' are {colours}; give {channels}"
+                )
     if data.labels is not None:
         if data.name != "image_folder":
             yield (

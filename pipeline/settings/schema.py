@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -209,6 +211,17 @@ FAMILIES: dict[str, type[Section]] = {
 Architecture = Annotated[Cnn | DenseNet | Library, Field(discriminator="family")]
 
 
+class MeanStd(Section):
+    """What images are normalised by: a number for each channel, for pixels in [0, 1]."""
+
+    mean: list[Share]
+    std: list[Annotated[float, Field(gt=0, le=1)]]
+
+
+def _mapping_or_name(value: Any) -> str:
+    return "mapping" if isinstance(value, dict | MeanStd) else "name"
+
+
 class Data(Section):
     """Which images, and at what size."""
 
@@ -226,8 +239,13 @@ class Data(Section):
     image_size: Annotated[int, Field(ge=4, le=LARGEST_IMAGE)] | None = setting(
         "pixels a side; null keeps the source's own (digits: 8, CIFAR: 32)"
     )
-    normalisation: Literal["training", "imagenet"] = setting(
-        "by mean and std of the training split, or imagenet's (colour images)"
+    normalisation: Annotated[
+        Annotated[Literal["training", "imagenet"], Tag("name")]
+        | Annotated[MeanStd, Tag("mapping")],
+        Discriminator(_mapping_or_name),
+    ] = setting(
+        "by mean and std of the training split, or imagenet's (colour images),\n"
+        "or yours, for pixels in [0, 1], such as {mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}"
     )
     unusable_files: Literal["set_aside", "stop"] = setting(
         "image_folder: set_aside files that are no images, listed in the report; or stop"

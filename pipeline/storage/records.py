@@ -111,7 +111,7 @@ class Splits(Record):
     classes: list[str]  # their names
     image_size: int  # height and width in pixels
     channels: int  # 1 for grey images, 3 for RGB
-    normalisation: Literal["training", "imagenet"]  # whose mean and std
+    normalisation: Literal["training", "imagenet", "given"]  # whose mean and std
     folds: Annotated[int, Field(ge=2, le=1000)] | None  # k of k-fold cross-validation, or None
     # of each channel, for images in [0, 1]; with folds of each run
     mean: list[Mean] | list[list[Mean]]

@@ -171,6 +171,10 @@ def _agreeing(content: Content) -> Content:
     if data["name"] in GREY:
         data["normalisation"] = "training"
         augmentation |= {"saturation": 0, "hue": 0}
+    elif isinstance(data["normalisation"], dict):
+        data["normalisation"] = {
+            key: (values or [0.5])[:1] * 3 for key, values in data["normalisation"].items()
+        }
     if augmentation["random_resized_crop"]:
         augmentation["crop_padding"] = 0
     if augmentation["cutmix"]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sklearn.datasets import load_digits
 from pipeline.data import arrays, writing
 from pipeline.data.collection import Collection, Rejected
 from pipeline.data.splitting import Division
-from pipeline.settings.schema import Data, Split
+from pipeline.settings.schema import Data, MeanStd, Split
 from pipeline.stages import download, split
 from pipeline.system.errors import InputError
 
@@ -128,9 +129,27 @@ def test_imagenets_mean_is_written_where_it_is_asked_for(tmp_path: Path) -> None
     np.testing.assert_allclose(dataset.std, [0.229, 0.224, 0.225], rtol=1e-6)
 
 
-def test_imagenets_mean_does_not_suit_grey_images(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.normalisation: 'imagenet' is for RGB images"):
-        write(tmp_path, some_images(channels=1), normalisation="imagenet")
+def test_given_mean_and_std_are_written(tmp_path: Path) -> None:
+    given = MeanStd(mean=[0.5, 0, 1], std=[0.1, 0.2, 1])
+    dataset = write(tmp_path, some_images(), normalisation=given)
+    np.testing.assert_allclose(dataset.mean, [0.5, 0, 1], rtol=1e-6)
+    np.testing.assert_allclose(dataset.std, [0.1, 0.2, 1], rtol=1e-6)
+    assert json.loads((tmp_path / "dataset.json").read_text())["normalisation"] == "given"
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "channels"),
+    [
+        ("imagenet", 1),
+        (MeanStd(mean=[0.5], std=[0.2]), 3),
+        (MeanStd(mean=[0.5, 0.5, 0.5], std=[0.2]), 3),
+    ],
+)
+def test_mean_and_std_have_to_suit_the_channels(
+    normalisation: Any, channels: int, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"data\.normalisation: .* have {channels} channel"):
+        write(tmp_path, some_images(channels=channels), normalisation=normalisation)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(16, 3), (4, 3), (16, 1)])

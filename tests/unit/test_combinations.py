@@ -80,6 +80,19 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         },
         ("data.normalisation: 'imagenet'", "data.name 'digits'"),
     ),
+    "a mean of three channels for grey images": (
+        {
+            "data.name": "fashion_mnist",
+            "data.normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.2]},
+            "train.augmentation.hue": 0,
+            "train.augmentation.saturation": 0,
+        },
+        ("data.normalisation.mean: [0.5, 0.5, 0.5] has 3 numbers", "data.name 'fashion_mnist'"),
+    ),
+    "a std of one channel for RGB images": (
+        {"data.normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.2]}},
+        ("data.normalisation.std: [0.2] has 1 number", "data.name 'cifar10'"),
+    ),
     "folds without a run": (
         {"split.folds": 4},
         ("seeds: [0, 1, 2, 3, 4]", "split.folds 4"),
@@ -178,6 +191,15 @@ AGREEING: dict[str, dict[str, object]] = {
     },
     "mixup alone": {"train.augmentation.mixup": 0.2},
     "a run for each fold": {"split.folds": 5},
+    "a mean of three channels for RGB images": {
+        "data.normalisation": {"mean": [0, 0.5, 1], "std": [0.2, 0.2, 1]}
+    },
+    "a mean of one channel for grey images": {
+        "data.name": "fashion_mnist",
+        "data.normalisation": {"mean": [0.5], "std": [0.2]},
+        "train.augmentation.hue": 0,
+        "train.augmentation.saturation": 0,
+    },
     "a stride of what the kernel sees": {
         "architectures.cnn.stride": 3,
         "data.image_size": 208,

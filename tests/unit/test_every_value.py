@@ -307,10 +307,12 @@ def test_pretrained_weights_train_one_step(
     assert is_kept == (name == "frozen weights")
 
 
+GIVEN = {"mean": [0.5, 0.25, 0.125], "std": [0.25, 0.5, 1]}
 PREPROCESSING: dict[str, dict[str, Any]] = {
     "resize": {"data.image_size": 24},
     "mean and std of the training split": {"data.normalisation": "training"},
     "ImageNet's mean and std": {"data.normalisation": "imagenet"},
+    "given mean and std": {"data.normalisation": GIVEN},
     "train, validation, test": {"split.validation_fraction": 0.3, "split.test_fraction": 0.3},
 }
 
@@ -323,6 +325,8 @@ def test_preprocessing_trains_one_step(name: str, workplace: Path) -> None:
         command(*arguments)
     described = json.loads((workplace / "data" / "splits" / "dataset.json").read_text())
     assert described["image_size"] == changes.get("data.image_size", SIZE)
+    given = {key: described[key] for key in ("mean", "std")} == GIVEN
+    assert given == (changes.get("data.normalisation") == GIVEN)
     assert (workplace / "data" / "trained" / "cnn" / "0" / "model.safetensors").exists()
 
 

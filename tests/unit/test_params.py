@@ -123,6 +123,27 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ),
         ("train", None, "params.yaml: train: None: expected a mapping of settings"),
         (
+            "data.normalisation",
+            "imagnet",
+            "params.yaml: data.normalisation: 'imagnet' is not one of training, imagenet "
+            "(did you mean 'imagenet'?)",
+        ),
+        (
+            "data.normalisation",
+            {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0, 0.2]},
+            "params.yaml: data.normalisation.std.1: 0: input should be greater than 0",
+        ),
+        (
+            "data.normalisation",
+            {"mean": [0.5, 127, 0.5], "std": [0.2, 0.2, 0.2]},
+            "params.yaml: data.normalisation.mean.1: 127: input should be less than or equal to 1",
+        ),
+        (
+            "data.normalisation",
+            {"mean": [0.5], "std": [0.2], "sdt": [0.2]},
+            "params.yaml: data.normalisation.sdt: no such setting",
+        ),
+        (
             "data.name",
             "cifar-10",
             "params.yaml: data.name: 'cifar-10' is not one of digits, cifar10, cifar100, "
