@@ -32,6 +32,7 @@ cbam_densenet: {<<: *densenet, attention: cbam, baseline: densenet}
 se_block_densenet: {<<: *densenet, attention: channel, attention_at: blocks, baseline: densenet}
 resnet18: {family: torchvision, name: resnet18, small_inputs: true}  # any of torchvision's
 seresnet18: {family: timm, name: seresnet18, small_inputs: true}  # any of timm's, if installed"""
+VARIED = re.compile(r"<<: \*(\w+)")  # whose settings a variant takes
 PLAIN = re.compile(r"[a-z][a-z0-9_./]*")  # needs no quotes, unless it is
 RESERVED = ("null", "true", "false", "yes", "no", "on", "off")
 
@@ -60,10 +61,10 @@ def render(content: Mapping[str, Any], summary: str) -> str:
 def _architectures(entries: Mapping[str, Any], said: set[str]) -> Iterator[str]:
     """Yield the lines of all entries; one of its baseline's family says what differs from that."""
     first = {name: named(entry.get("baseline"))[:1] for name, entry in entries.items()}
-    baselines = {baseline for found in first.values() for baseline in found}
+    anchored = {base for found in first.values() for base in found} | set(VARIED.findall(VARIANTS))
     written: dict[str, Mapping[str, Any]] = {}
     for name, entry in entries.items():
-        yield f"  {name}:" + (f" &{name}" if name in baselines else "")
+        yield f"  {name}:" + (f" &{name}" if name in anchored else "")
         base, differing = written.get("".join(first[name]), {}), entry
         if base.get("family") == entry["family"]:
             yield f"    <<: *{first[name][0]}"
@@ -72,7 +73,8 @@ def _architectures(entries: Mapping[str, Any], said: set[str]) -> Iterator[str]:
             }
         yield from _settings(FAMILIES[entry["family"]], differing, "    ", said)
         written[name] = entry
-    yield from (f"  {line}" for line in _block(VARIANTS))
+    variants = [line for line in VARIANTS.splitlines() if line.partition(":")[0] not in entries]
+    yield from (f"  {line}" for line in _block("\n".join(variants)))
 
 
 def _settings(

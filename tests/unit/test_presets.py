@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+import torchvision
 from pydantic import BaseModel
 
 from pipeline import models
@@ -30,7 +31,7 @@ def test_params_yaml_is_the_default_with_the_comments_of_the_schema() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_preset_is_valid_and_says_what_it_is(name: str) -> None:
     settings = presets.load(name)
-    assert {"cnn", "ca_cnn", "densenet", "se_densenet"} <= set(settings.architectures)
+    assert {"cnn", "densenet", "se_densenet"} <= set(settings.architectures)
     assert len(presets.available()[name]) > 20
 
 
@@ -38,10 +39,13 @@ def test_preset_is_valid_and_says_what_it_is(name: str) -> None:
 def test_channel_attention_has_at_least_two_hidden_units(name: str) -> None:
     """A single one starts or ends dead, at a weight of exactly 0.5, in a third of the modules."""
     settings = presets.load(name)
-    for model in ("ca_cnn", "se_densenet"):
-        network = models.build(settings.architectures[model].model_dump(), 10, 32)
-        modules = network.attention_layers().values()
-        assert min(module.squeeze.out_features for module in modules) >= 2
+    hidden = []
+    for architecture in settings.architectures.values():
+        if architecture.attention == "channel":
+            network = models.build(architecture.model_dump(), 10, 32)
+            modules = network.attention_layers().values()
+            hidden += [module.squeeze.out_features for module in modules]
+    assert min(hidden) >= 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,7 +112,7 @@ def test_variants_that_are_commented_out_can_be_switched_on(name: str, tmp_path:
     (tmp_path / "params.yaml").write_text(switched_on)
     architectures = load(tmp_path / "params.yaml").architectures
     assert len(architectures) == len(presets.values(name)["architectures"]) + count
-    size = {"digits": 16, "smoke": 8, "image_folder": 224}.get(name, 32)
+    size = load(tmp_path / "params.yaml").data.image_size or 32  # CIFAR's own
     with torch.device("meta"):
         built = {
             model: models.build(settings.model_dump(), 10, size)
@@ -173,6 +177,29 @@ def test_image_folder_preset_is_the_write_ups_recipe() -> None:
     assert (settings.data.image_size, settings.data.normalisation) == (224, "imagenet")
     assert (settings.train.optimizer, settings.train.learning_rate) == ("adam", 1e-4)
     assert (settings.split.test_fraction, settings.model) == (0.2, "se_densenet")
+
+
+def test_image_folder_preset_has_the_stem_of_densenet_121() -> None:
+    """Its parameters: those of torchvision's DenseNet-121 up to the first dense layer."""
+    settings = presets.load("image_folder").architectures["se_densenet"]
+    assert settings.growth_rate == 32
+    with torch.device("meta"):
+        ours = models.build(settings.model_dump(), 10, 224)
+        theirs = torchvision.models.densenet121().features
+    shapes = [weight.shape for weight in ours.parameters()]
+    assert shapes[:4] == [weight.shape for weight in theirs.parameters()][:4]
+
+
+def test_own_photos_compares_se_densenet_with_the_network_without_and_with_the_placebo() -> None:
+    settings = presets.load("own_photos")
+    assert (settings.data.name, settings.data.image_size) == ("image_folder", 64)
+    assert set(settings.architectures) == {"cnn", "densenet", "static_densenet", "se_densenet"}
+    assert settings.architectures["se_densenet"].baseline == ["densenet", "static_densenet"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "smoke"])
+def test_preset_has_five_seeds(name: str) -> None:
+    assert len(presets.load(name).seeds) == 5
 
 
 def test_applying_a_preset_writes_it_with_its_comments(tmp_path: Path) -> None:
