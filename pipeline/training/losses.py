@@ -72,10 +72,10 @@ def source_of_loss(dotted_path: str) -> list[Path]:
     """Return the same for a loss by dotted path."""
     before = _loaded()
     _, module = _imported(dotted_path)
-    if module.__file__ is None:
-        return []
-    own = Path(module.__file__)
     now = _loaded()
+    own = Path(module.__file__ or "")
+    if own not in now:  # an installed package's
+        return []
     beside = {path for path in now if path.is_relative_to(own.parent)}
     elsewhere = {path for path in beside if not path.is_relative_to(PACKAGE)}
     return sorted({own, *(now - before), *elsewhere})

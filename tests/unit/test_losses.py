@@ -119,6 +119,14 @@ def test_what_an_own_loss_imports_beside_it_is_its_source_too(
     assert source_of(recipe("own_losses.mine")) == [helper, own]
 
 
+def test_loss_of_an_installed_package_has_no_source_here() -> None:
+    train = recipe("torch.nn.functional.cross_entropy")
+    assert make_loss(train)(LOGITS, CLASSES).item() == pytest.approx(
+        log_loss(CLASSES, PROBABILITIES, labels=range(4))
+    )
+    assert source_of(train) == []
+
+
 WRONG = {
     "no_such_module.loss": "can't be imported: ModuleNotFoundError",
     "own_losses.missng": r"no missng in own_losses \(did you mean 'missing'\?\)",
