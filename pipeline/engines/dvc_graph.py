@@ -26,13 +26,13 @@ def code_of_stage(stage: str) -> list[Path]:
 
 
 def settings_of_stage(stage: str, model: str | None = None) -> list[str]:
-    """Return the dotted keys of the settings that a stage depends on; none if on the whole file.
+    """Return the dotted keys of the settings that a stage names; none if it takes the whole file.
 
     Args:
         stage: a key of `stages` in dvc.yaml.
         model: an architecture, for the stages that have one.
     """
-    keys = read_stages()[stage]["params"]
+    keys = read_stages()[stage].get("params", [])
     if any(isinstance(key, dict) for key in keys):
         return []
     return [key.replace("${item.model}", model or "") for key in keys]

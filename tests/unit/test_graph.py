@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.engines.dvc_graph import code_of_stage
+from pipeline.engines import dvc_graph
+from pipeline.engines.dvc_graph import code_of_stage, settings_of_stage
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -103,3 +104,8 @@ def test_code_of_a_stage_is_that_of_this_program_wherever_it_runs(
     expected = [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline/")]
     assert code_of_stage(stage) == expected != []
     assert all(path.exists() for path in code_of_stage(stage))
+
+
+def test_stage_without_params_takes_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dvc_graph, "read_stages", lambda: {"mine": {"cmd": "true", "deps": []}})
+    assert settings_of_stage("mine") == []
