@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_rival_of_an_entry_without_an_anchor_has_all_its_settings(params: Path) 
     start = text.index("  se_densenet:")
     end = text.index("  # Variants")
     settings = read(params)["architectures"]["densenet"] | {"attention": "self_attention"}
-    lines = [f"    {key}: {str(value).lower()}\n" for key, value in settings.items()]
+    lines = [f"    {key}: {json.dumps(value)}\n" for key, value in settings.items()]
     entry = "  se_densenet:\n" + "".join(lines) + "    baseline: densenet\n"
     params.write_text(text[:start] + entry + text[end:])
     _, rival = rival_of(params, "se_densenet", "parameters")
