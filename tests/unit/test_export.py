@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,11 @@ LARGEST_DIFFERENCE = 1e-5  # of logits of a few units: rounding in another order
 # What is trained besides the four architectures of the preset: name, the entry it changes, changes.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
-        f"{attention}_{family}": (family, {"attention": attention})
-        for family in ("cnn", "densenet")
+        f"{attention}_cnn": ("cnn", {"attention": attention})
         for attention in ATTENTIONS
         if attention not in ("none", "channel")
     },
+    "self_attention_densenet": ("densenet", {"attention": "self_attention"}),
     "coordinate_in_one_block": ("cnn", {"attention": "coordinate", "attention_at": [2]}),
     "simam_in_transitions": ("densenet", {"attention": "simam", "attention_at": "transitions"}),
     "coordinate_after_blocks": ("densenet", {"attention": "coordinate", "attention_at": "blocks"}),
@@ -109,27 +108,9 @@ def run_onnx(path: Path, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [session.run(None, {name: images})[0] for images in batches]
 
 
-FRESH_PROCESS = """
-import sys
-import numpy as np
-import torch
-program, batches, logits = sys.argv[1:]
-network = torch.export.load(program).module()
-with np.load(batches) as held:
-    np.savez(logits, *[network(torch.from_numpy(images)).numpy() for images in held.values()])
-sys.exit("it imports the project" if "pipeline" in sys.modules else 0)
-"""
-
-
 def run_pt2(path: Path, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Load the program where nothing of this project is, and run it on each batch."""
-    with TemporaryDirectory() as folder:
-        given, written = f"{folder}/batches.npz", f"{folder}/logits.npz"
-        np.savez(given, *batches)
-        script = (sys.executable, "-I", "-c", FRESH_PROCESS, path, given, written)
-        subprocess.run(script, check=True)
-        with np.load(written) as held:
-            return list(held.values())
+    network = torch.export.load(path).module()
+    return [network(torch.from_numpy(images)).numpy() for images in batches]
 
 
 Run = Callable[[Path, Sequence[np.ndarray]], list[np.ndarray]]
@@ -144,6 +125,30 @@ def test_file_gives_the_logits_of_evaluate(model: str, file_format: str, workpla
     logits, *alone = run(path, [images, *np.split(images[:3], 3)])
     np.testing.assert_allclose(logits, evaluated, atol=LARGEST_DIFFERENCE)
     np.testing.assert_allclose(np.concatenate(alone), evaluated[:3], atol=LARGEST_DIFFERENCE)
+
+
+FRESH_PROCESS = """
+import sys
+import numpy as np
+import torch
+images, logits, *programs = sys.argv[1:]
+given = torch.from_numpy(np.load(images))
+np.savez(logits, *[torch.export.load(program).module()(given).numpy() for program in programs])
+sys.exit("it imports the project" if "pipeline" in sys.modules else 0)
+"""
+
+
+def test_program_runs_where_nothing_of_this_project_is(workplace: Path, tmp_path: Path) -> None:
+    models = ("ca_cnn", "self_attention_densenet", "resnet18")
+    programs = [exported(model, "pt2") for model in models]
+    images, logits = tmp_path / "images.npy", tmp_path / "logits.npz"
+    np.save(images, read_test_images())
+    script = (sys.executable, "-I", "-c", FRESH_PROCESS, images, logits, *programs)
+    subprocess.run(script, check=True)
+    with np.load(logits) as found:
+        for model, given in zip(models, found.values(), strict=True):
+            evaluated = np.load(f"data/evaluated/{model}/0/logits.npy")
+            np.testing.assert_allclose(given, evaluated, atol=LARGEST_DIFFERENCE)
 
 
 @pytest.mark.parametrize("file_format", FILES)
