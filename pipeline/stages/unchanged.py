@@ -172,14 +172,17 @@ def _keys(stage: str, model: str | None) -> list[str]:
 
 def _own_code() -> set[Path]:
     """Return the modules that this process has imported from the project and that may decide."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    paths = {Path(file) for file in files if file}
+    # by their dictionaries: a module may import others when it is asked for what it doesn't have;
+    # by their text: as paths thousands of them take 0.2 s, after each epoch
+    files = (getattr(module, "__dict__", {}).get("__file__") for module in [*sys.modules.values()])
+    here, installed = f"{ROOT}{os.sep}", (sys.prefix, os.path.realpath(sys.prefix))
+    own = (file for file in files if file and file.startswith(here))
     package = ROOT / "pipeline"
-    others = (Path(sys.prefix).resolve(), Path(sys.prefix), *map(package.joinpath, DECIDES_NOTHING))
+    others = [package / part for part in DECIDES_NOTHING]
     return {
         path
-        for path in paths
-        if path.is_relative_to(ROOT) and not any(map(path.is_relative_to, others))
+        for path in (Path(file) for file in own if not file.startswith(installed))
+        if not any(map(path.is_relative_to, others))
         # of a package here nothing but what it is for
         if path.name != "__init__.py" or not path.is_relative_to(package)
     }

@@ -83,7 +83,7 @@ def source_of_loss(dotted_path: str) -> list[Path]:
 
 def _loaded() -> set[Path]:
     """Return the files of all loaded modules that are neither Python's own nor installed."""
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = [getattr(module, "__dict__", {}).get("__file__") for module in [*sys.modules.values()]]
     paths = {Path(file) for file in files if file}
     return {
         path

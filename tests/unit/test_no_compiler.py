@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+from pipeline.engines.dvc_graph import ROOT
 
 STEPS = """
 import sys, torch
@@ -62,3 +66,28 @@ def test_whoever_needs_more_than_optimisers_do_gets_the_compiler() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == ["2.7183 True", "2.0"]
+
+
+def test_a_whole_training_never_imports_the_compiler(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pipeline.cli import main\n"
+        "from pipeline.settings import presets\n"
+        "Path('params.yaml').write_text(presets.text('smoke'))\n"
+        "for command in ('download', 'split', 'train --model ca_cnn --seed 0'):\n"
+        "    try:\n"
+        "        main(command.split())\n"
+        "    except SystemExit as ended:\n"
+        "        assert not ended.code\n"
+        "print('torch' in sys.modules, 'torch._dynamo.convert_frame' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.splitlines()[-1] == "True False"
