@@ -175,7 +175,9 @@ def _own_code() -> set[Path]:
     # by their dictionaries: a module may import others when it is asked for what it doesn't have;
     # by their text: as paths thousands of them take 0.2 s, after each epoch
     files = (getattr(module, "__dict__", {}).get("__file__") for module in [*sys.modules.values()])
-    here, installed = f"{ROOT}{os.sep}", (sys.prefix, os.path.realpath(sys.prefix))
+    here, prefixes = f"{ROOT}{os.sep}", (sys.prefix, os.path.realpath(sys.prefix))
+    # a Python that is installed above the project, such as in /usr, has nothing to do with it
+    installed = tuple(f"{prefix}{os.sep}" for prefix in prefixes if prefix.startswith(here))
     own = (file for file in files if file and file.startswith(here))
     package = ROOT / "pipeline"
     others = [package / part for part in DECIDES_NOTHING]

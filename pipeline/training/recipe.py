@@ -20,9 +20,9 @@ from torch.optim.lr_scheduler import (
 from pipeline.settings.schema import OneCycle, Train
 from pipeline.system.errors import InputError
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]  # or groups of them
 # fused: one pass over each tensor, on a CPU as on a GPU, where the plain loop makes ten (benchmarks
 # `ca_cnn_bf16` and `ca_cnn_fp32`)
-Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]  # or groups of them
 OPTIMIZERS: dict[str, Callable[[Parameters, Train], optim.Optimizer]] = {
     "adam": lambda parameters, train: optim.Adam(
         parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True

@@ -47,6 +47,15 @@ def run_and_commit(project: Project, tag: str, *stages: str) -> None:
     project.run("git", "tag", tag)
 
 
+def change_code(project: Project, path: str, tag: str) -> None:
+    """Commit another code than that of the first commit, which never runs."""
+    project.run("git", "checkout", "--quiet", "first", ".")
+    with (project.root / path).open("a") as file:
+        file.write("# an afterthought\n")
+    project.commit(tag)
+    project.run("git", "tag", tag)
+
+
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     project = checkout(tmp_path_factory.mktemp("history") / "project")
@@ -75,21 +84,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     lock.write_text(lock.read_text().replace("epochs: 2\n", "epochs: 3\n"))
     project.commit("a lock that says they did")
     project.run("git", "tag", "false-lock")
-    project.run("git", "checkout", "--quiet", "first", ".")
-    with (project.root / "pipeline/training/step.py").open("a") as file:
-        file.write("# an afterthought\n")
-    project.commit("code that never ran")
-    project.run("git", "tag", "code-never-run")
+    change_code(project, "pipeline/training/step.py", "code-never-run")
 
     project.run("git", "checkout", "--quiet", "first", ".")
     project.edit("  max_per_class: 30 ", "  max_per_class: 20 ")
     project.commit("splits that were never made")
     project.run("git", "tag", "splits-never-made")
-    project.run("git", "checkout", "--quiet", "first", ".")
-    with (project.root / "pipeline/data/splitting.py").open("a") as file:
-        file.write("# an afterthought\n")
-    project.commit("code that never split")
-    project.run("git", "tag", "code-never-split")
+    change_code(project, "pipeline/data/splitting.py", "code-never-split")
 
     project.run("git", "rm", "--quiet", "dvc.yaml", "dvc.lock")
     project.commit("no pipeline")
