@@ -54,7 +54,14 @@ def draw_accuracies(comparison: Comparison) -> Figure:
         axes.set_xlabel(f"{comparison.criteria.accuracy_name} (%)")
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         if pairs:
-            _draw_gains(panels[1], pairs, comparison)
+            axes = panels[1]
+            labels = [
+                f"{shortened(one.model, 24)}\nminus {shortened(one.baseline, 24)}" for one in pairs
+            ]
+            _draw_gains(axes, labels, pairs, comparison)
+            beside = axes.get_yaxis_transform()
+            for row, pair in enumerate(pairs):
+                axes.text(1.02, row, pair.judgement.outcome, transform=beside, va="center")
     return figure
 
 
@@ -64,24 +71,25 @@ def draw_gains(comparison: Comparison, candidate: str) -> Figure | None:
     if not pairs:
         return None
     with style():
-        figure = Figure(figsize=(7.5, 1.3 + 0.55 * len(pairs)), layout="constrained")
+        # as narrow as a telephone: the first figure is to be read without enlarging it
+        figure = Figure(figsize=(4.6, 1.1 + 0.5 * len(pairs)), layout="constrained")
         axes = figure.subplots()
         axes.grid(axis="x", alpha=0.25)
-        _draw_gains(axes, pairs, comparison)
+        labels = [f"over {shortened(one.baseline, 16)}:\n{one.judgement.outcome}" for one in pairs]
+        _draw_gains(axes, labels, pairs, comparison)
     return figure
 
 
-def _draw_gains(axes: Axes, pairs: Sequence[Pair], comparison: Comparison) -> None:
-    """Draw the gain of each pair with a dot for each run, its verdict beside it."""
-    margin, ticks = comparison.criteria.margin, {}
+def _draw_gains(
+    axes: Axes, labels: Sequence[str], pairs: Sequence[Pair], comparison: Comparison
+) -> None:
+    """Draw the gain of each pair beside its label, with a dot for each run."""
+    margin = comparison.criteria.margin
     palette = colours(list(comparison.entries))
     for row, pair in enumerate(pairs):
         gain = pair.gain
-        colour, beside = palette[pair.model], axes.get_yaxis_transform()
-        axes.hlines(row, gain.low, gain.high, color=colour, linewidth=2.5)
-        axes.plot(gain.gain, row, "D", color=colour, markersize=7)
-        axes.text(1.02, row, pair.judgement.outcome, transform=beside, va="center")
-        ticks[row] = f"{shortened(pair.model, 24)}\nminus {shortened(pair.baseline, 24)}"
+        axes.hlines(row, gain.low, gain.high, color=palette[pair.model], linewidth=2.5)
+        axes.plot(gain.gain, row, "D", color=palette[pair.model], markersize=7)
     for row, pair in enumerate(pairs):
         if pair.gain.seeds > 1:
             draw_runs(axes, row, pair.gain.gain_by_seed, palette[pair.model])
@@ -92,8 +100,8 @@ def _draw_gains(axes: Axes, pairs: Sequence[Pair], comparison: Comparison) -> No
             f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
-    axes.set_yticks(list(ticks), list(ticks.values()))
-    axes.set_ylim(len(ticks) - 0.4, -0.6)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel("gain (percentage points)")
     confidences = {pair.gain.confidence for pair in pairs}
     intervals = " and ".join(interval_name(one) for one in sorted(confidences))

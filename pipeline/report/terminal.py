@@ -37,22 +37,26 @@ def print_summary(reports: Path) -> None:
     if _confounded(architectures).any():
         words = vars(environment().get_template("answer.j2").module)
         console.print(f"* {words['more_than_one_thing']}", highlight=False)
-    console.print(Text(_answer(reports / "report.md")), end="")
+    for line in _answer(reports / "report.md"):
+        console.print(Text(line))
     for name in ("report.html", "report.md"):
         console.print(Text(f"report: {reports / name}"), soft_wrap=True)
 
 
-def _answer(report: Path) -> str:
-    """Return the report's first paragraph as a line without its Markdown; "" without a report."""
+def _answer(report: Path) -> list[str]:
+    """Return the paragraphs before the first section without their Markdown; none of no report."""
     try:
         text = report.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return ""
+        return []
+    lines = []
     for before, token in pairwise(MarkdownIt("commonmark").parse(text)):
-        if before.type == "paragraph_open":
-            parts = (" " if of.type == "softbreak" else of.content for of in token.children or ())
-            return "".join(parts) + "\n"
-    return ""
+        if (before.type, before.tag) == ("heading_open", "h2"):
+            break
+        children = token.children or ()
+        if before.type == "paragraph_open" and all(of.type != "image" for of in children):
+            lines.append("".join(" " if of.type == "softbreak" else of.content for of in children))
+    return lines
 
 
 def summary_table(architectures: pd.DataFrame) -> Table:

@@ -55,8 +55,8 @@ def words(name: str, given: Any) -> str:
 
 def test_interval_names_its_confidence():
     estimate = Estimate(0.48, 0.04, 0.9, 0.9)
-    assert words("interval", estimate) == "(90 % interval 0.04 to 0.90)"
-    assert words("signed_interval", estimate) == "(90 % interval +0.04 to +0.90)"
+    assert words("bounds", estimate) == "0.04 to 0.90 at 90 % confidence"
+    assert words("signed_bounds", estimate) == "+0.04 to +0.90 at 90 % confidence"
 
 
 @pytest.mark.parametrize(

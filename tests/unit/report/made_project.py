@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,9 +264,17 @@ def table_under(text: str, heading: str) -> list[list[str]]:
     return tables(text.partition(f"# {heading}\n")[2])[0]
 
 
+def line_of_answer(text: str, label: str) -> str:
+    """Return what the line with a label such as ``Price`` says below the answer."""
+    (found,) = re.findall(rf"^- \*\*{label}:\*\* (.+)$", text.partition("\n## ")[0], re.MULTILINE)
+    return found
+
+
 def beside_the_answer(text: str) -> list[str]:
-    """Return what is listed between the answer and the first section."""
-    return [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("- **")]
+    """Return the doubts between the answer and the first section, the strongest first."""
+    answer = text.partition("\n## ")[0]
+    doubts = answer.partition("- **Strongest doubt:** ")[2].partition("- **Next step:**")[0]
+    return [f"- {line.removeprefix('- ')}" for line in doubts.splitlines()]
 
 
 def caveats(text: str) -> list[str]:

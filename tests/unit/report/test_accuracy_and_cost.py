@@ -14,6 +14,7 @@ from tests.unit.report.made_project import (
     Project,
     ensemble_probabilities,
     first_paragraph,
+    line_of_answer,
     section,
     settings,
     table_under,
@@ -171,7 +172,7 @@ def test_scattered_rounds_are_called_so_and_stand_with_how_much(project: Project
         "There is no measurable difference in latency (20 % less to 25 % more; the rounds scatter "
         "too much to show a difference of 5 %)."
     ) in section(text, "## Cost")
-    assert "no measurable difference in latency." in first_paragraph(text)
+    assert "no measurable difference in latency." in line_of_answer(text, "Price")
     # all cost the same, so the most accurate architecture has the front for itself
     assert "by latency" not in section(text, "## Cost").partition("ca_cnn` by")[2]
 
@@ -180,7 +181,7 @@ def test_one_disturbed_round_hides_no_difference(project: Project):
     write_timings(project, [1.05, 1.06, 1.05, 1.04, 9.0, 1.05, 1.06, 1.05, 1.05])
     text = project.report(settings())
     assert "5.0 % more latency (5.0 % more to 6.0 % more)" in section(text, "## Cost")
-    assert "5.0 % more latency." in first_paragraph(text)
+    assert "5.0 % more latency." in line_of_answer(text, "Price")
 
 
 def test_busy_machine_is_named_with_the_command_that_measures_again(project: Project):
@@ -191,10 +192,12 @@ def test_busy_machine_is_named_with_the_command_that_measures_again(project: Pro
         "measured**"
     ) in section(text, "## Cost")
     assert "`dvc repro --force --single-item measure`" in section(text, "## Cost")
-    assert "and a latency that was not compared, as the machine was busy." in first_paragraph(text)
+    assert line_of_answer(text, "Price").endswith(
+        " and a latency that was not compared (the machine was busy)."
+    )
     for claim in ("25 %", "no measurable difference", "by latency", "training time ("):
         assert claim not in section(text, "## Cost")
     write_timings(project, [1.25] * 9, others=0.04)
     text = project.report(settings())
     assert "busy" not in text.partition("<summary>params.yaml")[0]
-    assert "and 25 % more latency." in first_paragraph(text)
+    assert "and 25 % more latency." in line_of_answer(text, "Price")

@@ -14,9 +14,12 @@ from sklearn.metrics import balanced_accuracy_score
 from pipeline.comparison.summary import Criteria
 from pipeline.report.filters import environment
 from pipeline.report.terminal import print_summary
+from pipeline.report.view import ComparedPair, View
 from pipeline.settings import load
 from pipeline.settings.pairs import differing
 from pipeline.settings.schema import Settings
+from pipeline.statistics.looking import Intervention, Looking, Looks
+from pipeline.statistics.outcome import Judgement, Outcome
 from pipeline.storage import records
 from pipeline.system.errors import InputError
 from tests.unit.made_records import made_evaluation
@@ -26,7 +29,9 @@ from tests.unit.report.made_project import (
     TEST_IMAGES,
     Project,
     beside_the_answer,
+    caveats,
     first_paragraph,
+    line_of_answer,
     section,
     settings,
     tables,
@@ -50,22 +55,27 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     project, text = reported
     sentence = first_paragraph(text)
     assert sentence.startswith("**Does channel attention pay for `ca_cnn` on digits?")
-    assert "97.5 % interval" in sentence  # corrected for two pairs
-    assert "with 2 seeds, for 2.0 % more parameters and 25 % more latency. " in sentence
+    assert "at 97.5 % confidence" in sentence  # corrected for two pairs
+    assert sentence.endswith("with 2 seeds.")
+    assert line_of_answer(text, "Price") == "2.0 % more parameters and 25 % more latency."
     (found, _) = json.loads((project.reports / "verdict.json").read_text())["pairs"]
-    assert f"{found['gain']:+.2f} points of test accuracy" in sentence
-    assert f"interval {found['low']:+.2f} to {found['high']:+.2f})" in sentence
-    assert f"Undecided: {found['reason']}:**" in sentence
-    assert "What would decide it: at a true gain of +0.50 points, " in sentence
+    assert f"test accuracy over `cnn` is {found['gain']:+.2f} points" in sentence
+    assert f"({found['low']:+.2f} to {found['high']:+.2f} at" in sentence
+    assert f"Undecided: {found['reason']}.**" in sentence
+    assert " would decide it if the true gain is +0.50 points" in line_of_answer(text, "Next step")
+    assert found["reason"] == "too few images"
+    assert line_of_answer(text, "Strongest doubt") == (
+        "the test set is small for the question: one of 40 images is 2.5 points."
+    )
 
 
-def test_second_sentence_says_whether_the_attention_looks_at_the_image(
+def test_a_line_says_whether_the_attention_looks_at_the_image(
     project: Project, reported: tuple[Project, str]
 ):
     _, text = reported
-    assert "The attention looks at the image: with its weights frozen to their mean, it loses" in (
-        first_paragraph(text)
-    )
+    found = line_of_answer(text, "Attention")
+    assert found.startswith("looks at the image: with frozen weights it loses ")
+    assert found.endswith("; only 2 of 6 modules vary with it.")
     for seed in (0, 1):
         folder = project.root / "data" / "evaluated" / "ca_cnn" / str(seed)
         with np.load(folder / "interventions.npz") as found:
@@ -76,9 +86,10 @@ def test_second_sentence_says_whether_the_attention_looks_at_the_image(
         same = {"accuracy": accuracy, "changed": 0}
         metrics["interventions"] = {"frozen": same, "shuffled": same}
         written(folder / "metrics.json", metrics)
-    found = first_paragraph(project.report(settings()))
-    assert "Whether the attention looks at the image is not known: with its weights" in found
-    assert "not one of 80 answers changes" in found  # of 40 images, too few to be sure
+    found = line_of_answer(project.report(settings()), "Attention")
+    assert found.startswith(
+        "may or may not look at the image: with frozen weights not one of 80 answers changes"
+    )  # of 40 images, too few to be sure
     networks = json.loads((project.reports / "verdict.json").read_text())["networks"]
     assert {name: one["looks_at_image"] for name, one in networks.items()} == {
         "ca_cnn": "unknown",
@@ -103,7 +114,7 @@ def test_an_architecture_is_judged_against_each_of_its_baselines(
         "image, for `ca_cnn` on digits?"
     )
     (line,) = [line for line in text.splitlines() if line.startswith(against)]
-    assert "against its baseline `densenet`" in line
+    assert "The gain in test accuracy over `densenet` is " in line
     assert "looks at the image" not in line  # that has been said
     rows = [row for row in tables(text)[0] if row[0].startswith("ca_cnn")]
     assert [row[2].rpartition(" against ")[2] for row in rows] == ["cnn", "densenet"]
@@ -132,8 +143,13 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
     text = project.report(settings(model="cnn"))
     mean = np.mean([project.accuracy("cnn", seed) for seed in (0, 1)])
     assert f"`cnn` classifies {mean:.2f} %" in first_paragraph(text)
-    assert "- **Does channel attention pay for `ca_cnn`" in text
-    assert "- **Does channel attention pay for `se_densenet`" in text
+    pairs = [line for line in text.splitlines() if line.startswith("- **Does ")]
+    assert [line.partition("` on digits?")[0] for line in pairs] == [
+        "- **Does channel attention pay for `ca_cnn",
+        "- **Does channel attention pay for `se_densenet",
+    ]
+    for line in pairs:
+        assert re.search(r"\*\* The gain .* It has .* The attention .* would decide it", line)
     metrics = json.loads((project.reports / "metrics.json").read_text())
     assert metrics["accuracy"] == pytest.approx(mean)
     assert "difference" not in metrics
@@ -144,7 +160,7 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
 def test_a_single_seed_has_no_standard_deviation(project: Project):
     text = project.report(settings(seeds=[0]))
     assert "±" not in tables(text)[0][1][1]
-    assert "Undecided, as always with a single seed:**" in first_paragraph(text)
+    assert "Undecided, as always with a single seed.**" in first_paragraph(text)
     assert beside_the_answer(text)[0].startswith("- **There is a single seed**")
     assert "1 seeds" not in text
     assert "mean over seeds" not in text
@@ -161,7 +177,7 @@ def test_a_pair_that_differs_in_more_than_attention_is_named(
     text = project.report(load.check(content))
     found = first_paragraph(text)
     assert found.startswith("**Does `ca_cnn` pay against `cnn` on digits? ")
-    assert "; but the two differ in more than one thing (`attention`, `activation`):**" in found
+    assert "; but the two differ in more than one thing (`attention`, `activation`).**" in found
     assert beside_the_answer(text)[0].startswith(
         "- **`ca_cnn` and `cnn` differ in more than one thing (`attention`, `activation`)**, so"
     )
@@ -225,6 +241,7 @@ def test_of_a_network_that_has_learnt_nothing_nothing_is_said(project: Project):
         "**Does channel attention pay for `ca_cnn` on digits? No answer: `cnn` does "
         "no better than guessing.**"
     )
+    assert line_of_answer(text, "Next step").startswith("train `cnn` for longer")
     (found,) = beside_the_answer(text)
     assert found.startswith("- **`cnn` does no better than guessing**: its test accuracy is 25.00")
     # classes are equally frequent
@@ -248,7 +265,7 @@ def test_two_names_for_one_network_are_found_out(project: Project):
     text = project.report(load.check(content))
     assert first_paragraph(text).startswith(
         "**Does `ca_cnn` pay against `cnn` on digits? Undecided, because the two have "
-        "the same settings and are the same architecture:**"
+        "the same settings and are the same architecture.**"
     )
     assert beside_the_answer(text)[0].startswith("- **`ca_cnn` and `cnn` have the same settings**")
 
@@ -265,7 +282,9 @@ def test_balanced_accuracy_is_what_counts_where_it_is_asked_for(project: Project
     content["report"]["judged_by"] = "balanced_accuracy"
     text = project.report(load.check(content))
     (found, _) = json.loads((project.reports / "verdict.json").read_text())["pairs"]
-    assert f"{found['gain']:+.2f} points of balanced test accuracy" in first_paragraph(text)
+    assert f"The gain in balanced test accuracy over `cnn` is {found['gain']:+.2f} points" in (
+        first_paragraph(text)
+    )
     headings = tables(text)[0][0]
     assert headings[1:3] == ["balanced test accuracy", "of all images"]
     rows = pd.read_csv(project.reports / "comparison.csv").set_index("model")
@@ -340,6 +359,63 @@ def test_different_families_differ_in_what_both_have():
     assert differing(one, other) == ("attention", "family", "activation")
 
 
+def test_single_seeds_that_differ_are_the_doubt_of_an_undecided_pair():
+    shown = viewed(compared(), "ca_cnn")
+    one, pair = shown.candidate, shown.candidate.pairs[0]
+    gain = replace(pair.result.gain, gain_by_seed=(0.25, -1.5, 2.0))
+    undecided = replace(pair.result, gain=gain, judgement=Judgement("undecided", "too few seeds"))
+    candidate = replace(one, pairs=(replace(pair, result=undecided, plan=None),))
+    text = environment().get_template("answer.j2").module.lines(replace(shown, candidate=candidate))
+    said = "the gain of a single seed runs from -1.50 to +2.00 points."
+    assert line_of_answer(text, "Strongest doubt") == said
+
+
+def answered(outcome: Outcome, against_placebo: Outcome, looks: Looks) -> View:
+    """Return what is shown of a candidate with two baselines and these findings."""
+    shown = viewed(compared(), "ca_cnn")
+    one, other = shown.candidate, shown.candidate.pairs[0]
+    cost = Intervention(0.2, -0.1, 0.5, 3, 100, 0.08)
+
+    def judged(outcome: Outcome, baseline: str) -> ComparedPair:
+        result = replace(other.result, judgement=Judgement(outcome, None), baseline=baseline)
+        return replace(other, result=result, plan=None)
+
+    pairs = (judged(outcome, "cnn"), judged(against_placebo, "static_cnn"))
+    candidate = replace(one, pairs=pairs, looking=Looking(looks, cost, cost))
+    return replace(shown, candidate=candidate)
+
+
+@pytest.mark.parametrize(
+    ("found", "doubt", "step"),
+    [
+        (
+            answered("pays", "undecided", "yes"),
+            "against `static_cnn` it is undecided: what gains need not be the attention.",
+            "use `ca_cnn`, and compare again where images or recipe are others.",
+        ),
+        (
+            answered("better", "does not pay", "yes"),
+            "against `static_cnn` it is found not to pay: what gains need not be the attention.",
+            "use `ca_cnn` where less than +0.50 points are worth its price; more seeds tell more.",
+        ),
+        (
+            answered("pays", "pays", "no"),
+            "what gains is not that it looks at the image.",
+            "use `ca_cnn`, and compare again where images or recipe are others.",
+        ),
+        (
+            answered("worse", "worse", "no"),
+            "one division of the images and one recipe, and another may answer otherwise.",
+            "keep `cnn`.",
+        ),
+    ],
+)
+def test_doubt_and_next_step_follow_from_what_was_found(found: View, doubt: str, step: str):
+    text = environment().get_template("answer.j2").module.lines(found)
+    assert line_of_answer(text, "Strongest doubt") == doubt
+    assert line_of_answer(text, "Next step") == step
+
+
 def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Project):
     def scope(chosen: Settings) -> str:
         parts = project.report(chosen).split("\n\n")
@@ -348,9 +424,10 @@ def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Pro
 
     assert scope(settings()) == (
         "This holds for digits as divided here, for all seeds alike, under this recipe and its "
-        "training budget; another may answer otherwise. How the recipe was chosen the program "
-        "can't know (`report.note` is for that)."
+        "training budget; another may answer otherwise. A gain pays from the margin of +0.50 "
+        "points on (`report.margin`)."
     )
+    assert any("`report.note` says it" in line for line in caveats(project.report(settings())))
     noted = settings().model_dump()["report"] | {"note": "six trials *each*, by validation."}
     assert scope(settings(report=noted)).endswith(
         "How the recipe was chosen: six trials \\*each\\*, by validation."

@@ -65,6 +65,7 @@ def test_report_of_a_cross_validation_speaks_of_folds(folds: Project):
         "There are no ensembles over seeds: in cross-validation the runs of an architecture are "
         "tested on different images",
         " Where the images suffice for a test split, several seeds on one (`split",
+        "- **Next step:** several seeds on one division (`split",
     }
     assert [line for line in caveats(text) if "Bengio and Grandvalet" in line]
     assert [line for line in caveats(text) if "Each of 80 images is tested once" in line]

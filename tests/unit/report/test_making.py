@@ -135,7 +135,7 @@ def test_exact_copies_are_reported_and_make_the_accuracy_doubtful(
     project.describe(duplicates=found | {"test_images": 3})
     text = project.report(settings())
     copied = "3 of 40 test images also occur in training or validation"
-    assert f"; but {copied}:**" in first_paragraph(text)
+    assert f"; but {copied}.**" in first_paragraph(text)
     assert beside_the_answer(text)[0].startswith(f"- **{copied}**")
 
 
