@@ -396,6 +396,9 @@ def compare(
     margin: Annotated[
         float, typer.Option(min=0, help="The smallest gain worth its price, percentage points.")
     ] = 0.5,
+    balanced: Annotated[
+        bool, typer.Option(help="Judge by balanced accuracy: every class counts the same.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")
     ] = False,
@@ -414,11 +417,12 @@ def compare(
             raise InputError(
                 f"compare: {plural(len(revisions), 'revision')}; give two, REV_A REV_B"
             )
-        found = command.compare_revisions(Path(), revisions[0], revisions[1], model, margin)
+        baseline_name, name = revisions
+        found = command.compare_revisions(Path(), baseline_name, name, model, margin, balanced)
     elif candidate and baseline and labels:
         if model is not None:
             raise InputError("--model: names an architecture of two revisions; files have none")
-        found = command.compare_files(candidate, baseline, labels, margin)
+        found = command.compare_files(candidate, baseline, labels, margin, balanced)
     else:
         raise InputError("compare: give --candidate, --baseline and --labels, or two revisions")
     typer.echo(command.as_json(found) if as_json else command.as_text(found))

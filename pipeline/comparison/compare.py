@@ -175,7 +175,7 @@ def compare(
             summaries[model],
             at_chance[model],
             tuple(pair for pair in pairs if pair.model == model),
-            _looking(model_runs, design, criteria.margin),
+            _looking(model_runs, design, criteria),
             Counter(state for run in model_runs for state in run.metrics.modules.values()),
         )
         for model, model_runs in runs.items()
@@ -192,17 +192,18 @@ def _at_chance(
     return is_at_chance(np.concatenate(correct)[None], np.concatenate(labels), confidence)
 
 
-def _looking(runs: Sequence[Run], design: Design, margin: float) -> Looking | None:
+def _looking(runs: Sequence[Run], design: Design, criteria: Criteria) -> Looking | None:
     if not all(run.interventions for run in runs):
         return None
     labels = [run.labels for run in runs]
+    weights = [criteria.weights(of_run) for of_run in labels]
     intact, *replaced = (
         [run.interventions[name] for run in runs] for name in ("intact", "frozen", "shuffled")
     )
     frozen, shuffled = (
-        intervention(intact, answers, labels, design.same_images) for answers in replaced
+        intervention(intact, answers, labels, design.same_images, weights) for answers in replaced
     )
-    return looking(frozen, shuffled, margin)
+    return looking(frozen, shuffled, criteria.margin)
 
 
 def _class_difference(

@@ -63,8 +63,8 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
                     yield Path(folder, name)
                 elif name.endswith(".py"):
                     raise InputError(
-                        f".dvcignore leaves out {below}/{name}: DVC would not see it change; take "
-                        "the line out"
+                        f".dvcignore leaves out {below}/{name}: DVC would not see it change; move "
+                        "the file, or take the line out"
                     )
 
 

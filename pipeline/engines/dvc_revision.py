@@ -72,6 +72,12 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
         for path in (RAW, SPLITS):
             origin = _read(files, name, path.with_suffix(".json"), json.loads)
             _refuse_other_origin(files, name, path, params, [origin["made_from"]])
+            md5 = files.info(str(path))["md5"]
+            if origin.get("outputs", {}).get(path.name, md5) != md5:
+                raise InputError(
+                    f"{name}: {path} is of another run than {path}.json, as after a merge; check "
+                    "it out, run the pipeline and commit dvc.lock"
+                )
         index = _read(files, name, SPLITS / "index.csv")
         labels = _read(files, name, SPLITS / "labels.npy", _load_array)
         fingerprint = hashlib.sha256(index + _read(files, name, SPLITS / "dataset.json"))

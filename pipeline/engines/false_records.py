@@ -87,6 +87,12 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
                 if Path(path).is_relative_to(dep)
                 if outs.get(dep, noted) == noted == dvc_files.md5(Path(dep))
             ]
+            beside = {(path.parent / of).as_posix(): md5 for of, md5 in _outputs(said).items()}
+            reasons += [
+                f"with another {other}"
+                for other, written in beside.items()
+                if outs.get(other, written) != written
+            ]
             if reasons:
                 made = f"{path} was made {', and '.join(reasons)}"
                 found[name] = f"{name} is not what dvc.lock records: {made}"
@@ -160,6 +166,12 @@ def _said(name: str, locked: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str
             except (OSError, ValueError, LookupError, TypeError):
                 continue
             yield path, said
+
+
+def _outputs(said: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return what a stage wrote beside the file that says so."""
+    outputs: Mapping[str, str] = said.get("outputs", {})
+    return outputs
 
 
 def _list(locked: Mapping[str, Any], what: str) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def _draw_gains(
     if margin > 0:
         axes.axvline(margin, color="black", linewidth=1, linestyle=":")
         axes.annotate(
-            f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
+            f"pays from {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
     axes.set_yticks(range(len(labels)), labels)
@@ -105,4 +105,4 @@ def _draw_gains(
     axes.set_xlabel("gain (percentage points)")
     confidences = {pair.gain.confidence for pair in pairs}
     intervals = " and ".join(interval_name(one) for one in sorted(confidences))
-    axes.set_title(f"Gain, {intervals}; dots: {comparison.design.unit}s", fontsize=11)
+    axes.set_title(f"Gain, {intervals}; a dot per {comparison.design.unit}", fontsize=11)

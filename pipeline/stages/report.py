@@ -31,7 +31,7 @@ from pipeline.report.view import Provenance, view
 from pipeline.settings.recorded import differences
 from pipeline.settings.schema import Settings, named
 from pipeline.stages import stale_outputs
-from pipeline.stages.unchanged import made_from
+from pipeline.stages.unchanged import made_from, outputs
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder, write_json, write_text
 from pipeline.storage.csv_files import as_csv, write_table
@@ -101,8 +101,7 @@ def run(
     write_json(out / "metrics.json", tables.headline_metrics(comparison, candidate))
     read = [evaluated / run.model / str(run.seed) / "metrics.json" for run in chain(*runs.values())]
     read += [explanation.folder / "explain.json" for explanation in explanations.values()]
-    origin = {"made_from": made_from("report", settings, inputs=read).model_dump()}
-    write_json(out / "verdict.json", tables.verdicts(comparison) | origin)
+    origin = made_from("report", settings, inputs=read).model_dump()
     found = view(
         candidate,
         comparison,
@@ -127,6 +126,10 @@ def run(
     html = page.page(text, out, found)
     write_text(out / "report.md", text)
     write_text(out / "report.html", html)
+    others = ("comparison.csv", "metrics.json", "report.md", "report.html")
+    written = outputs(out, (*others, "tables", "plots", str(FIGURES)))
+    verdicts = tables.verdicts(comparison) | {"made_from": origin, "outputs": written}
+    write_json(out / "verdict.json", verdicts)
     if wanted := fonts_wanted(dataset.classes):
         say(
             "no installed font has the names of all classes: figures number them, and the report "

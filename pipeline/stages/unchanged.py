@@ -153,8 +153,17 @@ def write_origin(folder: Path, made_from: MadeFrom) -> None:
     """Write what a folder was made from beside it, such as ``data/raw.json``."""
     from pipeline.storage import records
 
-    record = records.Origin(made_from=made_from)
+    record = records.Origin(made_from=made_from, outputs=outputs(folder.parent, [folder.name]))
     records.write(folder.parent / f"{folder.name}.json", record)
+
+
+def outputs(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return DVC's md5 of what a stage wrote into `folder`, for a file that says what made it.
+
+    With it that file speaks for the others too: when git merges two branches, dvc.lock may get one
+    output of a stage from here and another one from there.
+    """
+    return {name: dvc_files.md5(folder / name) for name in names}
 
 
 @functools.cache

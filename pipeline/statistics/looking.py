@@ -46,6 +46,7 @@ def intervention(
     replaced: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     same_images: bool,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> Intervention:
     """Return what an intervention costs.
 
@@ -57,16 +58,22 @@ def intervention(
         replaced: the same with other attention weights.
         labels: the same, the true classes.
         same_images: whether all runs were tested on the same images; else they are folds.
+        weights: float (N_r,) for each run, as in `gain.folds_gain`.
     """
-    runs = list(zip(intact, replaced, labels, strict=True))
-    losses = [(one == true).astype(int) - (other == true) for one, other, true in runs]
-    changes = [one != other for one, other, _ in runs]
+    if weights is None:
+        weights = [np.ones(len(of_run)) for of_run in labels]
+    runs = list(zip(intact, replaced, labels, weights, strict=True))
+    losses = [
+        counts * ((one == true).astype(int) - (other == true)) for one, other, true, counts in runs
+    ]
+    changes = [one != other for one, other, *_ in runs]
     # an image counts once, however many networks were tested on it
     together = (lambda of: np.mean(of, axis=0)) if same_images else np.concatenate
-    by_image, changed = together(losses), together(changes)
+    by_image, changed, counted = together(losses), together(changes), together(weights)
     images = len(by_image)
     loss = POINTS * float(by_image.mean())
-    variance = POINTS**2 * by_image.var(ddof=1) / images + added_variance(images)
+    variance = POINTS**2 * by_image.var(ddof=1) / images
+    variance += float((counted**2).mean()) * added_variance(images)
     half = float(stdtrit(images - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
     limit = binomtest(math.ceil(changed.sum()), images, alternative="less")
     return Intervention(

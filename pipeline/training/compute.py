@@ -87,6 +87,8 @@ def prepare(
             "params.yaml: compute.device: 'cuda', but PyTorch finds no GPU here; "
             "use auto or cpu, or look at what nvidia-smi says"
         )
+    # else the environment may have oneDNN round products in fp32 to bf16, whatever the settings say
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"
     with contextlib.ExitStack() as held:
         device, name = torch.device("cpu"), cpu_name()
         if compute.device != "cpu" and torch.cuda.is_available():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.data import arrays
 from tests.projects import Done, Project, checkout, copied
@@ -91,6 +92,18 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     project.commit("splits that were never made")
     project.run("git", "tag", "splits-never-made")
     change_code(project, "pipeline/data/splitting.py", "code-never-split")
+
+    # as `git merge -X ours` leaves it: the splits of one branch, what they are made from of another
+    project.run("git", "checkout", "--quiet", "first", ".")
+    other = yaml.safe_load(project.run("git", "show", "folds:dvc.lock").stdout)
+    mine = yaml.safe_load(lock.read_text())
+    splits = [
+        next(out["md5"] for out in of["stages"]["split"]["outs"] if out["path"] == "data/splits")
+        for of in (mine, other)
+    ]
+    lock.write_text(lock.read_text().replace(*splits))
+    project.commit("splits of another branch")
+    project.run("git", "tag", "merged")
 
     project.run("git", "rm", "--quiet", "dvc.yaml", "dvc.lock")
     project.commit("no pipeline")
@@ -176,6 +189,13 @@ def test_results_that_are_not_in_the_cache_are_named(history: History, tmp_path:
     shutil.rmtree(project.root / ".dvc" / "cache")
     message = refusal(History(project, {}), "first", "longer")
     assert "is neither in DVC's cache nor in its remote; get it there with dvc fetch" in message
+
+
+def test_splits_of_another_branch_are_refused(history: History) -> None:
+    message = refusal(history, "first", "merged", "--model", "ca_cnn")
+    assert (
+        "merged: data/splits is of another run than data/splits.json, as after a merge" in message
+    )
 
 
 @pytest.mark.parametrize(

@@ -449,6 +449,38 @@ def test_outputs_that_were_committed_with_other_inputs_are_found(
     assert "explain@cnn" in found
 
 
+@pytest.mark.parametrize(
+    ("stage", "setting", "ours", "theirs", "mixed"),
+    [
+        # a little more than so far divides the images alike, twice as much doesn't
+        ("split", "  validation_fraction: 0.1{} ", "501", "3", "splits.json was made with another"),
+        ("report", "  margin: {} ", "0.6", "200", "verdict.json was made with another"),
+    ],
+)
+def test_outputs_of_two_branches_that_a_merge_brings_together_are_found(
+    stage: str,
+    setting: str,
+    ours: str,
+    theirs: str,
+    mixed: str,
+    snakemade: Project,
+    copy_of: Callable[[Project], Project],
+) -> None:
+    project = copy_of(snakemade)
+    project.commit("run")
+    old = setting.format({"split": "5", "report": "0.5"}[stage])
+    for branch, value in (("theirs", theirs), ("ours", ours)):
+        project.run("git", "checkout", "--quiet", "-b", branch, "main")
+        project.edit(old, setting.format(value))
+        project.dvc("repro", "--single-item", stage)
+        project.commit(branch)
+    project.run("git", "merge", "--quiet", "--no-edit", "-X", "ours", "theirs")
+    project.dvc("checkout")
+    assert mixed in false_records(project)[stage]
+    project.dvc("repro", "-f", "-s", stage)
+    assert stage not in false_records(project)
+
+
 def test_code_is_compared_by_the_checksums_of_dvc(snakemade: Project) -> None:
     stages = yaml.safe_load((snakemade.root / "dvc.lock").read_text())["stages"]
     code = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"]}

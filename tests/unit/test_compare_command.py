@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
 
 from tests.unit.test_command_line import ROOT, refused, run
 
@@ -70,6 +71,27 @@ def test_json_holds_the_gain_its_interval_and_the_verdict(folder: Path) -> None:
     assert found["p"] == pytest.approx(p, rel=1e-9)
     assert (found["verdict"], found["reason"]) == ("pays", None)
     assert found["candidate_accuracy"] == pytest.approx(100 * right[0].mean())
+
+
+def test_balanced_accuracy_decides_where_it_is_asked_for(folder: Path) -> None:
+    labels = np.load(folder / "y.npy")
+    rare = np.flatnonzero(labels == 0)[:-20]  # of the first class 20 images are left
+    for path in folder.glob("*.npy"):
+        np.save(path, np.delete(np.load(path), rare, axis=0))
+    labels = np.load(folder / "y.npy")
+    for name in CANDIDATE:  # which never learnt it
+        change(folder, name, np.flatnonzero(labels == 0), np.eye(CLASSES)[1])
+    plain, balanced = printed(folder, *FILES), printed(folder, *FILES, "--balanced")
+    by_seed = [
+        100 * np.subtract(*(balanced_accuracy_score(labels, np.load(folder / name).argmax(axis=1))
+                            for name in names))
+        for names in zip(CANDIDATE, BASELINE, strict=True)
+    ]  # fmt: skip
+    assert balanced["gain_by_seed"] == pytest.approx(by_seed, rel=1e-9)
+    assert balanced["candidate_accuracy"] - balanced["baseline_accuracy"] == pytest.approx(
+        np.mean(by_seed)
+    )
+    assert balanced["gain"] < plain["gain"] - 5
 
 
 @pytest.mark.parametrize("kind", ["classes", "whole numbers as floats", "probabilities"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportion_confint
 
+from pipeline.statistics.estimates import balancing_weights
 from pipeline.statistics.looking import Intervention, Looks, intervention, looking
 
 CLASSES, MARGIN = 10, 0.5
@@ -73,6 +75,15 @@ def test_folds_have_images_of_their_own() -> None:
     found = intervention(intact, other, labels, False)
     together = intervention(*([np.concatenate(of)] for of in (intact, other, labels)), True)
     assert found == together
+
+
+def test_loss_of_balanced_accuracy_counts_classes_alike() -> None:
+    labels = np.repeat([0, 1], [380, 20])
+    intact, frozen = labels.copy(), labels.copy()
+    frozen[380:390] = 0  # half of the rare class
+    found = intervention([intact], [frozen], [labels], True, [balancing_weights(labels)])
+    assert found.loss == pytest.approx(100 * (1 - balanced_accuracy_score(labels, frozen)))
+    assert found.changed == 10
 
 
 @pytest.mark.parametrize(("kind", "looks"), [("decides", "yes"), ("frozen", "no")])

@@ -193,7 +193,7 @@ def test_busy_machine_is_named_with_the_command_that_measures_again(project: Pro
     ) in section(text, "## Cost")
     assert "`dvc repro --force --single-item measure`" in section(text, "## Cost")
     assert line_of_answer(text, "Price").endswith(
-        " and a latency that was not compared (the machine was busy)."
+        " parameters, latency not compared (the machine was busy)."
     )
     for claim in ("25 %", "no measurable difference", "by latency", "training time ("):
         assert claim not in section(text, "## Cost")

@@ -62,7 +62,7 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert f"test accuracy over `cnn` is {found['gain']:+.2f} points" in sentence
     assert f"({found['low']:+.2f} to {found['high']:+.2f} at" in sentence
     assert f"Undecided: {found['reason']}.**" in sentence
-    assert " would decide it if the true gain is +0.50 points" in line_of_answer(text, "Next step")
+    assert " would tell a gain of +0.50 points from none" in line_of_answer(text, "Next step")
     assert found["reason"] == "too few images"
     assert line_of_answer(text, "Strongest doubt") == (
         "the test set is small for the question: one of 40 images is 2.5 points."
@@ -74,8 +74,10 @@ def test_a_line_says_whether_the_attention_looks_at_the_image(
 ):
     _, text = reported
     found = line_of_answer(text, "Attention")
-    assert found.startswith("looks at the image: with frozen weights it loses ")
-    assert found.endswith("; only 2 of 6 modules vary with it.")
+    assert found.startswith(
+        "looks at the image: with the same attention weights for all images, accuracy falls by "
+    )
+    assert found.endswith("; 2 of 6 modules (all seeds) vary with the image.")
     for seed in (0, 1):
         folder = project.root / "data" / "evaluated" / "ca_cnn" / str(seed)
         with np.load(folder / "interventions.npz") as found:
@@ -88,7 +90,8 @@ def test_a_line_says_whether_the_attention_looks_at_the_image(
         written(folder / "metrics.json", metrics)
     found = line_of_answer(project.report(settings()), "Attention")
     assert found.startswith(
-        "may or may not look at the image: with frozen weights not one of 80 answers changes"
+        "may or may not look at the image: with the same attention weights for all images, not "
+        "one of 80 answers changes"
     )  # of 40 images, too few to be sure
     networks = json.loads((project.reports / "verdict.json").read_text())["networks"]
     assert {name: one["looks_at_image"] for name, one in networks.items()} == {
@@ -149,7 +152,7 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
         "- **Does channel attention pay for `se_densenet",
     ]
     for line in pairs:
-        assert re.search(r"\*\* The gain .* It has .* The attention .* would decide it", line)
+        assert re.search(r"\*\* The gain .* It has .* The attention .* from none", line)
     metrics = json.loads((project.reports / "metrics.json").read_text())
     assert metrics["accuracy"] == pytest.approx(mean)
     assert "difference" not in metrics
@@ -366,7 +369,7 @@ def test_single_seeds_that_differ_are_the_doubt_of_an_undecided_pair():
     undecided = replace(pair.result, gain=gain, judgement=Judgement("undecided", "too few seeds"))
     candidate = replace(one, pairs=(replace(pair, result=undecided, plan=None),))
     text = environment().get_template("answer.j2").module.lines(replace(shown, candidate=candidate))
-    said = "the gain of a single seed runs from -1.50 to +2.00 points."
+    said = "seeds disagree, with gains from -1.50 to +2.00 points."
     assert line_of_answer(text, "Strongest doubt") == said
 
 
@@ -423,9 +426,8 @@ def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Pro
         return found
 
     assert scope(settings()) == (
-        "This holds for digits as divided here, for all seeds alike, under this recipe and its "
-        "training budget; another may answer otherwise. A gain pays from the margin of +0.50 "
-        "points on (`report.margin`)."
+        "This holds for one division of digits and one recipe, which all seeds share; others may "
+        "answer otherwise. A gain pays from +0.50 points on, the margin (`report.margin`)."
     )
     assert any("`report.note` says it" in line for line in caveats(project.report(settings())))
     noted = settings().model_dump()["report"] | {"note": "six trials *each*, by validation."}
