@@ -13,6 +13,7 @@ import typer
 
 from pipeline.commands.several_values import SeveralValues
 from pipeline.engines import false_records, preflight
+from pipeline.engines.dvc_graph import frozen
 from pipeline.paths import (
     CHECKPOINTS,
     DOWNLOADS,
@@ -311,7 +312,8 @@ def check(params: ParamsFile = PARAMS) -> None:
     check_loss(settings)
     check_files(settings)
     preflight.check(settings, Path(), OUTPUTS)
-    for line in false_records.cures(false_records.find(false_records.read_lock(), params)):
+    found = false_records.find(false_records.read_lock(), params)
+    for line in (*frozen(), *false_records.cures(found)):
         say(line)
     runs = len(settings.architectures) * len(settings.seeds)
     typer.echo(
@@ -457,6 +459,8 @@ def summary(
     from pipeline.report import terminal
 
     terminal.print_summary(reports)
+    for line in frozen():
+        say(line)
     if found := false_records.cures(false_records.find(false_records.read_lock())):
         raise InputError("; ".join(found))
 

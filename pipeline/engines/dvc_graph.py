@@ -38,6 +38,16 @@ def settings_of_stage(stage: str, model: str | None = None) -> list[str]:
     return [key.replace("${item.model}", model or "") for key in keys]
 
 
+def frozen() -> list[str]:
+    """Return a line for each frozen stage of dvc.yaml: what it wrote may be of other settings."""
+    return [frozen_line(name) for name, stage in read_stages().items() if stage.get("frozen")]
+
+
+def frozen_line(name: str) -> str:
+    """Return what to say of a frozen stage."""
+    return f"{name} is frozen: it stays as it is until dvc unfreeze {name}"
+
+
 @functools.cache
 def read_stages() -> dict[str, Any]:
     """Return `stages` of dvc.yaml.

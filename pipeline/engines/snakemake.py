@@ -32,6 +32,7 @@ from snakemake.io import directory, report, touch
 from snakemake.ioflags import update
 
 from pipeline.engines import dvc_state, false_records, preflight
+from pipeline.engines.dvc_graph import frozen_line
 from pipeline.paths import (
     CHANGE_MARKERS,
     COMPARISON_FIGURES,
@@ -113,7 +114,7 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
         stages = [stage for stage in graph if isinstance(stage, PipelineStage) and not stage.frozen]
         if is_main:
             for name in sorted(stage.addressing for stage in graph if stage.frozen and stage.cmd):
-                say(f"{name} is frozen: it stays as it is until dvc unfreeze {name}")
+                say(frozen_line(name))
             outputs = {_path(out) for stage in stages for out in stage.outs}
             dvc_state.clamp_future_mtimes(outputs)
             false = false_records.find(dvc_state.locked_stages(graph))

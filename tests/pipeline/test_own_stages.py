@@ -65,7 +65,10 @@ def test_frozen_stage_is_named_and_not_planned(reproduced: Project, copy_of: Cop
     project.edit("  margin: 0.5 ", "  margin: 0.7 ")
     planned = project.snakemake("--dry-run")
     assert "Nothing to be done" in planned.stdout
-    assert "report is frozen: it stays as it is until dvc unfreeze report" in planned.stderr
+    said = "report is frozen: it stays as it is until dvc unfreeze report"
+    assert said in planned.stderr
+    for command in ("check", "summary"):
+        assert said in project.run("python", "-m", "pipeline", command).stderr
     project.dvc("unfreeze", "report")
     assert "rule report:" in project.snakemake("--dry-run").stdout
 
