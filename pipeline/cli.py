@@ -401,6 +401,10 @@ def compare(
     balanced: Annotated[
         bool, typer.Option(help="Judge by balanced accuracy: every class counts the same.")
     ] = False,
+    confidence: Annotated[
+        float,
+        typer.Option(min=0.5, max=0.9999, help="Of the interval; a report's of several pairs."),
+    ] = 0.95,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")
     ] = False,
@@ -411,7 +415,9 @@ def compare(
     them, and all are of the same test images in the same order.
     """
     from pipeline.commands import compare as command
+    from pipeline.statistics.criteria import Criteria
 
+    criteria = Criteria(confidence, margin, "balanced_accuracy" if balanced else "accuracy")
     if revisions:
         if candidate or baseline or labels:
             raise InputError("compare: give two revisions or files, not both")
@@ -419,12 +425,12 @@ def compare(
             raise InputError(
                 f"compare: {plural(len(revisions), 'revision')}; give two, REV_A REV_B"
             )
-        baseline_name, name = revisions
-        found = command.compare_revisions(Path(), baseline_name, name, model, margin, balanced)
+        older, newer = revisions
+        found = command.compare_revisions(Path(), older, newer, model, criteria)
     elif candidate and baseline and labels:
         if model is not None:
             raise InputError("--model: names an architecture of two revisions; files have none")
-        found = command.compare_files(candidate, baseline, labels, margin, balanced)
+        found = command.compare_files(candidate, baseline, labels, criteria)
     else:
         raise InputError("compare: give --candidate, --baseline and --labels, or two revisions")
     typer.echo(command.as_json(found) if as_json else command.as_text(found))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.paths import RAW
-from pipeline.statistics.estimates import balancing_weights
+from pipeline.statistics.criteria import Criteria
 from pipeline.statistics.gain import Gain, folds_gain, trained_gain
 from pipeline.statistics.outcome import Judgement, is_at_chance, judge
 from pipeline.statistics.planning import plan
@@ -39,8 +39,7 @@ def compare_files(
     candidate: Sequence[Path],
     baseline: Sequence[Path],
     labels: Path,
-    margin: float,
-    balanced: bool,
+    criteria: Criteria,
 ) -> Comparison:
     """Compare predictions in ``.npy`` files, one for each seed, of the same images in one order.
 
@@ -48,8 +47,7 @@ def compare_files(
         candidate: the files, each with predicted classes (N,), probabilities or logits (N, K).
         baseline: the same of the baseline, as many.
         labels: the file with the true classes, integers (N,) from 0.
-        margin: the smallest gain in points that would be worth its price.
-        balanced: whether balanced accuracy decides: the mean recall of the classes.
+        criteria: by what they are compared.
 
     Raises:
         InputError: if a file can't be read, or holds something else.
@@ -96,11 +94,11 @@ def compare_files(
         np.stack([predicted[path][0] == true_classes for path in files])
         for files in (candidate, baseline)
     ]
-    return compare_answers(right[0], right[1], true_classes, margin, balanced)
+    return compare_answers(right[0], right[1], true_classes, criteria)
 
 
 def compare_answers(
-    candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, margin: float, balanced: bool
+    candidate: np.ndarray, baseline: np.ndarray, labels: np.ndarray, criteria: Criteria
 ) -> Comparison:
     """Compare repeated trainings: bool (R, N), whether each answer is right; int (N,), the labels.
 
@@ -109,27 +107,23 @@ def compare_answers(
     """
     if len(labels) < 2:
         raise InputError(f"{plural(len(labels), 'test image')}: expected at least two")
-    weights = balancing_weights(labels) if balanced else np.ones(len(labels))
-    gain = trained_gain(candidate, baseline, weights=weights)
-    return _judged(gain, candidate, baseline, labels, margin, weights)
+    gain = trained_gain(candidate, baseline, criteria.confidence, criteria.weights(labels))
+    return _judged(gain, candidate, baseline, labels, criteria)
 
 
 def compare_folds(
     candidate: Sequence[np.ndarray],
     baseline: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
-    margin: float,
-    balanced: bool,
+    criteria: Criteria,
 ) -> Comparison:
     """Compare the folds of a cross-validation: bool (N_k,) and int (N_k,) for each of them."""
     differences = [
         ours.astype(np.int8) - theirs for ours, theirs in zip(candidate, baseline, strict=True)
     ]
     once = [np.concatenate(folds) for folds in (candidate, baseline, labels)]
-    weights = [balancing_weights(of) if balanced else np.ones(len(of)) for of in labels]
-    gain = folds_gain(differences, weights=weights)
-    counted = np.concatenate(weights)
-    return _judged(gain, once[0][None], once[1][None], once[2], margin, counted)
+    gain = folds_gain(differences, criteria.confidence, [criteria.weights(of) for of in labels])
+    return _judged(gain, once[0][None], once[1][None], once[2], criteria)
 
 
 def _judged(
@@ -137,9 +131,9 @@ def _judged(
     candidate: np.ndarray,
     baseline: np.ndarray,
     labels: np.ndarray,
-    margin: float,
-    weights: np.ndarray,
+    criteria: Criteria,
 ) -> Comparison:
+    margin, weights = criteria.margin, criteria.weights(labels)
     if not math.isfinite(margin):
         raise InputError(f"--margin: {margin} is no number of points; expected such as 0.5")
     at_chance = is_at_chance(candidate, labels) or is_at_chance(baseline, labels)
@@ -148,7 +142,7 @@ def _judged(
 
 
 def compare_revisions(
-    root: Path, baseline: str, candidate: str, model: str | None, margin: float, balanced: bool
+    root: Path, baseline: str, candidate: str, model: str | None, criteria: Criteria
 ) -> Comparison:
     """Compare an architecture in two git revisions or DVC experiments, as far as seeds are common.
 
@@ -157,8 +151,7 @@ def compare_revisions(
         baseline: the revision that is compared with.
         candidate: the other revision.
         model: an architecture of both; the candidate of each, which its params.yaml names, if None.
-        margin: the smallest gain in points that would be worth its price.
-        balanced: whether balanced accuracy decides: the mean recall of the classes.
+        criteria: by what they are compared.
 
     Raises:
         InputError: if a revision can't be read, they have fewer than two seeds in common, or their
@@ -194,9 +187,9 @@ def compare_revisions(
     ]
     names = f"{candidate} ({ours.model}) against {baseline} ({theirs.model})"
     if ours.folds:
-        return replace(compare_folds(right[0], right[1], labels, margin, balanced), names=names)
+        return replace(compare_folds(right[0], right[1], labels, criteria), names=names)
     stacked = (np.stack(right[0]), np.stack(right[1]))
-    return replace(compare_answers(*stacked, labels[0], margin, balanced), names=names)
+    return replace(compare_answers(*stacked, labels[0], criteria), names=names)
 
 
 def as_json(comparison: Comparison) -> str:

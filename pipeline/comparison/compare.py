@@ -13,7 +13,6 @@ import numpy as np
 from pipeline.comparison.design import Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import (
-    Criteria,
     Summary,
     ensemble_trial,
     run_trial,
@@ -21,6 +20,7 @@ from pipeline.comparison.summary import (
 )
 from pipeline.settings.pairs import differing, is_confounded
 from pipeline.settings.schema import named
+from pipeline.statistics.criteria import Criteria
 from pipeline.statistics.estimates import Estimate, as_estimate
 from pipeline.statistics.gain import Gain, corrected
 from pipeline.statistics.looking import Looking, intervention, looking

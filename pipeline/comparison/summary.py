@@ -5,36 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from pipeline.comparison.runs import Run
 from pipeline.evaluation import calibration, ensembles
 from pipeline.evaluation.calibration import Reliability
+from pipeline.statistics.criteria import Criteria
 from pipeline.statistics.estimates import Estimate, accuracy_estimate, balancing_weights
 from pipeline.system.machine import BUSY
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """How pairs are judged."""
-
-    confidence: float  # of the intervals, before correction for the number of pairs
-    margin: float  # the smallest gain in points that would be worth its price
-    judged_by: Literal["accuracy", "balanced_accuracy"] = "accuracy"
-
-    @property
-    def accuracy_name(self) -> str:
-        """Return how the accuracy that counts is called."""
-        return "test accuracy" if self.judged_by == "accuracy" else "balanced test accuracy"
-
-    def weights(self, labels: np.ndarray) -> np.ndarray:
-        """Return what each test image counts, float (N,), from the true classes, int (N,)."""
-        if self.judged_by == "accuracy":
-            return np.ones(len(labels))
-        return balancing_weights(labels)
-
 
 # attributes of a Summary
 COSTS = (

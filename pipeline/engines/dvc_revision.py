@@ -92,6 +92,9 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
             metrics = _read(files, name, run / "metrics.json", json.loads)
             made = (metrics["trained_from"], metrics["made_from"])
             _refuse_other_origin(files, name, run, params, made)
+            keys = (key for key, _ in flat(metrics["made_from"]["settings"]))
+            if not any(key.startswith(f"architectures.{model}.") for key in keys):
+                raise InputError(f"{name}: {run} is of another architecture than {model}")
             if metrics["splits"] != fingerprint.hexdigest():
                 raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
             logits = _read(files, name, run / "logits.npy", _load_array)

@@ -121,7 +121,7 @@ def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, s
             continue
         text = f"by another {dep} (md5 {made}, recorded {noted})"
         if made == here:  # DVC goes by size, time and inode
-            text += f", which DVC overlooks until you type find {dep} -type f -exec touch {{}} +"
+            text += f"; if dvc status doesn't say so: find {dep} -type f -exec touch {{}} +"
         found.append(text)
     return found
 

@@ -271,6 +271,7 @@ def verdicts(comparison: Comparison) -> dict[str, Any]:
                 **{name: _number(getattr(pair.gain, name)) for name in VERDICT_NUMBERS},
                 "seeds": pair.gain.seeds,
                 "images": pair.gain.images,
+                "confidence": pair.gain.confidence,
                 "margin": comparison.criteria.margin,
                 "verdict": pair.judgement.outcome,
                 "reason": pair.judgement.reason,

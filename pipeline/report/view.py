@@ -20,11 +20,12 @@ from pipeline.comparison.compare import (
     Pair,
 )
 from pipeline.comparison.runs import Explanation
-from pipeline.comparison.summary import COSTS, ROUNDS_OF, Criteria, Summary
+from pipeline.comparison.summary import COSTS, ROUNDS_OF, Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
 from pipeline.report.published_accuracies import Published, published_for
 from pipeline.statistics.cost_ratio import CostRatio, cost_ratio
+from pipeline.statistics.criteria import Criteria
 from pipeline.statistics.looking import Looking
 from pipeline.statistics.planning import Plan, plan
 from pipeline.storage.records import COMPARISONS, ModuleState, Pretrained, Training

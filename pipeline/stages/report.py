@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
 from pipeline.comparison.runs import Explanation, read_explanations, read_runs
-from pipeline.comparison.summary import Criteria
 from pipeline.data import arrays
 from pipeline.figures.accuracy import draw_accuracies, draw_gains
 from pipeline.figures.class_differences import draw_class_differences
@@ -32,6 +31,7 @@ from pipeline.settings.recorded import differences
 from pipeline.settings.schema import Settings, named
 from pipeline.stages import stale_outputs
 from pipeline.stages.unchanged import made_from, outputs
+from pipeline.statistics.criteria import Criteria
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder, write_json, write_text
 from pipeline.storage.csv_files import as_csv, write_table

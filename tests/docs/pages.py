@@ -12,6 +12,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("results/*/README.md")),
 )
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)$")

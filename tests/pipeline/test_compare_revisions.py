@@ -105,6 +105,12 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     project.commit("splits of another branch")
     project.run("git", "tag", "merged")
 
+    project.run("git", "checkout", "--quiet", "first", ".")
+    text = lock.read_text().replace("evaluate@ca_cnn-", "evaluate@cnn-")
+    lock.write_text(text.replace("data/evaluated/ca_cnn/", "data/evaluated/cnn/"))
+    project.commit("evaluations under another name")
+    project.run("git", "tag", "renamed")
+
     project.run("git", "rm", "--quiet", "dvc.yaml", "dvc.lock")
     project.commit("no pipeline")
     # nothing but git and DVC's cache is left
@@ -189,6 +195,11 @@ def test_results_that_are_not_in_the_cache_are_named(history: History, tmp_path:
     shutil.rmtree(project.root / ".dvc" / "cache")
     message = refusal(History(project, {}), "first", "longer")
     assert "is neither in DVC's cache nor in its remote; get it there with dvc fetch" in message
+
+
+def test_evaluations_of_another_architecture_are_refused(history: History) -> None:
+    message = refusal(history, "first", "renamed", "--model", "cnn")
+    assert "renamed: data/evaluated/cnn/0 is of another architecture than cnn" in message
 
 
 def test_splits_of_another_branch_are_refused(history: History) -> None:

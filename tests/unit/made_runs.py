@@ -10,9 +10,9 @@ import pandas as pd
 from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import REPEATED, Design
 from pipeline.comparison.runs import Run, Timings
-from pipeline.comparison.summary import Criteria
 from pipeline.data.arrays import Dataset
 from pipeline.report.view import Provenance, View, view
+from pipeline.statistics.criteria import Criteria
 from pipeline.system.provenance import Commit
 from tests.unit.made_records import made_evaluation, made_training
 

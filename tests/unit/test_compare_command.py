@@ -73,6 +73,14 @@ def test_json_holds_the_gain_its_interval_and_the_verdict(folder: Path) -> None:
     assert found["candidate_accuracy"] == pytest.approx(100 * right[0].mean())
 
 
+def test_the_interval_has_the_confidence_that_is_asked_for(folder: Path) -> None:
+    found = printed(folder, *FILES, "--confidence", "0.9875")
+    interval = stats.t.interval(
+        0.9875, found["degrees_of_freedom"], loc=found["gain"], scale=found["standard_error"]
+    )
+    assert (found["low"], found["high"]) == pytest.approx(interval, rel=1e-9)
+
+
 def test_balanced_accuracy_decides_where_it_is_asked_for(folder: Path) -> None:
     labels = np.load(folder / "y.npy")
     rare = np.flatnonzero(labels == 0)[:-20]  # of the first class 20 images are left

@@ -18,12 +18,13 @@ from statsmodels.stats.proportion import proportion_confint
 from pipeline.comparison.compare import Comparison, Pair, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run
-from pipeline.comparison.summary import Criteria, Summary
+from pipeline.comparison.summary import Summary
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS
 from pipeline.settings.pairs import READ_BY
 from pipeline.settings.schema import Attention
+from pipeline.statistics.criteria import Criteria
 from tests.unit.made_records import made_evaluation, made_training
 from tests.unit.made_runs import made_timings
 

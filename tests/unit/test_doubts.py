@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score
 from pipeline.comparison import doubts
 from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import REPEATED
-from pipeline.comparison.summary import Criteria
+from pipeline.statistics.criteria import Criteria
 from tests.unit.made_runs import compared, made_run
 
 LABELS = np.repeat([0, 1], [190, 10])

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from pipeline.comparison.summary import Criteria
 from pipeline.report.filters import environment
 from pipeline.report.terminal import print_summary
 from pipeline.report.view import ComparedPair, View
 from pipeline.settings import load
 from pipeline.settings.pairs import differing
 from pipeline.settings.schema import Settings
+from pipeline.statistics.criteria import Criteria
 from pipeline.statistics.looking import Intervention, Looking, Looks
 from pipeline.statistics.outcome import Judgement, Outcome
 from pipeline.storage import records

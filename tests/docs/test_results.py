@@ -1,0 +1,43 @@
+"""Every verdict that docs/results prints, computed from the predictions beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import ROOT
+from tests.unit.test_command_line import run
+
+PAIRS = [
+    (path.parent, pair)
+    for path in sorted((ROOT / "docs" / "results").glob("*/verdict.json"))
+    for pair in json.loads(path.read_text(encoding="utf-8"))["pairs"]
+]
+
+
+@pytest.mark.parametrize(
+    ("folder", "pair"),
+    PAIRS,
+    ids=[f"{folder.name}-{pair['model']}-{pair['baseline']}" for folder, pair in PAIRS],
+)
+def test_compare_gives_the_printed_verdict(folder: Any, pair: dict[str, Any]) -> None:
+    files = {
+        option: sorted(map(str, folder.glob(f"predictions/{pair[key]}-*.npy")))
+        for option, key in (("--candidate", "model"), ("--baseline", "baseline"))
+    }
+    assert {len(found) for found in files.values()} == {pair["seeds"]}
+    done = run(
+        *("compare", "--candidate", *files["--candidate"], "--baseline", *files["--baseline"]),
+        *("--labels", str(folder / "labels.npy"), "--margin", str(pair["margin"])),
+        *("--confidence", str(pair["confidence"]), "--json"),
+        cwd=folder,
+    )
+    found = json.loads(done.stdout)
+    words = ("verdict", "reason")
+    assert [found[name] for name in words] == [pair[name] for name in words]
+    numbers = ("gain", "low", "high", "p", "degrees_of_freedom", "images")
+    assert [found[name] for name in numbers] == pytest.approx(
+        [pair[name] for name in numbers], rel=1e-9
+    )
