@@ -312,6 +312,10 @@ def check(params: ParamsFile = PARAMS) -> None:
     check_loss(settings)
     check_files(settings)
     preflight.check(settings, Path(), OUTPUTS)
+    if settings.data.name == "image_folder":
+        from pipeline.data.sources.listing import find
+
+        find(Path(settings.data.path), settings.data.labels)
     found = false_records.find(false_records.read_lock(), params)
     for line in (*frozen(), *false_records.cures(found)):
         say(line)

@@ -20,6 +20,7 @@ from pipeline.data.augmentation import normalise
 from pipeline.data.sources.decoding import UndecodableError
 from pipeline.evaluation.ensembles import mean_probabilities
 from pipeline.explain.cam import cam_layers, class_activation_maps
+from pipeline.figures.fonts import drawn_names, fonts_wanted
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
 from pipeline.system.progress import say, track
@@ -73,6 +74,10 @@ def run(
     for seed, path in files.items():
         check_trained(model, seed, path)
     paths = list_images(given, out)
+    if wanted := fonts_wanted(dataset.classes):
+        names = zip(drawn_names(dataset.classes), map(printable, dataset.classes), strict=True)
+        numbers = ", ".join(f"{drawn} is {name}" for drawn, name in names if drawn != name)
+        say(f"no installed font has all names, so in figures {numbers}; {wanted[0]} would help")
     size, channels = dataset.image_size, dataset.channels
     members = []
     with compute.prepare(settings.compute, precision="fp32") as hardware:
@@ -114,6 +119,7 @@ def _answer(
     prediction = Prediction(
         file=path,
         classes=tuple(dataset.classes[label] for label in ranking),
+        drawn=tuple(drawn_names(dataset.classes)[label] for label in ranking),
         probabilities=tuple(probabilities[ranking].tolist()),
         agreeing=int((logits[:, 0].argmax(axis=1) == ranking[0]).sum()),
         members=len(members),

@@ -26,6 +26,7 @@ class Prediction:
 
     file: Path
     classes: tuple[str, ...]  # the names of the likeliest, the likeliest first
+    drawn: tuple[str, ...]  # the same as figures have them
     probabilities: tuple[float, ...]  # of these, in [0, 1]
     agreeing: int  # networks that find the first of `classes` the likeliest on their own
     members: int  # networks

@@ -55,20 +55,20 @@ def draw_prediction(
         show_heat(overlaid, image, class_map / (class_map.max() or 1))
         height, width = class_map.shape
         overlaid.set_title(
-            f"Grad-CAM of {_name(prediction.classes[0])},\nmean of the seeds, {height} x {width}"
+            f"Grad-CAM of {_name(prediction.drawn[0])},\nmean of the seeds, {height} x {width}"
         )
         draw_heat_scale(left, scale, HEAT_LABEL)
 
         axes, shown = right.subplots(), prediction.probabilities[:MOST_BARS]
         drawn = axes.barh(range(len(shown)), shown, color=COLOURS[0])
         axes.bar_label(drawn, [f"{value:.1%}" for value in shown], padding=3)
-        axes.set_yticks(range(len(shown)), [_name(name) for name in prediction.classes[:MOST_BARS]])
+        axes.set_yticks(range(len(shown)), [_name(name) for name in prediction.drawn[:MOST_BARS]])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.18)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel("probability, mean of the seeds")
-        axes.set_title(f"{prediction.agreement} seeds say {_name(prediction.classes[0])}")
+        axes.set_title(f"{prediction.agreement} seeds say {_name(prediction.drawn[0])}")
     return figure
 
 

@@ -69,6 +69,7 @@ class Dataset:
     near_pairs: tuple[NearPair, ...] = ()
     official: tuple[str, ...] = ()  # the splits that the source gives
     groups: int | None = None  # how many groups the images are of, none in two splits; or None
+    group: np.ndarray | None = None  # str (N,), the group of each image, or None
 
     @property
     def image_size(self) -> int:
@@ -148,6 +149,7 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
                 split = np.array([[row[run] for run in columns] for row in index], dtype=str)
             ids = np.array([row["id"] for row in index], dtype=np.int64)
             class_names = [row["class"] for row in index]
+            group = np.array([row["group"] for row in index]) if "group" in index[0] else None
         pairs: tuple[NearPair, ...] = ()
         if described.near_duplicates is not None and described.near_duplicates.pairs:
             pairs = _near_pairs(folder / NEAR_DUPLICATES, ids)
@@ -171,6 +173,7 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
         near_pairs=pairs,
         official=tuple(described.official),
         groups=described.groups,
+        group=group,
     )
     _check_fit(folder, dataset, class_names)
     if settings is not None:

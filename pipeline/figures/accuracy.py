@@ -77,6 +77,8 @@ def draw_gains(comparison: Comparison, candidate: str) -> Figure | None:
         axes.grid(axis="x", alpha=0.25)
         labels = [f"over {shortened(one.baseline, 16)}:\n{one.judgement.outcome}" for one in pairs]
         _draw_gains(axes, labels, pairs, comparison)
+        figure.suptitle(axes.get_title(), fontsize=11)  # over the labels too: it is wide
+        axes.set_title("")
     return figure
 
 

@@ -8,7 +8,7 @@ everywhere; after it come fonts of the system, only for what it lacks.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from matplotlib.text import Text
 OWN = "DejaVu Sans"
 NORMAL_WEIGHT = 400
 # the fonts that a person may install, by the word with which Unicode's names of characters begin
-CJK = "Noto Sans CJK"
+CJK = "Noto Sans CJK (fonts-noto-cjk in Debian)"
 FONTS = dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC"), CJK)
 
 
@@ -35,7 +35,8 @@ def drawable(text: str) -> str:
     return "".join(f"U+{ord(each):04X}" if each in lacking else each for each in text)
 
 
-def drawn_names(classes: Sequence[str]) -> tuple[str, ...]:
+@cache
+def drawn_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of classes as figures have them: ``class 3`` where no font has its name."""
     return tuple(
         name if drawable(name) == name else f"class {number}"
@@ -47,7 +48,8 @@ def fonts_wanted(classes: Iterable[str]) -> list[str]:
     """Return the fonts that would help where figures have numbers in place of names."""
     lacking = [each for each in _lacking("".join(classes)) if _font_with(each) is None]
     scripts = dict.fromkeys(unicodedata.name(each, "UNICODE").split()[0] for each in lacking)
-    return [*dict.fromkeys(FONTS.get(each, f"Noto Sans {each.title()}") for each in scripts)]
+    others = "Noto Sans {} (fonts-noto-core in Debian)"
+    return [*dict.fromkeys(FONTS.get(each, others.format(each.title())) for each in scripts)]
 
 
 def set_fonts(figure: Figure) -> None:

@@ -183,6 +183,7 @@ class View:
     same_images: bool  # all runs were tested on the same images
     seeds: tuple[int, ...]  # of the runs of each architecture
     test_images: int  # different ones, over all runs
+    test_groups: int | None  # that they are of, such as patients; None where no table says it
     support: tuple[int, ...]  # test images by class
     unbalanced: bool  # the largest class has more than twice those of the smallest
     majority_class_accuracy: float  # percent
@@ -263,6 +264,9 @@ def view(
         same_images=design.same_images,
         seeds=tuple(run.seed for run in runs[candidate]),
         test_images=len(labels),
+        test_groups=None
+        if dataset.group is None
+        else len({name for one in datasets for name in dataset.group[one.rows("test")]}),
         support=tuple(support),
         unbalanced=doubts.unbalanced(support),
         majority_class_accuracy=doubts.majority_class_accuracy(comparison),

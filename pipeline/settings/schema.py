@@ -484,7 +484,8 @@ class Settings(Section):
             where, baselines = f"architectures.{name}.baseline", named(architecture.baseline)
             for baseline in baselines:
                 if baseline not in self.architectures:
-                    raise ValueError(not_one_of(where, baseline, self.architectures))
+                    others = [other for other in self.architectures if other != name]
+                    raise ValueError(not_one_of(where, baseline, others))
                 if baseline == name:
                     raise ValueError(f"{where}: '{name}' can't be its own baseline")
                 if baselines.count(baseline) > 1:

@@ -28,7 +28,7 @@ def spread(mean: float, sd: float) -> str:
 
 def interval_name(confidence: float) -> str:
     """Return such as ``95 % interval``."""
-    return f"{100 * confidence:g} % interval"
+    return f"{100 * confidence:.4g} % interval"
 
 
 def p_value(p: float) -> str:

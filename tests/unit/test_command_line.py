@@ -327,6 +327,18 @@ def test_nothing_heavy_is_imported_to_check_or_to_help() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_folder_that_is_no_set_is_refused_before_anything_runs(folder: Path) -> None:
+    image_folder(folder, "cat", "dog")
+    assert run("check", cwd=folder).returncode == 0
+    for path in folder.glob("pets/*/*"):
+        path.rename(folder / "pets" / f"{path.parent.name} {path.name}")
+    done = run("check", cwd=folder)
+    assert done.returncode == 2
+    assert "has no sub-folder with images: it needs one sub-folder of images per class, or a" in (
+        done.stderr
+    )
+
+
 def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
     image_folder(folder, "cat", "dog")
     (folder / "pets" / "cat" / "gone.png").symlink_to("nowhere.png")

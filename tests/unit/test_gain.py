@@ -288,3 +288,12 @@ def test_a_pair_that_cannot_be_tested_counts_and_has_no_p() -> None:
     assert math.isnan(found[1].low)
     assert corrected([]) == []
     assert corrected([made_gain(0.03)]) == [replace(made_gain(0.03), p_holm=0.03)]
+
+
+def test_a_difference_of_accuracies_ends_at_100_points() -> None:
+    ours = np.array([[True, True, False, True], [True, False, True, True]])
+    theirs = np.array([[False, True, False, False], [True, True, False, False]])
+    alone = trained_gain(ours, theirs)
+    assert (alone.low, alone.high) == (-100, 100)
+    (found,) = corrected([alone])
+    assert (found.low, found.high) == (-100, 100)

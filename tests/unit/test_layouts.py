@@ -394,7 +394,9 @@ def test_a_table_gives_the_classes_of_a_flat_folder(project: Project) -> None:
     assert {row["origin"]: row["class"] for row in project.index()} == {
         name: PETS[row % 2] for row, name in enumerate(names)
     }
-    assert project.rejected() == {"not in the table.png": "not in labels.csv: write a row for it"}
+    assert project.rejected() == {
+        "not in the table.png": "not in labels.csv: write a row for it if it is an image"
+    }
     assert (project.root / "data" / "raw" / "labels.csv").read_bytes() == (
         project.images / "labels.csv"
     ).read_bytes()

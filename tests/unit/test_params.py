@@ -98,7 +98,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
             "architectures.ca_cnn.baseline",
             "ccn",
             "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, static_cnn, "
-            "ca_cnn, densenet, se_densenet (did you mean 'cnn'?)",
+            "densenet, se_densenet (did you mean 'cnn'?)",
         ),
         (
             "architectures.ca_cnn.baseline",
@@ -109,7 +109,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
             "architectures.ca_cnn.baseline",
             ["cnn", "ccn"],
             "params.yaml: architectures.ca_cnn.baseline: 'ccn' is not one of cnn, static_cnn, "
-            "ca_cnn, densenet, se_densenet (did you mean 'cnn'?)",
+            "densenet, se_densenet (did you mean 'cnn'?)",
         ),
         (
             "architectures.ca_cnn.baseline",

@@ -480,6 +480,7 @@ def a_prediction(**changes: Any) -> Prediction:
     fields = {
         "file": Path("a[bold]b.png"),
         "classes": CLASSES[1::-1],
+        "drawn": CLASSES[1::-1],
         "probabilities": (0.75, 0.125),
         "agreeing": 2,
         "members": 3,
@@ -514,7 +515,7 @@ def test_title_tells_images_of_one_name_in_two_folders_apart() -> None:
 
 
 def test_label_of_the_scale_stands_clear_of_the_class_names() -> None:
-    prediction = a_prediction(classes=("a class with a long name", "another"))
+    prediction = a_prediction(drawn=("a class with a long name", "another"))
     figure = draw_prediction("ca_cnn", prediction, np.asarray(photo()), np.ones((4, 4)))
     figure.draw_without_rendering()
     _, _, scale, bars = figure.axes

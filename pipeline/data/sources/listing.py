@@ -27,7 +27,7 @@ from pipeline.system.text import plural, printable
 NO_CLASS = ""
 EMPTY = "empty: 0 bytes"
 LOOSE = "lies in no class: move it into a sub-folder"
-LAYOUT = "it needs one sub-folder of images per class"
+LAYOUT = "it needs one sub-folder of images per class, or a table of labels (data.labels)"
 COPIES = "/.dvc/tmp/exps/"  # where DVC runs experiments with --temp or --queue
 NOT_COPIED = (
     "this is a copy of the project for an experiment, and DVC copies nothing that git ignores; "
@@ -199,7 +199,7 @@ def _find_labelled(folder: Path, labels: str, where: str) -> list[Found]:
         for file, label in ((file, by_file[file]) for file in order)
     ]
     others = [
-        Found(path, NO_CLASS, why_no_class=f"not in {labels}: write a row for it")
+        Found(path, NO_CLASS, why_no_class=f"not in {labels}: write a row for it if it is an image")
         for file, path in files.items()
         if file not in by_file
     ]

@@ -61,8 +61,7 @@ def test_what_would_decide_an_undecided_pair_is_as_compare_says(reported: tuple[
     made = plan(gain, 0.5)
     assert (made.seeds, made.images, made.too_few_images) == (None, None, True)
     assert line_of_answer(text, "Next step") == (
-        "More seeds and more test images, neither alone, would tell a gain of +0.50 points from "
-        "none; no number of seeds can, as the test set is too small."
+        "far more test images would tell a gain of +0.50 points from none; no number of seeds can."
     )
 
 

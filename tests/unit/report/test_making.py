@@ -14,13 +14,17 @@ from markdown_it import MarkdownIt
 from pipeline.comparison.design import REPEATED
 from pipeline.comparison.runs import read_runs
 from pipeline.data import arrays
+from pipeline.figures import fonts
 from pipeline.figures.learning_curves import draw_learning_curves
 from pipeline.system import provenance
 from tests.unit.report.made_project import (
+    CLASSES,
+    TEST_IMAGES,
     Project,
     beside_the_answer,
     data_section,
     first_paragraph,
+    section,
     settings,
     stop_early,
     table_under,
@@ -117,6 +121,37 @@ def test_official_splits_and_groups_are_said(project: Project, reported: tuple[P
         "The set itself says which images are for training and test; the others are drawn." in found
     )
     assert "The images are of 12 groups (`data.labels`). Images of one group never lie in" in found
+
+
+def test_few_groups_among_the_test_images_are_the_strongest_doubt(project: Project):
+    def grouped(size: int) -> str:
+        index = pd.read_csv(project.splits / "index.csv")
+        index["group"] = "P" + (index.groupby("split").cumcount() // size).astype(str)
+        index.to_csv(project.splits / "index.csv", index=False)
+        project.describe(groups=int(index["group"].nunique()))
+        return project.report(settings())
+
+    (found, *_) = beside_the_answer(grouped(TEST_IMAGES // 4))
+    assert found.startswith("- **The test images are of 4 groups**, such as patients")
+    assert "such as patients" not in grouped(1)
+
+
+def test_class_that_no_font_has_is_numbered_where_figures_number_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fonts, "_font_with", lambda character: None)
+    classes = ["cat", "猫", *CLASSES[2:]]
+    for path in project.root.rglob("*"):
+        if path.suffix in (".json", ".csv") and CLASSES[1] in (text := path.read_text()):
+            path.write_text(text.replace(CLASSES[1], "猫"))
+    project.describe(classes=classes)
+    text = project.report(settings())
+    assert (
+        "Figures number classes, as no installed font has all of their names"
+        in (text.partition("\n## ")[0])
+    )
+    assert "| 猫 (class 2 in figures) |" in section(text, "### Classes")
+    assert "Noto Sans CJK (fonts-noto-cjk in Debian) would help: install it" in text
 
 
 def test_exact_copies_are_reported_and_make_the_accuracy_doubtful(
