@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.system.errors import InputError
 from pipeline.system.formats import interval_name, p_value, percent, points
 from pipeline.system.text import plural
 
+SAME_MISTAKES = 5  # in common and no other: more than luck
 SUM_TOLERANCE = 0.01  # of the probabilities of an image: those of 16 bits don't add up to 1 exactly
 
 
@@ -89,6 +91,12 @@ def compare_files(
             raise InputError(
                 f"{path}: row {row} holds the class {answers[row]}, which is not among the labels; "
                 f"expected 0 to {classes - 1}, the classes of {source}"
+            )
+    for one, other in combinations(predicted, 2):
+        alike = np.array_equal(predicted[one][0], predicted[other][0])
+        if alike and (predicted[one][0] != true_classes).sum() >= SAME_MISTAKES:
+            raise InputError(
+                f"{other}: has the answers of {one}, all mistakes too; give each seed's own file"
             )
     right = [
         np.stack([predicted[path][0] == true_classes for path in files])
@@ -233,7 +241,10 @@ def as_text(comparison: Comparison) -> str:
         f"{percent(comparison.baseline_accuracy)}, {plural(gain.images, 'test image')}",
     ]
     if judgement.reason in ("too few seeds", "too few images"):
-        lines.append(f"what would decide it: {_next_step(gain, comparison.margin)}")
+        half = f"an interval of ±{comparison.margin:g} points"
+        lines.append(f"{half} would take {_next_step(gain, comparison.margin)}")
+    if judgement.reason == "networks at chance":
+        lines.append("are the files and the labels of the same images in the same order?")
     return "\n".join(lines)
 
 

@@ -62,8 +62,11 @@ def _answer(report: Path) -> list[str]:
 def summary_table(architectures: pd.DataFrame) -> Table:
     """Return the architectures of ``comparison.csv`` for a terminal of 80 columns.
 
-    A row for another baseline follows below all architectures.
+    A row for another baseline follows its architecture's.
     """
+    names = architectures["model"].unique()
+    order = architectures["model"].map({name: place for place, name in enumerate(names)})
+    architectures = architectures.iloc[order.argsort(kind="stable")]
     cells = []
     stars = _confounded(architectures).map({True: " *", False: ""})
     for row, star in zip(architectures.to_dict("records"), stars, strict=True):

@@ -16,7 +16,7 @@ PAGES = (
 )
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)$")
-MARK = re.compile(r"^ *<!-- (?P<kind>not run|not compared|file|excerpt): (?P<value>.+) -->$")
+MARK = re.compile(r"^ *<!-- (?P<kind>not run|not compared|exact|file|excerpt): (?P<value>.+) -->$")
 
 
 @dataclass(frozen=True)

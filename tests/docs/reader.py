@@ -51,6 +51,8 @@ class Reader:
         match block.marks, block.language:
             case {"not run": _} | {"not compared": _}, _:
                 return
+            case {"exact": _}, _:
+                assert block.text.strip() in self.printed, f"{block.place}: not {self.printed}"
             case {"file": path}, _:
                 (self.project.root / path).write_text(block.text, encoding="utf-8")
             case {"excerpt": path}, _:

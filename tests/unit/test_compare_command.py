@@ -151,7 +151,9 @@ def test_an_undecided_pair_says_what_would_decide_it(folder: Path) -> None:
         np.save(folder / name, logits_of(labels, 2.5, generator))
     text = run("compare", *FILES, cwd=folder).stdout
     assert text.startswith("undecided: too few ")
-    assert re.search(r"^what would decide it: .*[\d,]+ (seeds|test images) in all", text, re.M)
+    assert re.search(
+        r"^an interval of ±0.5 points would take .*[\d,]+ (seeds|test images) in all", text, re.M
+    )
     assert printed(folder, *FILES)["reason"] in ("too few seeds", "too few images")
 
 
@@ -204,6 +206,12 @@ def test_unequal_numbers_of_seeds_and_one_file_twice_are_refused(folder: Path) -
     )
     twice = ("--candidate", "a0.npy", "a0.npy", "--baseline", *BASELINE[:2], "--labels", "y.npy")
     assert "--candidate: a0.npy stands there twice" in refused(folder, "compare", *twice)
+
+
+def test_copies_of_a_seed_are_refused(folder: Path) -> None:
+    np.save(folder / "a1.npy", 2 * np.load(folder / "a0.npy"))
+    said = "a1.npy: has the answers of a0.npy, all mistakes too; give each seed's own file"
+    assert said in refused(folder, "compare", *FILES)
 
 
 def test_files_of_different_lengths_are_refused(folder: Path) -> None:

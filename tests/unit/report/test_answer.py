@@ -62,7 +62,7 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert f"test accuracy over `cnn` is {found['gain']:+.2f} points" in sentence
     assert f"({found['low']:+.2f} to {found['high']:+.2f} at" in sentence
     assert f"Undecided: {found['reason']}.**" in sentence
-    assert " would tell a gain of +0.50 points from none" in line_of_answer(text, "Next step")
+    assert " would narrow the interval to ±0.50 points" in line_of_answer(text, "Next step")
     assert found["reason"] == "too few images"
     assert line_of_answer(text, "Strongest doubt") == (
         "the test set is small for the question: one of 40 images is 2.5 points."
@@ -152,7 +152,7 @@ def test_candidate_without_a_baseline_gets_its_accuracy_and_every_pair(project: 
         "- **Does channel attention pay for `se_densenet",
     ]
     for line in pairs:
-        assert re.search(r"\*\* The gain .* It has .* The attention .* from none", line)
+        assert re.search(r"\*\* The gain .* It has .* The attention .* narrow the interval", line)
     metrics = json.loads((project.reports / "metrics.json").read_text())
     assert metrics["accuracy"] == pytest.approx(mean)
     assert "difference" not in metrics

@@ -40,6 +40,21 @@ def test_summary_fits_a_terminal_and_names_the_report(
         assert console.measure(table).maximum <= 80
 
 
+def test_another_baseline_stands_below_its_architecture(
+    project: Project, capsys: pytest.CaptureFixture[str]
+):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["baseline"] = ["cnn", "densenet"]
+    project.report(load.check(content))
+    capsys.readouterr()
+    print_summary(project.reports)
+    table = capsys.readouterr().out.partition("Ensembles")[0]
+    named = re.findall(r"^(?:  - )?\w+(?=  |\n| \d)", table, re.MULTILINE)
+    assert [name for name in named if "cnn" in name or "net" in name] == [
+        *("cnn", "ca_cnn", "  - densenet", "densenet", "se_densenet"),
+    ]
+
+
 def test_summary_marks_a_pair_that_differs_in_more_than_one_thing(
     project: Project, capsys: pytest.CaptureFixture[str]
 ):
