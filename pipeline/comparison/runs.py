@@ -20,10 +20,10 @@ from pipeline.storage.reading import load_array, reading, remedy
 from pipeline.system.errors import InputError
 
 FIGURES = (
-    *("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.png"),
-    *("faithfulness_curves.png", "randomisation.png"),
+    *("feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.svg"),
+    *("faithfulness_curves.svg", "randomisation.svg"),
 )
-ATTENTION_FILES = ("attention.png", "attention.csv", "attention_variation.png")
+ATTENTION_FILES = ("attention.svg", "attention.csv", "attention_variation.svg")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 # snakemake --report report.zip: by output, what it shows of it and where
-FIGURES, CSV_FILES = {"patterns": ["{name}.png"]}, {"patterns": ["{name}.csv"]}
+FIGURES, CSV_FILES = {"patterns": ["{name}.svg", "{name}.png"]}, {"patterns": ["{name}.csv"]}
 REPORTED: dict[Path, dict[str, Any]] = {
     REPORT_PAGE: {"caption": "page", "category": "Report"},
     COMPARISON_TABLE: {"caption": "comparison_table", "category": "Tables"},

@@ -10,29 +10,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import itertools
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
+from PIL import Image
 
-from pipeline.figures.style import SETTINGS
+from pipeline.figures.style import SETTINGS, TAG
 from pipeline.report.filters import TEMPLATES, environment
 from pipeline.report.view import View
 from pipeline.system.errors import InputError
 
 DOTS_PER_PIXEL = SETTINGS["savefig.dpi"] / 96  # so that all figures have letters of one size
+POINTS_PER_PIXEL = 72 / 96
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the chunk: no data, its name, their checksum
-LARGEST_TABLE = 1_000_000  # bytes of a CSV file that the page holds
+SVG_SIZE = re.compile(rb'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"|$')
+SVG_SAFE = " <>=/:;,.()!?*+-_'"  # characters that a data URI may have as they are
+SHARPNESS = 1  # dots to a pixel of CSS
+WEBP_QUALITY = 65  # of photographs and maps in the page; the files beside it have all
+LARGEST_TABLE = 20_000  # bytes of a CSV file that the page holds
 FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\s*|</details>\s*")
 SECTION = ("heading_open", "h2")
 ICON = (
@@ -84,9 +90,11 @@ class _Renderer(RendererHTML):
         token = tokens[index]
         about = escape(self.renderInlineAsText(token.children, options, env))
         shape = "".join(f' {name}="{token.attrGet(name)}"' for name in ("width", "height"))
+        # the source is a data URI without quotes and ampersands: escaped it would be twice as long
+        kind = "figure drawing" if "svg" in str(token.attrGet("src"))[:20] else "figure"
         return (
-            f'<button type="button" class="figure" aria-label="Enlarge: {about}">'
-            f'<img src="{escape(str(token.attrGet("src")))}" alt="{about}"{shape}></button>'
+            f'<button type="button" class="{kind}" aria-label="Enlarge: {about}">'
+            f'<img src="{token.attrGet("src")}" alt="{about}"{shape}></button>'
         )
 
 
@@ -169,12 +177,40 @@ def _embed_figure(token: Token, folder: Path) -> None:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}; make it again") from None
+    embed = _embedded_drawing if path.suffix == ".svg" else _embedded_photographs
+    source, width, height = embed(path, content)
+    token.attrs |= {"src": source, "width": round(width), "height": round(height)}
+
+
+def _embedded_drawing(path: Path, content: bytes) -> tuple[str, float, float]:
+    """Return a drawing as a data URI, its width and its height in pixels of CSS."""
+    size = SVG_SIZE.search(content)
+    if size is None or size[1] is None:
+        raise InputError(f"{path}: is not an SVG of a size in points; make it again")
+    if not content.endswith(b"</svg>\n"):
+        raise InputError(f"{path}: is incomplete: an SVG without its end; make it again")
+    width, height = (float(points) / POINTS_PER_PIXEL for points in size.groups())
+    # As text it is smaller than in base64, with as little as can be that has to be written as %22
+    # or %0A. Names of fonts are quoted in quotes: they need none.
+    text = TAG.sub(
+        lambda tag: tag[0].replace("'", "").replace('"', "'"), " ".join(content.decode().split())
+    )
+    text = text.replace("> <", "><")
+    return f"data:image/svg+xml,{quote(text, SVG_SAFE)}", width, height
+
+
+def _embedded_photographs(path: Path, content: bytes) -> tuple[str, float, float]:
+    """Return a PNG as the data URI of a WebP, its width and its height in pixels of CSS."""
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
         raise InputError(f"{path}: is not a PNG; make it again")
     if not content.endswith(PNG_END):
         raise InputError(f"{path}: is incomplete: a PNG without its end; make it again")
-    width, height = (round(dots / DOTS_PER_PIXEL) for dots in struct.unpack(">II", content[16:24]))
-    token.attrs |= {"src": _data_uri(content, "image/png"), "width": width, "height": height}
+    packed = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as figure:
+        width, height = (dots / DOTS_PER_PIXEL for dots in figure.size)
+        small = figure.convert("RGB").resize((round(SHARPNESS * width), round(SHARPNESS * height)))
+    small.save(packed, "WEBP", quality=WEBP_QUALITY, method=6)
+    return _data_uri(packed.getvalue(), "image/webp"), width, height
 
 
 def _keep_link(token: Token, folder: Path) -> bool:

@@ -104,11 +104,11 @@ def run(settings: Settings, model: str, weights: Path, splits: Path, out: Path) 
     """Write the figures of one architecture, and the numbers in them.
 
     Writes ``feature_maps.png``, ``feature_maps.npz`` (the maps drawn), ``heatmaps.png``,
-    ``cams.png``, ``grad_cam.npy`` (Grad-CAM of all test images), ``faithfulness.png`` and ``.csv``
-    (heatmaps compared with each other and with controls), ``faithfulness_curves.png``,
-    ``faithfulness_areas.csv``, ``empty_images.csv``, ``randomisation.png`` and ``.csv``, and
-    ``explain.json``; for a network with attention also ``attention.png`` and ``.csv``,
-    ``attention_variation.png`` and ``.csv``.
+    ``cams.png``, ``grad_cam.npy`` (Grad-CAM of all test images), ``faithfulness.svg`` and ``.csv``
+    (heatmaps compared with each other and with controls), ``faithfulness_curves.svg``,
+    ``faithfulness_areas.csv``, ``empty_images.csv``, ``randomisation.svg`` and ``.csv``, and
+    ``explain.json``; for a network with attention also ``attention.svg`` and ``.csv``,
+    ``attention_variation.svg`` and ``.csv``.
 
     Args:
         settings: all of params.yaml; `architectures`, `compute`, `evaluate.batch_size` and
@@ -237,9 +237,9 @@ def _test_faithfulness(subject: _Subject, folder: Path) -> dict[str, Any]:
         write_table(table(measured), folder / f"{name}.csv", columns)
     images, points = measured["mean"]["grad_cam"].deletion.shape
     title = f"Which heatmaps are more faithful: {subject.model}, {images} test images"
-    save(draw_differences(title, measured), folder / "faithfulness.png")
+    save(draw_differences(title, measured), folder / "faithfulness.svg")
     title = f"Pixels removed and put in, hottest first: {subject.model}, {images} test images"
-    save(draw_curves(title, measured), folder / "faithfulness_curves.png")
+    save(draw_curves(title, measured), folder / "faithfulness_curves.svg")
     return {"images": images, "steps": points - 1, "fills": FILL_NAMES, "confidence": CONFIDENCE}
 
 
@@ -262,7 +262,7 @@ def _randomise(subject: _Subject, hardware: Hardware, folder: Path) -> dict[str,
     table = randomisation_table(correlations)
     write_table(table, folder / "randomisation.csv", records.RANDOMISATION)
     title = f"Heatmaps of {model} with random weights"
-    save(draw_randomisation(title, correlations), folder / "randomisation.png")
+    save(draw_randomisation(title, correlations), folder / "randomisation.svg")
     return {"randomised": list(correlations), "networks": count, "confidence": CONFIDENCE}
 
 
@@ -275,8 +275,8 @@ def explain_attention(
 ) -> dict[str, Any]:
     """Write what the attention modules of a network do; return that part of explain.json.
 
-    Writes ``attention.png`` and ``attention.csv``, the mean weights by class, and
-    ``attention_variation.png`` and ``attention_variation.csv``, how much they vary and with what.
+    Writes ``attention.svg`` and ``attention.csv``, the mean weights by class, and
+    ``attention_variation.svg`` and ``attention_variation.csv``, how much they vary and with what.
     `batches` are inputs float32 (B, C, H, W), normalised, and labels int64 (B,).
     """
     weights = weights_by_class(network, network.attention_layers(), batches, len(classes))
@@ -287,8 +287,8 @@ def explain_attention(
     drawn = {name: weights[name] for name in weights if name in shown}
     part = "" if len(drawn) == len(weights) else f" ({len(drawn)} of {len(weights)} modules)"
     title = f"Mean attention weight by class in {shortened(model, LONGEST_MODEL_NAME)}{part}"
-    save(draw_attention(title, drawn, drawn_names(classes)), folder / "attention.png")
-    save(draw_attention_variation(model, weights), folder / "attention_variation.png")
+    save(draw_attention(title, drawn, drawn_names(classes)), folder / "attention.svg")
+    save(draw_attention_variation(model, weights), folder / "attention_variation.svg")
     varying = variation_table(weights)
     write_table(attention_table(weights, classes), folder / "attention.csv")
     write_table(varying, folder / "attention_variation.csv", records.ATTENTION_VARIATION)

@@ -40,6 +40,7 @@ from pipeline.system.errors import InputError
 from pipeline.system.machine import cores, cpu_name
 from pipeline.system.progress import say
 
+PHOTOGRAPHS = ("samples", "mistakes", "disagreements", "near_duplicates")
 FIGURES = "figures/comparison"  # in the report's folder
 
 
@@ -88,9 +89,9 @@ def run(
     explanations = read_explanations(figures, trained, settings, len(first.rows("test")))
 
     drawn = _draw(settings, comparison, explanations, first)
-    with atomic_folder(out / FIGURES, "accuracy.png") as folder:
+    with atomic_folder(out / FIGURES, "accuracy.svg") as folder:
         for name, figure in drawn.items():
-            save(figure, folder / f"{name}.png")
+            save(figure, folder / _file(name))
     with atomic_folder(out / "tables", "runs.csv") as folder:
         for name, table in tables.report_tables(comparison).items():
             write_table(table, folder / f"{name}.csv")
@@ -112,7 +113,7 @@ def run(
             for model, explanation in explanations.items()
         },
         dataset,
-        {name: f"{FIGURES}/{name}.png" for name in drawn},
+        {name: f"{FIGURES}/{_file(name)}" for name in drawn},
         Provenance(
             commit=provenance.commit(params_path.resolve().parent),
             versions=provenance.versions(),
@@ -155,6 +156,10 @@ def _check_origin(path: Path, settings: Settings) -> None:
             f"{path}: was made under other settings than those of params.yaml: "
             f"{'; '.join(found)}; run split again"
         )
+
+
+def _file(figure: str) -> str:
+    return f"{figure}.{'png' if figure in PHOTOGRAPHS else 'svg'}"
 
 
 def _draw(

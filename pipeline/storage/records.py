@@ -290,7 +290,7 @@ class AttentionModule(Record):
 
 
 class Attention(Record):
-    """The attention modules: those in ``attention.png``, those whose weights never vary."""
+    """The attention modules: those in ``attention.svg``, those whose weights never vary."""
 
     modules: dict[str, AttentionModule]
     shown: list[str]

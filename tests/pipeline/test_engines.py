@@ -38,7 +38,7 @@ RUNS = [
     "reports/figures/architectures/**/*",
 ]
 COMPARISON = [
-    "reports/figures/comparison/[!t]*",  # all but trade_off.png
+    "reports/figures/comparison/[!t]*",  # all but trade_off.svg
     "reports/plots/*",
     "reports/metrics.json",
     "reports/tables/[!rt]*",  # all but runs.csv and timings.csv

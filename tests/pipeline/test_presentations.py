@@ -15,7 +15,12 @@ from tests.projects import Project
 
 pytestmark = pytest.mark.slow
 
-SHOWN = ("reports/figures/**/*.png", "reports/tables/*.csv", "reports/comparison.csv")
+SHOWN = (
+    "reports/figures/**/*.svg",
+    "reports/figures/**/*.png",
+    "reports/tables/*.csv",
+    "reports/comparison.csv",
+)
 
 
 def reported(archive: Path) -> dict[str, dict[str, Any]]:

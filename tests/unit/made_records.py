@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.storage import records
@@ -16,6 +18,19 @@ from pipeline.storage import records
 WEIGHTS = b"weights"  # in the place of a training's model.safetensors
 SHA256_OF_WEIGHTS = hashlib.sha256(WEIGHTS).hexdigest()
 ANYTHING = records.MadeFrom(settings={}, code={}, inputs={})  # fits any settings
+
+
+DRAWING = """<?xml version="1.0"?>
+<svg xmlns="http://www.w3.org/2000/svg" width="4.5pt" height="3pt"><text>a "b" &lt;c'd</text></svg>
+"""
+
+
+def write_figure(path: Path) -> None:
+    """Write an empty figure of 6 by 4 pixels."""
+    if path.suffix == ".svg":
+        path.write_text(DRAWING)
+    else:
+        Image.new("RGB", (6, 4)).save(path)
 
 
 def made_training(**changes: Any) -> records.Training:

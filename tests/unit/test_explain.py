@@ -209,19 +209,19 @@ FILES = {
     "heatmaps.png",
     "cams.png",
     "grad_cam.npy",
-    "faithfulness.png",
+    "faithfulness.svg",
     "faithfulness.csv",
     "faithfulness_areas.csv",
-    "faithfulness_curves.png",
+    "faithfulness_curves.svg",
     "empty_images.csv",
-    "randomisation.png",
+    "randomisation.svg",
     "randomisation.csv",
     "explain.json",
 }
 ATTENTION_FILES = {
-    "attention.png",
+    "attention.svg",
     "attention.csv",
-    "attention_variation.png",
+    "attention_variation.svg",
     "attention_variation.csv",
 }
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -18,6 +21,7 @@ from pipeline.report.view import View
 from pipeline.statistics.outcome import Judgement, Outcome
 from pipeline.storage.records import NO_DUPLICATES
 from pipeline.system.errors import InputError
+from tests.unit.made_records import DRAWING
 from tests.unit.made_runs import compared, viewed
 
 HOSTILE = [
@@ -128,8 +132,29 @@ def test_figures_are_inside_with_size_and_description(tmp_path: Path):
     made = page(markdown.image('of "a" & <b>', "a b.png"), tmp_path)
     (figure,) = [image for image in Elements(made).named("img") if image.get("width") == "96"]
     assert (figure["height"], figure["alt"]) == ("48", 'of "a" & <b>')
-    content = base64.b64decode(figure["src"].removeprefix("data:image/png;base64,"))
-    assert content == (tmp_path / "a b.png").read_bytes()
+    content = base64.b64decode(figure["src"].removeprefix("data:image/webp;base64,"))
+    with Image.open(io.BytesIO(content)) as shown:
+        assert shown.size == (96, 48)
+        assert shown.getpixel((50, 20)) == pytest.approx((255, 0, 0), abs=3)
+
+
+def test_drawings_are_inside_as_what_they_are(tmp_path: Path):
+    (tmp_path / "x.svg").write_text(DRAWING)
+    made = page("![x](x.svg)", tmp_path)
+    assert_harmless(made)
+    (figure,) = [image for image in Elements(made).named("img") if image.get("alt") == "x"]
+    assert (figure["width"], figure["height"]) == ("6", "4")
+    text = unquote(figure["src"].removeprefix("data:image/svg+xml,"))
+    root = ElementTree.fromstring(text)
+    assert root.attrib == {"width": "4.5pt", "height": "3pt"}
+    assert [part.text for part in root] == ['a "b" <c\'d']
+
+
+@pytest.mark.parametrize("kept", [0, 30, len(DRAWING) // 2, len(DRAWING) - 3])
+def test_a_part_of_a_drawing_is_refused(tmp_path: Path, kept: int):
+    (tmp_path / "x.svg").write_text(DRAWING[:kept])
+    with pytest.raises(InputError, match=r"x\.svg: is (incomplete|not an SVG)"):
+        page("![x](x.svg)", tmp_path)
 
 
 def test_figure_on_the_web_is_never_asked_for(tmp_path: Path):

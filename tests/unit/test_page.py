@@ -165,12 +165,14 @@ def test_theme_follows_the_system_until_it_is_chosen(opened: Page):
     button = opened.locator(".theme")
     expect(button).to_have_text("Light")  # the browser tells the page of it a little later
     button.click()
-    assert (background(opened), button.inner_text()) == (light, "Dark")
+    page = opened.locator("html")
+    expect(page).to_have_css("background-color", light)
+    expect(button).to_have_text("Dark")
     opened.reload()
-    assert background(opened) == light  # remembered
+    expect(page).to_have_css("background-color", light)  # remembered
     opened.locator(".theme").click()
     opened.emulate_media(color_scheme="light")
-    assert background(opened) == dark
+    expect(page).to_have_css("background-color", dark)
 
 
 def test_contents_lead_to_their_headings(opened: Page):
@@ -195,7 +197,8 @@ def test_figures_open_large_by_mouse_and_keyboard(opened: Page):
     figure.click()
     assert viewer.is_visible()
     assert viewer.locator("img").get_attribute("alt") == "A wide figure"
-    assert viewer.locator("img").bounding_box()["width"] == 2400
+    # as large as in the page, where there is room for it: the file beside it has 2400
+    assert viewer.locator("img").bounding_box()["width"] == 1536
     opened.keyboard.press("Escape")
     assert not viewer.is_visible()
     figure.focus()

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.comparison.runs import Explanation, read_explanations
 from pipeline.report.view import explained as view_explanation
 from pipeline.settings import presets
 from pipeline.storage import records
 from pipeline.system.errors import InputError
-from tests.unit.made_records import AREAS, DIFFERENCES, EMPTY_IMAGES, WEIGHTS, made_explanation
+from tests.unit.made_records import (
+    AREAS,
+    DIFFERENCES,
+    EMPTY_IMAGES,
+    WEIGHTS,
+    made_explanation,
+    write_figure,
+)
 
 IMAGES = 6
 SETTINGS = presets.load("digits")
@@ -48,9 +54,11 @@ def folder(tmp_path: Path) -> Path:
     weights = tmp_path / "trained" / "ca_cnn" / "0" / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(WEIGHTS)
-    names = ["feature_maps", "heatmaps", "cams", "faithfulness", "faithfulness_curves"]
-    for name in [*names, "randomisation", "attention", "attention_variation"]:
-        Image.new("RGB", (6, 4)).save(made / f"{name}.png")
+    drawings = ("faithfulness", "faithfulness_curves", "randomisation", "attention")
+    for name in (*drawings, "attention_variation"):
+        write_figure(made / f"{name}.svg")
+    for name in ("feature_maps", "heatmaps", "cams"):
+        write_figure(made / f"{name}.png")
     np.save(made / "grad_cam.npy", np.zeros((IMAGES, 2, 2), np.float16))
     DIFFERENCES.to_csv(made / "faithfulness.csv", index=False)
     AREAS.to_csv(made / "faithfulness_areas.csv", index=False)

@@ -136,7 +136,7 @@ def test_outputs_are_left_where_they_are_and_the_report_shows_those_that_say_som
     for described in shown.values():
         assert Path(described.caption.get_path_or_uri(secret_free=True)).is_file()
     figures = shown["reports/figures/architectures/se_densenet"]
-    assert figures.patterns == ["{name}.png"]
+    assert figures.patterns == ["{name}.svg", "{name}.png"]
     assert figures.labels({"name": "feature_maps"}) == {
         "shows": "feature maps",
         "architecture": "se_densenet",

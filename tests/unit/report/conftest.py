@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
 from pipeline.figures import galleries
 from pipeline.stages import report
+from tests.unit.made_records import write_figure
 from tests.unit.report.made_project import Project, into_folds, into_splits, settings
 
 
@@ -22,7 +22,7 @@ def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """
 
     def save(figure: Any, path: Path) -> None:
-        Image.new("RGB", (6, 4)).save(path)
+        write_figure(path)
 
     monkeypatch.setattr(report, "save", save)
     monkeypatch.setattr(report, "draw_samples", lambda *given: Figure())

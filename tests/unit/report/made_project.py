@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
-from PIL import Image
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score
 
@@ -29,6 +28,7 @@ from tests.unit.made_records import (
     made_splits,
     made_timings,
     made_training,
+    write_figure,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -199,11 +199,11 @@ class Project:
     def make_figures(self, model: str) -> None:
         folder = self.reports / "figures" / model
         folder.mkdir(parents=True)
-        names = ["feature_maps", "heatmaps", "cams", "faithfulness", "faithfulness_curves"]
-        names += ["randomisation"]
-        names += ["attention", "attention_variation"] if "_" in model else []
+        names = ["feature_maps.png", "heatmaps.png", "cams.png", "faithfulness.svg"]
+        names += ["faithfulness_curves.svg", "randomisation.svg"]
+        names += ["attention.svg", "attention_variation.svg"] if "_" in model else []
         for name in names:
-            Image.new("RGB", (6, 4)).save(folder / f"{name}.png")
+            write_figure(folder / name)
         differences = DIFFERENCES.copy()
         for row, (fill, curve, *pair) in enumerate(DIFFERENCES.iloc[:, :4].itertuples(index=False)):
             sign = ADVANTAGES.get(tuple(pair), {}).get(f"{fill} {curve}", 0)

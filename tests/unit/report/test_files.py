@@ -23,6 +23,9 @@ def test_every_link_leads_to_a_file(reported: tuple[Project, str]):
     for link in links:
         assert (project.reports / unquote(link)).is_file(), link
     for path in (project.reports / "figures" / "comparison").iterdir():
+        if path.suffix == ".svg":
+            assert "<dc:" not in path.read_text()
+            continue
         with Image.open(path) as image:
             assert (image.format, "Software" in image.info) == ("PNG", False)
 

@@ -13,7 +13,7 @@ from tests.unit.report.made_project import Project, settings
     "name",
     [
         *("explain.json", "faithfulness.csv", "faithfulness_areas.csv", "empty_images.csv"),
-        *("randomisation.csv", "grad_cam.npy", "cams.png", "faithfulness_curves.png"),
+        *("randomisation.csv", "grad_cam.npy", "cams.png", "faithfulness_curves.svg"),
     ],
 )
 def test_half_an_explanation_is_refused(project: Project, name: str):

@@ -15,11 +15,11 @@ def test_a_missing_explanation_is_left_out(project: Project):
     shutil.rmtree(project.reports / "figures" / "ca_cnn")
     text = project.report(settings())
     assert "figures/ca_cnn" not in text
-    assert "figures/se_densenet/attention.png" in text
+    assert "figures/se_densenet/attention.svg" in text
     shutil.rmtree(project.reports / "figures")
     text = project.report(settings())
     assert "## What it looks at" not in text
-    assert "attention.png" not in text
+    assert "attention.svg" not in text
     assert (project.reports / "figures" / "comparison" / "mistakes.png").is_file()
 
 
@@ -50,8 +50,8 @@ def test_heatmaps_of_different_models_are_not_compared(reported: tuple[Project, 
     project, text = reported
     found = section(text, "## What it looks at")
     for model in ("cnn", "ca_cnn", "densenet", "se_densenet"):
-        assert f"figures/{model}/faithfulness.png" in found
-    assert not (project.reports / "figures" / "comparison" / "faithfulness.png").exists()
+        assert f"figures/{model}/faithfulness.svg" in found
+    assert not (project.reports / "figures" / "comparison" / "faithfulness.svg").exists()
 
 
 def test_heatmap_that_survives_random_weights_is_named(reported: tuple[Project, str]):
