@@ -2,7 +2,7 @@
 
     python -m docs.results.collect ../finished-project docs/results/tutorial
 
-copies the settings, the report with the figures and tables that it links to, the predicted classes
+copies the settings (of a path to images its end), the report with the figures and tables that it links to, the predicted classes
 of the test images and the training histories of every run, and prints a `compare` command for each
 pair: README.md beside them says what was asked and what came out.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data import arrays
+from pipeline.settings.load import load
 from pipeline.storage.npy import save_array
 
 LINK = re.compile(r"\]\(((?:figures|tables)/[^)]+|[a-z]+\.csv)\)")
@@ -28,8 +29,11 @@ COLOURS = 128  # of a figure's palette: a third of its bytes
 def collect(project: Path, folder: Path) -> list[str]:
     """Copy a project's results to `folder`; return the commands that compare its pairs."""
     reports = project / "reports"
+    images = Path(load(project / "params.yaml").data.path)
     for path in (project / "params.yaml", reports / "report.md", reports / "verdict.json"):
-        copy(path, folder / path.name)
+        text = path.read_text("utf-8").replace(str(images), "/".join(images.parts[-2:]))
+        (folder / path.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_text(text, encoding="utf-8")
     for linked in sorted(set(LINK.findall((reports / "report.md").read_text("utf-8")))):
         copy(reports / linked, folder / linked)
 
