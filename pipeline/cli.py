@@ -468,11 +468,11 @@ def summary(
     """Print the comparison of the last run and where its report is."""
     from pipeline.report import terminal
 
-    terminal.print_summary(reports)
-    for line in frozen():
-        say(line)
     if found := false_records.cures(false_records.find(false_records.read_lock())):
         raise InputError("; ".join(found))
+    for line in frozen():
+        say(line)
+    terminal.print_summary(reports)
 
 
 def _resolve(params: Path, model: str | None) -> tuple[Settings, str]:

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from pipeline.engines import dvc_files, dvc_graph
+from pipeline.stages import unchanged
 from tests.faults.record import REPORTED, UNHARMED
 from tests.faults.stages import ENGINES, MODEL, STAGES, results, run
 from tests.projects import Project
@@ -67,6 +69,8 @@ def test_truncated_file_is_named_and_changes_no_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(finished.root)
+    for module in (dvc_graph, dvc_files, unchanged):  # the project's code is that of this process
+        monkeypatch.setattr(module, "ROOT", finished.root)
     path, reader = finished.root / file, READERS[file]
     content = path.read_bytes()
     others = {name: sha256 for name, sha256 in right.items() if name != file}
