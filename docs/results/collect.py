@@ -2,9 +2,10 @@
 
     python -m docs.results.collect ../finished-project docs/results/tutorial
 
-copies the settings (of a path to images its end), the report with the figures and tables that it links to, the predicted classes
-of the test images and the training histories of every run, and prints a `compare` command for each
-pair: README.md beside them says what was asked and what came out.
+copies the settings (of a path to images its end), the report with the figures and tables that it
+links to, the predicted classes of the test images and the training histories of every run, and
+prints a `compare` command for each pair. README.md beside them says what was asked and what came
+out.
 """
 
 from __future__ import annotations

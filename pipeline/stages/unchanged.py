@@ -6,6 +6,7 @@ changed while it ran would be recorded as what made the outputs: so the command 
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
 import sys
@@ -194,9 +195,14 @@ def _own_code() -> set[Path]:
         path
         for path in (Path(file) for file in own if not file.startswith(installed))
         if not any(map(path.is_relative_to, others))
-        # of a package here nothing but what it is for
-        if path.name != "__init__.py" or not path.is_relative_to(package)
+        if path.name != "__init__.py" or not path.is_relative_to(package) or _has_code(path)
     }
+
+
+@functools.cache
+def _has_code(init: Path) -> bool:
+    """Tell whether an ``__init__.py`` holds more than what its package is for."""
+    return any(not isinstance(part, ast.Expr) for part in ast.parse(init.read_bytes()).body)
 
 
 def _states(paths: Sequence[Path]) -> dict[Path, State]:

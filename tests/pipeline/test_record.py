@@ -188,6 +188,19 @@ def test_code_of_another_project_is_not_run(
     assert f"this project's code is not what runs, but that of {divided.root}" in done.stderr
 
 
+def test_package_in_the_place_of_a_module_is_not_run_unnoticed(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    module = project.root / "pipeline/evaluation/metrics.py"
+    module.with_suffix("").mkdir()  # Python takes it before the file
+    (module.with_suffix("") / "__init__.py").write_text(module.read_text())
+    done = project.dvc("repro", "--single-item", "--force", "evaluate@cnn-0", expect=255)
+    assert (
+        "this evaluation ran pipeline/evaluation/metrics/__init__.py, of which DVC doesn't know"
+    ) in done.stderr
+
+
 def test_failed_evaluation_that_is_committed_by_force_is_known_by_the_code_that_ran(
     snakemade: Project, copy_of: Callable[[Project], Project]
 ) -> None:
