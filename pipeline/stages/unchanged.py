@@ -31,9 +31,10 @@ NOUNS = {"split": "division", "train": "training", "evaluate": "evaluation"}
 NOUNS |= {"measure": "measurement", "explain": "explanation"}
 # of `pipeline`: what decides whether and how a stage runs, not what comes out
 DECIDES_NOTHING = (
-    *("engines", "settings", "storage", "system", "paths.py", "data/own_files.py"),
+    *("engines", "settings", "storage", "system", "paths.py", "__init__.py", "data/own_files.py"),
     *("data/sources/fetching.py", "stages/stale_outputs.py", "stages/unchanged.py"),
 )
+FOLDERS = ("pipeline", "tests", "benchmarks", "docs")  # that have modules
 MOST_NAMED = 3
 SECONDS_TO_SAVE = 2.0  # in which a file that an editor is writing is empty, or ends somewhere
 SECONDS_BETWEEN_READS = 0.1
@@ -62,10 +63,18 @@ class Unchanged:
         model: str | None = None,
     ) -> None:
         self._stage, self._noun = stage, NOUNS.get(stage, stage)
-        self._own_code_before = _own_code()
+        # modules of the project's own folders: another file may stand in the place of a library's,
+        # and an `__init__.py` that has code is nothing that belongs there
+        self._own_code_before = {
+            path
+            for path in _own_code()
+            if path.relative_to(ROOT).parts[0] in FOLDERS
+            and not (path.name == "__init__.py" and path.is_relative_to(ROOT / "pipeline"))
+        }
         self._params = params
         self._recorded = select(settings, _keys(stage, model))
         self._code = code_of_stage(stage)
+        _refuse_folders_in_place(self._code)
         checksum_of_code(stage)  # of what runs: it may be another one when the outputs are written
         self._inputs = inputs
         self._code_states = _states(self._code)
@@ -197,6 +206,17 @@ def _own_code() -> set[Path]:
         if not any(map(path.is_relative_to, others))
         if path.name != "__init__.py" or not path.is_relative_to(package) or _has_code(path)
     }
+
+
+def _refuse_folders_in_place(code: Sequence[Path]) -> None:
+    """Refuse a package beside the module of the same name: Python would run it in its place."""
+    for path in code:
+        package = path.with_suffix("")
+        if path.suffix == ".py" and (package / "__init__.py").exists():
+            raise InputError(
+                f"{package.relative_to(ROOT)}: Python runs this folder in place of {path.name} "
+                "beside it, of which DVC takes the checksum; rename or remove it"
+            )
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -188,17 +189,33 @@ def test_code_of_another_project_is_not_run(
     assert f"this project's code is not what runs, but that of {divided.root}" in done.stderr
 
 
-def test_package_in_the_place_of_a_module_is_not_run_unnoticed(
+def test_what_stands_in_the_place_of_code_is_not_run_unnoticed(
     snakemade: Project, copy_of: Callable[[Project], Project]
 ) -> None:
     project = copy_of(snakemade)
+    command = ("repro", "--single-item", "--force", "evaluate@cnn-0")
     module = project.root / "pipeline/evaluation/metrics.py"
-    module.with_suffix("").mkdir()  # Python takes it before the file
-    (module.with_suffix("") / "__init__.py").write_text(module.read_text())
-    done = project.dvc("repro", "--single-item", "--force", "evaluate@cnn-0", expect=255)
-    assert (
-        "this evaluation ran pipeline/evaluation/metrics/__init__.py, of which DVC doesn't know"
-    ) in done.stderr
+    package = module.with_suffix("")
+    package.mkdir()  # Python takes it before the file
+    (package / "__init__.py").write_text(module.read_text())
+    said = "pipeline/evaluation/metrics: Python runs this folder in place of metrics.py beside it"
+    assert said in project.dvc(*command, expect=255).stderr
+    shutil.rmtree(package)
+
+    library = project.root / "copy.py"
+    library.write_text(Path(copy.__file__).read_text())
+    said = "this evaluation ran copy.py, of which DVC doesn't know"
+    assert said in project.dvc(*command, expect=255).stderr
+    library.unlink()
+
+    for name in ("evaluation", "data"):  # of these the second is imported before the stage begins
+        inside = project.root / "pipeline" / name / "__init__.py"
+        before = inside.read_text()
+        inside.write_text(f"{before}\nADDED = 1\n")
+        said = f"this evaluation ran pipeline/{name}/__init__.py, of which DVC doesn't know"
+        assert said in project.dvc(*command, expect=255).stderr
+        inside.write_text(before)
+    project.dvc(*command)
 
 
 def test_failed_evaluation_that_is_committed_by_force_is_known_by_the_code_that_ran(
