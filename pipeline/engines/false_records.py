@@ -182,7 +182,10 @@ def _list(locked: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
 def _header(path: Path) -> dict[str, Any]:
     """Return the provenance in a file of safetensors, without its tensors and their library."""
     with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path}: is corrupt")
+        header = json.loads(file.read(length))
     provenance: dict[str, Any] = json.loads(header["__metadata__"]["provenance"])
     return provenance
 

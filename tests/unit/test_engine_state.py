@@ -6,6 +6,7 @@ Each use that the pipeline makes of what DVC doesn't document has a test here, w
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 import time
@@ -21,7 +22,8 @@ from dvc.rwlock import RWLOCK_FILE
 from dvc.rwlock import rwlock as dvc_rwlock
 from dvc.stage import Stage
 
-from pipeline.engines import dvc_files, dvc_state
+from pipeline.engines import dvc_files, dvc_state, false_records
+from pipeline.engines.dvc_graph import ROOT
 from pipeline.system.errors import InputError
 
 LOCK = """\
@@ -316,3 +318,16 @@ def test_source_that_dvcignore_leaves_out_is_refused(
             list(dvc_files.files([tmp_path / "code"]))
     finally:
         dvc_files._ignored.cache_clear()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x10" + b"\0" * 7 + b"{"])
+def test_weights_that_are_corrupt_say_nothing_of_their_origin(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    weights = Path("data/trained/cnn/0/model.safetensors")
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(content)  # of the second the header would be as long as no memory is
+    outs = [{"path": str(weights.parent), "md5": "0" * 32 + ".dir"}]
+    assert false_records.find({"train@cnn-0": {"outs": outs}}) == {}
