@@ -90,11 +90,12 @@ class _Renderer(RendererHTML):
         token = tokens[index]
         about = escape(self.renderInlineAsText(token.children, options, env))
         shape = "".join(f' {name}="{token.attrGet(name)}"' for name in ("width", "height"))
-        # the source is a data URI without quotes and ampersands: escaped it would be twice as long
-        kind = "figure drawing" if "svg" in str(token.attrGet("src"))[:20] else "figure"
+        # a data URI, without quotes and ampersands: escaped it would be twice as long
+        source = str(token.attrGet("src"))
+        kind = "figure drawing" if source.startswith("data:image/svg") else "figure"
         return (
             f'<button type="button" class="{kind}" aria-label="Enlarge: {about}">'
-            f'<img src="{token.attrGet("src")}" alt="{about}"{shape}></button>'
+            f'<img src="{source}" alt="{about}"{shape}></button>'
         )
 
 

@@ -381,7 +381,8 @@ def answered(outcome: Outcome, against_placebo: Outcome, looks: Looks) -> View:
 
     def judged(outcome: Outcome, baseline: str) -> ComparedPair:
         result = replace(other.result, judgement=Judgement(outcome, None), baseline=baseline)
-        return replace(other, result=result, plan=None)
+        attention = "static" if baseline == "static_cnn" else "none"
+        return replace(other, result=result, plan=None, attentions=("channel", attention))
 
     pairs = (judged(outcome, "cnn"), judged(against_placebo, "static_cnn"))
     candidate = replace(one, pairs=pairs, looking=Looking(looks, cost, cost))
