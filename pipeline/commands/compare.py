@@ -59,6 +59,8 @@ def compare_files(
         twice = [path for path in files if list(files).count(path) > 1]
         if twice:
             raise InputError(f"{option}: {twice[0]} stands there twice; give each seed's own file")
+    if both := [path for path in candidate if path in baseline]:
+        raise InputError(f"--baseline: {both[0]} is the candidate's; give each network's own file")
     if len(candidate) != len(baseline):
         raise InputError(
             f"--candidate names {plural(len(candidate), 'file')}, --baseline {len(baseline)}; give "

@@ -214,6 +214,12 @@ def test_copies_of_a_seed_are_refused(folder: Path) -> None:
     assert said in refused(folder, "compare", *FILES)
 
 
+def test_a_file_of_both_networks_is_refused(folder: Path) -> None:
+    arguments = ("--candidate", *CANDIDATE, "--baseline", "b0.npy", "b1.npy", "a2.npy")
+    said = "--baseline: a2.npy is the candidate's; give each network's own file"
+    assert said in refused(folder, "compare", *arguments, "--labels", "y.npy")
+
+
 def test_files_of_different_lengths_are_refused(folder: Path) -> None:
     np.save(folder / "b1.npy", np.load(folder / "b1.npy")[:-1])
     message = refused(folder, "compare", *FILES)
