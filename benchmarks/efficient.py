@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline import models
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 from pipeline.system.machine import cpu_name
 
@@ -118,7 +118,7 @@ def _forward(network: nn.Module, images: Tensor, precision: torch.dtype) -> Tens
 
 def _network(efficient: bool) -> Classifier:
     torch.manual_seed(0)
-    network = models.build({**BC_100, "efficient": efficient}, 10, 32)
+    network = registry.build({**BC_100, "efficient": efficient}, 10, 32)
     return network.to(memory_format=torch.channels_last)
 
 

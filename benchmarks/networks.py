@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import usual_loop
-from pipeline import models
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 from pipeline.settings import presets
 from pipeline.settings.schema import Settings
@@ -72,7 +72,7 @@ class Training:
     def network(self) -> Classifier:
         """Return the network, freshly initialised, on the device."""
         torch.manual_seed(0)
-        network = models.build(self.architecture, CLASSES, 32, 3).to(self.hardware.device)
+        network = registry.build(self.architecture, CLASSES, 32, 3).to(self.hardware.device)
         return network.to(memory_format=torch.channels_last)
 
     def split(self) -> Images:
@@ -116,7 +116,7 @@ class Training:
     def usual_images_per_second(self, workers: int) -> float:
         """Return how fast the usual loop trains the same network."""
         torch.manual_seed(0)
-        network = models.build(self.architecture, CLASSES, 32, 3).to(self.hardware.device)
+        network = registry.build(self.architecture, CLASSES, 32, 3).to(self.hardware.device)
         return usual_loop.images_per_second(
             network, self.images, self.labels, self.settings.train, workers, self.hardware.device
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import models
 from pipeline.data import arrays
-from pipeline.data.sources import SOURCES, Shape
+from pipeline.data.sources.registry import SOURCES, Shape
 from pipeline.evaluation import cost
+from pipeline.models import registry
 from pipeline.settings.schema import Settings, named
 from pipeline.system.errors import InputError
 from pipeline.system.formats import ABSENT
@@ -49,7 +49,7 @@ def print_architectures(settings: Settings, splits: Path) -> None:
     table.add_column("MACs per image", justify="right")
     for name, architecture in settings.architectures.items():
         content = architecture.model_dump()
-        network = models.build(content, shape.num_classes, size, channels)
+        network = registry.build(content, shape.num_classes, size, channels)
         table.add_row(
             name,
             architecture.family,

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.commands.models import images_shape
-from pipeline.data.sources import Shape
+from pipeline.data.sources.registry import Shape
 from pipeline.evaluation import cost
+from pipeline.models import registry
 from pipeline.settings import rules
 from pipeline.settings.added_baseline import with_baseline
 from pipeline.settings.commented_yaml import flow
@@ -117,7 +117,7 @@ def add(settings: Settings, model: str, match: Match, params: Path, splits: Path
 
 
 def _network(architecture: Architecture, shape: Shape, device: torch.device) -> nn.Module:
-    network = models.build(
+    network = registry.build(
         architecture.model_dump(), shape.num_classes, shape.image_size, shape.channels
     )
     return network.to(device).to(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.data.sources import Source
+from pipeline.data.sources.registry import Source
 from pipeline.settings.schema import Data
 from pipeline.system.errors import StageError
 from pipeline.system.text import printable

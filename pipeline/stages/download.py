@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.data import sources
 from pipeline.data.own_files import unchanged
+from pipeline.data.sources import registry
 from pipeline.settings.schema import Data
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.errors import choose
@@ -22,13 +22,13 @@ def run(data_settings: Data, out: Path, downloads: Path) -> None:
             not see when they change.
         StageError: if they change meanwhile.
     """
-    name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
-    source = sources.SOURCES[name]
+    name = choose(data_settings.name, registry.SOURCES, "params.yaml: data.name")
+    source = registry.SOURCES[name]
     with atomic_folder(out, "source.json") as folder, unchanged(source, data_settings) as files:
         if files:
             from pipeline.engines import dvc_view  # DVC takes a second to import
 
             dvc_view.refuse_unseen(files, Path(data_settings.path))
         obtained_from = source.fetch(folder, data_settings, downloads)
-        sources.describe(folder, name, obtained_from)
+        registry.describe(folder, name, obtained_from)
     say(f"{name} from {obtained_from} is in {out}")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import arrays, audit, sources, splitting, writing
+from pipeline.data import arrays, audit, splitting, writing
 from pipeline.data.own_files import unchanged
+from pipeline.data.sources import registry
 from pipeline.settings.schema import Data, Split
 from pipeline.storage.atomic import atomic_folder
 from pipeline.system.errors import choose
@@ -25,9 +26,9 @@ def run(data_settings: Data, split_settings: Split, raw: Path, out: Path) -> Non
             class has too few images.
         StageError: if a person's own images change meanwhile.
     """
-    name = choose(data_settings.name, sources.SOURCES, "params.yaml: data.name")
-    sources.verify(raw, name)
-    source = sources.SOURCES[name]
+    name = choose(data_settings.name, registry.SOURCES, "params.yaml: data.name")
+    registry.verify(raw, name)
+    source = registry.SOURCES[name]
     with atomic_folder(out, arrays.DESCRIPTION) as folder, unchanged(source, data_settings):
         scratch = folder / "scratch"
         scratch.mkdir()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
 from pipeline.training.compute import Hardware
@@ -20,7 +20,7 @@ def fresh(settings: Settings, model: str, dataset: Dataset, hardware: Hardware) 
     Raises:
         InputError: if the images are too small for it.
     """
-    network = models.build(
+    network = registry.build(
         settings.architectures[model].model_dump(),
         len(dataset.classes),
         dataset.image_size,

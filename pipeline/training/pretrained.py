@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 from pipeline.models.transfer import head_of, transfer
 from pipeline.settings.schema import Settings
@@ -47,7 +47,7 @@ def start(
 
     def build(num_classes: int) -> Classifier:
         content = architecture.model_dump()
-        return models.build(content, num_classes, dataset.image_size, dataset.channels)
+        return registry.build(content, num_classes, dataset.image_size, dataset.channels)
 
     head = head_of(build, len(dataset.classes))
     size = torch.Size([dataset.channels, dataset.image_size, dataset.image_size])

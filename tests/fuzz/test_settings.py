@@ -16,10 +16,10 @@ import pytest
 import torch
 from hypothesis import event, given
 
-from pipeline import models
 from pipeline.cli import main
-from pipeline.data.sources import SOURCES
+from pipeline.data.sources.registry import SOURCES
 from pipeline.evaluation.metrics import classification_metrics
+from pipeline.models import registry
 from pipeline.settings import commented_yaml
 from pipeline.settings.load import check
 from pipeline.settings.rules import GREY, OWN_SIZES
@@ -73,7 +73,7 @@ def trained(settings: Settings) -> str:
     content = settings.architectures[settings.model].model_dump()
     with compute.prepare(settings.compute) as hardware:
         try:
-            network = models.build(content, len(CLASSES), size, channels)
+            network = registry.build(content, len(CLASSES), size, channels)
         except InputError as error:
             if content["family"] in ("torchvision", "timm") and "set " in str(error):
                 return "refused by the library"

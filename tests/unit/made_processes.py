@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
+from pipeline.models import registry
 from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.training.batches import Images, to_device, training_batches
@@ -78,7 +78,7 @@ def digits() -> Dataset:
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
     settings = SETTINGS.architectures[name].model_dump() | NETWORKS[name]
-    return models.build(settings, 10, 8, 1).to(memory_format=torch.channels_last)
+    return registry.build(settings, 10, 8, 1).to(memory_format=torch.channels_last)
 
 
 class InDouble(nn.Module):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.models import attention as attention_module
-from pipeline.models import build
 from pipeline.models.attention import (
     ATTENTIONS,
     Cbam,
@@ -27,6 +26,7 @@ from pipeline.models.attention import (
     SpatialAttention,
 )
 from pipeline.models.channelwise import channel_means, scale_channels
+from pipeline.models.registry import build
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -18,7 +18,6 @@ from timm.layers import create_attn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline import models
 from pipeline.explain.attention_figures import draw_attention, draw_attention_variation
 from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
@@ -29,6 +28,7 @@ from pipeline.explain.attention_weights import (
     variation_table,
     weights_by_class,
 )
+from pipeline.models import registry
 from pipeline.models.attention import Attention, ChannelAttention
 from pipeline.models.inspection import record_weights
 from pipeline.models.layers import Classifier
@@ -46,13 +46,13 @@ def network(attention: str = "channel", family: str = "cnn", **settings: Any) ->
     else:
         settings = {"block_config": [2, 2], "growth_rate": 4, "num_init_features": 4} | settings
     torch.manual_seed(0)
-    return models.build(settings, 3, 8, 1).eval()
+    return registry.build(settings, 3, 8, 1).eval()
 
 
 def library(family: str, name: str) -> Classifier:
     torch.manual_seed(0)
     settings = {"family": family, "name": name, "small_inputs": True}
-    return models.build(settings, 3, 32, 3).eval()
+    return registry.build(settings, 3, 32, 3).eval()
 
 
 class GivenWeights(Attention):
@@ -128,7 +128,7 @@ def test_maps_of_weights_keep_their_shape_up_to_16_pixels_and_are_averaged_down_
 ) -> None:
     torch.manual_seed(0)
     settings = {"family": "cnn", "channels": [4, 4], "attention": attention, "heads": 2}
-    model = models.build(settings, 3, 32, 1).eval()
+    model = registry.build(settings, 3, 32, 1).eval()
     inputs = torch.randn(2, 1, 32, 32)
     layers = model.attention_layers()
     with torch.no_grad(), record_weights(layers) as recorded:
@@ -372,7 +372,7 @@ def test_wrapped_gates_change_neither_the_names_of_weights_nor_the_output(name: 
         theirs = torchvision.models.get_model(name, num_classes=5).eval()
         family = "torchvision"
     settings = {"family": family, "name": name, "small_inputs": False}
-    ours = models.build(settings, 5, 64, 3).get_submodule("network").eval()
+    ours = registry.build(settings, 5, 64, 3).get_submodule("network").eval()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 3, 64, 64)
@@ -387,7 +387,7 @@ def test_library_networks_without_weights_to_give_have_no_attention_layers(
     family: str, name: str
 ) -> None:
     settings = {"family": family, "name": name, "small_inputs": False}
-    assert models.build(settings, 5, 32, 3).attention_layers() == {}
+    assert registry.build(settings, 5, 32, 3).attention_layers() == {}
 
 
 # tables and figures

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchcam.methods import GradCAM, LayerCAM
 
-from pipeline import models
 from pipeline.explain.cam import (
     Kind,
     cam_layers,
@@ -19,6 +18,7 @@ from pipeline.explain.cam import (
     predicted_class_maps,
     predicted_classes,
 )
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 
 KINDS: tuple[Kind, ...] = ("grad_cam", "layer_cam")
@@ -27,20 +27,20 @@ KINDS: tuple[Kind, ...] = ("grad_cam", "layer_cam")
 def cnn(size: int = 16, in_channels: int = 1, **settings: Any) -> Classifier:
     torch.manual_seed(0)
     settings = {"family": "cnn", "channels": [4, 6, 8], "hidden": 8, "reduction": 2} | settings
-    return models.build(settings, 3, size, in_channels).eval()
+    return registry.build(settings, 3, size, in_channels).eval()
 
 
 def densenet(size: int = 16, in_channels: int = 1, **settings: Any) -> Classifier:
     torch.manual_seed(0)
     settings = {"block_config": [2, 2, 2], "growth_rate": 4, "num_init_features": 4} | settings
-    built = models.build({"family": "densenet", "reduction": 2} | settings, 3, size, in_channels)
+    built = registry.build({"family": "densenet", "reduction": 2} | settings, 3, size, in_channels)
     return unsettled(built).eval()
 
 
 def library(name: str, size: int, **settings: Any) -> Classifier:
     torch.manual_seed(0)
     settings = {"family": "torchvision", "name": name, "small_inputs": False} | settings
-    return unsettled(models.build(settings, 3, size, 3)).eval()
+    return unsettled(registry.build(settings, 3, size, 3)).eval()
 
 
 def unsettled(network: Classifier) -> Classifier:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
+from pipeline.models import registry
 from pipeline.settings import presets
 from pipeline.settings.schema import Train
 from pipeline.training.batches import to_device
@@ -62,7 +62,7 @@ def run(
     given = {"epochs": EPOCHS, "batch_size": 16}
     recipe = Train.model_validate(SETTINGS.train.model_dump() | given | changes)
     torch.manual_seed(0)
-    network: nn.Module = models.build(SETTINGS.architectures["ca_cnn"].model_dump(), 3, 8, 1)
+    network: nn.Module = registry.build(SETTINGS.architectures["ca_cnn"].model_dump(), 3, 8, 1)
     steps = 0
 
     def count(_epoch: int, _images: int) -> None:

@@ -20,8 +20,8 @@ from pipeline.comparison.design import CROSS_VALIDATED, REPEATED, Design
 from pipeline.comparison.runs import Run
 from pipeline.comparison.summary import Summary
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
-from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS
+from pipeline.models.registry import build
 from pipeline.settings.pairs import READ_BY
 from pipeline.settings.schema import Attention
 from pipeline.statistics.criteria import Criteria

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.evaluation import cost
-from pipeline.models import build
+from pipeline.models.registry import build
 
 CPU = torch.device("cpu")
 BC_100 = {"family": "densenet", "growth_rate": 12, "block_config": [16, 16, 16]}

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.data import arrays
 from pipeline.explain.cam import class_activation_maps
 from pipeline.explain.choice import any_images, choose_images, spread
 from pipeline.explain.feature_maps import feature_maps
 from pipeline.explain.strongest_channels import heatmap, strongest_channel_maps, strongest_channels
+from pipeline.models import registry
 from pipeline.models.inspection import record_outputs
 from pipeline.settings import load, presets, schema
 from pipeline.stages import explain
@@ -35,7 +35,7 @@ def network(attention: str = "channel", family: str = "cnn") -> nn.Module:
     else:
         settings |= {"block_config": [2, 2, 2], "growth_rate": 4, "num_init_features": 4}
     torch.manual_seed(0)
-    return models.build(settings, 3, 8, 1).eval()
+    return registry.build(settings, 3, 8, 1).eval()
 
 
 # the choice of images
@@ -191,7 +191,7 @@ def splits(tmp_path: Path) -> Path:
 def explained(model: str, splits: Path, out: Path) -> dict[str, bytes]:
     chosen = settings(splits)
     torch.manual_seed(1)
-    built = models.build(chosen.architectures[model].model_dump(), 3, 8, 1)
+    built = registry.build(chosen.architectures[model].model_dump(), 3, 8, 1)
     weights = splits.parent / f"{model}.safetensors"
     provenance = records.Provenance(
         splits=arrays.read(splits).fingerprint,
@@ -257,7 +257,7 @@ def test_stage_writes_grad_cam_of_all_test_images_in_their_order(splits: Path, t
     assert (maps.dtype, maps.shape) == (np.float16, (20, 2, 2))
 
     torch.manual_seed(1)
-    built = models.build(settings(splits).architectures["plain"].model_dump(), 3, 8, 1).eval()
+    built = registry.build(settings(splits).architectures["plain"].model_dump(), 3, 8, 1).eval()
     images = torch.from_numpy(np.load(splits / "images.npy")[40:]).permute(0, 3, 1, 2)
     inputs = (images / 255 - 0.5) / 0.25
     layer = built.block3.activation

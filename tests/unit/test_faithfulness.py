@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchcam.metrics import DeletionInsertionMetric
 
-from pipeline import models
 from pipeline.explain import faithfulness as faithfulness_module
 from pipeline.explain.cam import cam_layers
 from pipeline.explain.faithfulness import (
@@ -40,6 +39,7 @@ from pipeline.explain.tested_heatmaps import (
     resized,
 )
 from pipeline.figures.style import HEATMAPS
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 from pipeline.statistics.image_means import mean_over_images
 from pipeline.storage.records import COMPARISONS
@@ -54,7 +54,7 @@ def network(family: str = "cnn") -> Classifier:
     else:
         settings |= {"block_config": [2, 2, 2], "growth_rate": 4, "num_init_features": 4}
     torch.manual_seed(0)
-    return models.build(settings, 3, 16, 1).eval()
+    return registry.build(settings, 3, 16, 1).eval()
 
 
 class MeanIsProbability(nn.Module):
@@ -465,7 +465,7 @@ def textured() -> SimpleNamespace:
 
     torch.manual_seed(0)
     settings = {"family": "cnn", "channels": [16, 32, 64], "hidden": 64, "dropout": 0.2}
-    classifier = models.build(settings, 10, SIZE, 1)
+    classifier = registry.build(settings, 10, SIZE, 1)
     optimizer = torch.optim.Adam(classifier.parameters(), 2e-3)
     for _ in range(10):
         for rows in torch.randperm(TRAINING).split(64):

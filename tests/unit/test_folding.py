@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from pipeline import models
+from pipeline.models import registry
 from pipeline.models.attention import ATTENTIONS
 from pipeline.models.fuse import fused
-from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS
+from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Classifier
 from pipeline.models.pooling import POOLINGS
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -39,10 +39,10 @@ EVERY = [
 ]
 
 
-def used(settings: dict[str, Any], size: int) -> models.Classifier:
+def used(settings: dict[str, Any], size: int) -> Classifier:
     """A network whose batch norms have seen images, so that folding them changes weights."""
     torch.manual_seed(0)
-    network = models.build(settings, 3, size, 3)
+    network = registry.build(settings, 3, size, 3)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight)  # some turn their maps upside down
@@ -93,7 +93,7 @@ def test_network_of_a_library_is_left_alone() -> None:
     assert fused(network) is network
 
 
-class Pointwise(models.Classifier):
+class Pointwise(Classifier):
     """A family of one's own: a norm, ReLU and a convolution of one pixel."""
 
     foldable = True
@@ -140,7 +140,7 @@ def test_norm_is_folded_forwards_only_where_that_is_right(
     assert batch_norms(fused(network)) == (0 if is_folded else 1)
 
 
-class Residual(models.Classifier):
+class Residual(Classifier):
     """A family of one's own, whose sum reads what its activation got."""
 
     def __init__(self) -> None:

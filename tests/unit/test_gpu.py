@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
+from pipeline.models import registry
 from pipeline.settings.schema import Compute
 from pipeline.training import batches, compute, step
 from pipeline.training.batches import plain_batches, to_device, training_batches
@@ -78,7 +78,7 @@ RECIPES: dict[str, dict[str, object]] = {
 def built(name: str, hardware: Hardware) -> nn.Module:
     base = SETTINGS.architectures[name.split(",")[0]].model_dump()
     torch.manual_seed(0)
-    model = models.build(base | ARCHITECTURES[name], 3, 8, 1)
+    model = registry.build(base | ARCHITECTURES[name], 3, 8, 1)
     return model.to(hardware.device).to(memory_format=torch.channels_last)
 
 

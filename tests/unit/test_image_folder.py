@@ -21,9 +21,9 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from pipeline.commands.prediction_images import list_images, read_image
-from pipeline.data import arrays, sources
+from pipeline.data import arrays
 from pipeline.data.own_files import unchanged
-from pipeline.data.sources import decoding, image_folder
+from pipeline.data.sources import decoding, image_folder, registry
 from pipeline.data.sources.decoding import UndecodableError
 from pipeline.data.sources.listing import Found, examine
 from pipeline.settings.schema import Data, Split
@@ -641,7 +641,7 @@ def test_decoded_images_lie_in_a_file_and_not_in_memory(pets: Folder) -> None:
     pets.fetch()
     scratch = pets.root / "scratch"
     scratch.mkdir()
-    source = sources.SOURCES["image_folder"]
+    source = registry.SOURCES["image_folder"]
     collection = source.read(pets.raw, pets.data(), scratch)
     assert isinstance(collection.images, np.memmap)
     assert collection.images.filename == scratch / "decoded.npy"
@@ -837,7 +837,7 @@ def test_images_that_change_while_a_stage_reads_them_end_it(
     change, message = CHANGES[kind]
     pets.fetch()
     module, name, out, run = {
-        "download": (sources, "describe", pets.raw, pets.fetch),
+        "download": (registry, "describe", pets.raw, pets.fetch),
         "split": (split.writing, "write", pets.splits, pets.split),
     }[stage]
     shutil.rmtree(out, ignore_errors=True)
@@ -891,7 +891,7 @@ def test_images_that_are_not_those_of_the_list_are_not_decoded(
 def test_a_link_that_is_turned_to_another_file_is_a_change(pets: Folder) -> None:
     link = pets.local / "cat" / "5.png"
     link.symlink_to(pets.local / "cat" / "0.png")
-    watched = unchanged(sources.SOURCES["image_folder"], pets.data())
+    watched = unchanged(registry.SOURCES["image_folder"], pets.data())
     watched.__enter__()
     link.unlink()
     link.symlink_to(pets.local / "cat" / "1.png")
@@ -900,7 +900,7 @@ def test_a_link_that_is_turned_to_another_file_is_a_change(pets: Folder) -> None
 
 
 def test_reading_images_and_what_is_left_out_is_no_change(pets: Folder) -> None:
-    source = sources.SOURCES["image_folder"]
+    source = registry.SOURCES["image_folder"]
     (pets.local / "cat" / "gone.png").symlink_to("nowhere")
     with unchanged(source, pets.data()):
         for path in pets.local.glob("*/?.png"):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.evaluation.interventions import intervene, replaced, weights_over
-from pipeline.models import build
 from pipeline.models.attention import Attention, SelfAttention, StaticAttention
 from pipeline.models.inspection import record_weights
+from pipeline.models.registry import build
 from pipeline.settings import presets
 from pipeline.training.compute import Hardware
 

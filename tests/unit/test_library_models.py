@@ -11,10 +11,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models import build
 from pipeline.models.inspection import record_outputs
 from pipeline.models.layers import Classifier
 from pipeline.models.library import _AveragePool
+from pipeline.models.registry import build
 from pipeline.system.errors import InputError
 
 SMALL = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.comparison.runs import read_runs
 from pipeline.evaluation import cost
-from pipeline.models import build
+from pipeline.models.registry import build
 from pipeline.settings import load, presets, schema
 from pipeline.stages import download, measure, split
 from pipeline.statistics.cost_ratio import ROUNDS

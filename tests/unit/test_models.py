@@ -11,10 +11,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models import build
 from pipeline.models.attention import ATTENTIONS, ChannelAttention
 from pipeline.models.inspection import record_outputs
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Classifier
+from pipeline.models.registry import build
 from pipeline.system.errors import InputError
 from tests.unit.made_settings import conflicts
 

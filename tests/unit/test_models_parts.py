@@ -13,10 +13,10 @@ from timm.layers import SEModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models import build
 from pipeline.models.inspection import record_outputs
 from pipeline.models.layers import ACTIVATIONS, NORMALISATIONS, Parts
 from pipeline.models.pooling import POOLINGS
+from pipeline.models.registry import build
 from pipeline.settings.image_sizes import POOLED_SIZE
 from pipeline.system.errors import InputError
 from tests.unit.made_settings import conflicts

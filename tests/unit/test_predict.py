@@ -21,7 +21,6 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_model
 from scipy.special import softmax
 
-from pipeline import models
 from pipeline.cli import main
 from pipeline.commands.prediction_answers import (
     Failure,
@@ -32,6 +31,7 @@ from pipeline.commands.prediction_answers import (
 )
 from pipeline.commands.prediction_figure import draw_prediction, safe_name, save
 from pipeline.commands.prediction_images import LONGEST_SIDE, read_image
+from pipeline.models import registry
 from pipeline.settings import presets
 from pipeline.settings.yaml_file import read
 
@@ -206,7 +206,7 @@ def test_each_fold_normalises_by_its_own_mean_and_std(
     architecture = read(Path("params.yaml"))["architectures"]["cnn"]
     logits = []
     for seed in project.seeds:
-        network = models.build(architecture, len(CLASSES), SIZE).eval()
+        network = registry.build(architecture, len(CLASSES), SIZE).eval()
         load_model(network, tmp_path / "data" / "trained" / "cnn" / str(seed) / "model.safetensors")
         inputs = (images / 255 - described["mean"][seed]) / described["std"][seed]
         with torch.inference_mode():

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from pydantic import BaseModel
 
-from pipeline import models
+from pipeline.models import registry
 from pipeline.settings import presets
 from pipeline.settings.load import load
 from pipeline.settings.schema import FAMILIES, Settings
@@ -42,7 +42,7 @@ def test_channel_attention_has_at_least_two_hidden_units(name: str) -> None:
     hidden = []
     for architecture in settings.architectures.values():
         if architecture.attention == "channel":
-            network = models.build(architecture.model_dump(), 10, 32)
+            network = registry.build(architecture.model_dump(), 10, 32)
             modules = network.attention_layers().values()
             hidden += [module.squeeze.out_features for module in modules]
     assert min(hidden) >= 2
@@ -115,7 +115,7 @@ def test_variants_that_are_commented_out_can_be_switched_on(name: str, tmp_path:
     size = load(tmp_path / "params.yaml").data.image_size or 32  # CIFAR's own
     with torch.device("meta"):
         built = {
-            model: models.build(settings.model_dump(), 10, size)
+            model: registry.build(settings.model_dump(), 10, size)
             for model, settings in architectures.items()
         }
         assert {net(torch.zeros(2, 3, size, size)).shape for net in built.values()} == {(2, 10)}
@@ -184,7 +184,7 @@ def test_image_folder_preset_has_the_stem_of_densenet_121() -> None:
     settings = presets.load("image_folder").architectures["se_densenet"]
     assert settings.growth_rate == 32
     with torch.device("meta"):
-        ours = models.build(settings.model_dump(), 10, 224)
+        ours = registry.build(settings.model_dump(), 10, 224)
         theirs = torchvision.models.densenet121().features
     shapes = [weight.shape for weight in ours.parameters()]
     assert shapes[:4] == [weight.shape for weight in theirs.parameters()][:4]

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 from pipeline.models.library import weights_url
 from pipeline.models.transfer import Transfer, head_of, transfer
@@ -95,7 +95,9 @@ def pinned(architecture: dict[str, Any], path: Path) -> Settings:
 def started(chosen: Settings, dataset: Dataset, folder: Path) -> tuple[Classifier, Any, frozenset]:
     architecture = chosen.architectures["tuned"].model_dump()
     torch.manual_seed(3)
-    network = models.build(architecture, len(dataset.classes), dataset.image_size, dataset.channels)
+    network = registry.build(
+        architecture, len(dataset.classes), dataset.image_size, dataset.channels
+    )
     record, body = start(network, chosen, "tuned", dataset, folder)
     return network.eval(), record, body
 
@@ -139,12 +141,12 @@ def moved(
 ) -> tuple[Classifier, Classifier, Transfer]:
     """A network of `source`, and one of `target` that started from it."""
     torch.manual_seed(1)
-    original = models.build(source, 7, sizes[0], channels[0])
+    original = registry.build(source, 7, sizes[0], channels[0])
     experienced(original)
-    network = models.build(target, 4, sizes[1], channels[1])
+    network = registry.build(target, 4, sizes[1], channels[1])
 
     def build(num_classes: int) -> Classifier:
-        return models.build(target, num_classes, sizes[1], channels[1])
+        return registry.build(target, num_classes, sizes[1], channels[1])
 
     shape = torch.Size([channels[1], sizes[1], sizes[1]])
     return (
@@ -235,7 +237,7 @@ def test_old_names_in_torchvisions_densenets_are_understood() -> None:
     }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     settings_here = {"family": "torchvision", "name": "densenet121", "small_inputs": False}
-    network = models.build(settings_here, 4, 64, 3)
+    network = registry.build(settings_here, 4, 64, 3)
     head = frozenset(["network.classifier.weight", "network.classifier.bias"])
     done = transfer(network, old, head, torch.Size([3, 64, 64]))
     assert len(done.taken) == len(old) - 2
@@ -371,7 +373,7 @@ def frozen_run(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], set[str]]:
     """A network before and after a training, and the names of its body."""
     torch.manual_seed(0)
-    network = models.build(CNN | {"attention": "channel"}, 10, 8, 1)
+    network = registry.build(CNN | {"attention": "channel"}, 10, 8, 1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     body = {name for name in before if not name.startswith("classifier.")}
     content = DEFAULT.train.model_dump() | {"epochs": epochs, "weight_decay": 0.1} | changes

@@ -19,8 +19,8 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from pipeline import models
 from pipeline.data.augmentation import Augmentation
+from pipeline.models import registry
 from pipeline.settings import presets
 from pipeline.stages import download, split
 from pipeline.stages import train as stage
@@ -320,7 +320,7 @@ def test_command_is_one_stage_and_gives_the_same_bits_under_torchrun(project: Pa
         assert not list((project / ".cache").glob("checkpoints/*"))
     weights = [(project / out / "model.safetensors").read_bytes() for out in ("own", "torchrun")]
     assert weights[0] == weights[1]
-    expected = models.build(SETTINGS.architectures["cnn"].model_dump(), 10, 8, 1).state_dict()
+    expected = registry.build(SETTINGS.architectures["cnn"].model_dump(), 10, 8, 1).state_dict()
     assert load_file(project / "own" / "model.safetensors").keys() == expected.keys()
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportions_ztest
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.evaluation import cost
+from pipeline.models import registry
 from pipeline.report.filters import TEMPLATES
 from pipeline.report.published_accuracies import published_for
 from pipeline.settings import load, presets
@@ -65,7 +65,7 @@ def test_published_networks_are_known_by_their_settings():
 def test_networks_that_are_taken_for_published_have_their_parameters(name: str, parameters: int):
     content = architecture(name, **(BC_100 if name == "densenet" else {}))
     assert published_for(content, dataset())
-    assert cost.parameters(models.build(content, 10, 32, 3)) == parameters
+    assert cost.parameters(registry.build(content, 10, 32, 3)) == parameters
 
 
 @pytest.mark.parametrize(

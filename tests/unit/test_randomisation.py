@@ -8,7 +8,6 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from pipeline import models
 from pipeline.explain.cam import cam_layers
 from pipeline.explain.randomisation import (
     draw_randomisation,
@@ -19,6 +18,7 @@ from pipeline.explain.randomisation import (
     weighted_layers,
 )
 from pipeline.explain.tested_heatmaps import network_heatmaps
+from pipeline.models import registry
 from pipeline.models.layers import Classifier
 
 LEVELS = ["last layer", "deeper half", "all layers"]
@@ -27,7 +27,7 @@ LEVELS = ["last layer", "deeper half", "all layers"]
 def network(seed: int, **settings: Any) -> Classifier:
     settings = {"family": "cnn", "channels": [4, 6, 8], "hidden": 16, "reduction": 2} | settings
     torch.manual_seed(seed)
-    return models.build(settings, 3, 16, 1).eval()
+    return registry.build(settings, 3, 16, 1).eval()
 
 
 def batches() -> list[tuple[Tensor, None]]:
@@ -92,7 +92,7 @@ def test_layers_are_ordered_as_they_run_whatever_their_order_in_the_code():
 def test_weights_are_replaced_from_the_output_down(settings: dict[str, Any]):
     size = 32
     with torch.device("meta"):  # names alone, nothing is computed
-        built = models.build(settings, 3, size, 3).eval()
+        built = registry.build(settings, 3, size, 3).eval()
         layers = weighted_layers(built, torch.zeros(1, 3, size, size))
     old = {name: torch.zeros(()) for name in built.state_dict()}
     new = {name: torch.ones(()) for name in old}

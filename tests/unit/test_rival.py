@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models import build
+from pipeline.models.registry import build
 from pipeline.settings.load import load
 from pipeline.settings.yaml_file import read
 from tests.unit.test_command_line import ROOT, refused, run

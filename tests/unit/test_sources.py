@@ -22,9 +22,9 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.data import arrays, sources, writing
+from pipeline.data import arrays, writing
 from pipeline.data.collection import Collection
-from pipeline.data.sources import fetching, torchvision_sets
+from pipeline.data.sources import fetching, registry, torchvision_sets
 from pipeline.settings.schema import Data, Split
 from pipeline.stages import download as download_stage
 from pipeline.stages import split as split_stage
@@ -58,7 +58,7 @@ class Place:
     def read(self, name: str, image_size: int | None = None) -> Collection:
         scratch = self.raw.parent / "scratch"
         scratch.mkdir()
-        return sources.SOURCES[name].read(self.raw, self.data(name, image_size), scratch)
+        return registry.SOURCES[name].read(self.raw, self.data(name, image_size), scratch)
 
     def data(self, name: str, image_size: int | None = None) -> Data:
         size = 16 if name == "image_folder" and image_size is None else image_size
@@ -290,7 +290,7 @@ def test_nothing_is_unpickled_that_changed_after_the_download(
     with pytest.raises(InputError, match="corrupted"):
         place.read("cifar100")
     with pytest.raises(InputError, match="wrong sha256 checksum"):
-        sources.verify(place.raw, "cifar100")
+        registry.verify(place.raw, "cifar100")
 
 
 def test_fashion_mnist_comes_from_a_mirror_and_from_the_folder(
@@ -488,7 +488,7 @@ def test_cifar10_through_npm_has_the_known_checksums_and_statistics(
     assert collection.origins[10_017] == "data_batch_2:17"
     scratch = place.raw.parent / "scratch"
     official = official_cifar10(place.raw.parent / "official", parts, monkeypatch)
-    same = sources.SOURCES["cifar10"].read(official, place.data("cifar10"), scratch)
+    same = registry.SOURCES["cifar10"].read(official, place.data("cifar10"), scratch)
     assert np.array_equal(same.images, collection.images)
     assert np.array_equal(same.labels, collection.labels)
     assert (same.classes, same.origins) == (collection.classes, collection.origins)

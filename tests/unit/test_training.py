@@ -16,9 +16,9 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline import models
 from pipeline.data.arrays import Dataset
 from pipeline.data.augmentation import Augmentation
+from pipeline.models import registry
 from pipeline.settings import presets
 from pipeline.settings.schema import Compute, Train
 from pipeline.storage.records import MadeFrom, Provenance
@@ -79,7 +79,7 @@ def dataset() -> Dataset:
 
 def network(name: str = "ca_cnn", seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return models.build(SETTINGS.architectures[name].model_dump(), 3, 8, 1)
+    return registry.build(SETTINGS.architectures[name].model_dump(), 3, 8, 1)
 
 
 def trained_weights(dataset: Dataset, seed: int = 0, **changes: object) -> dict[str, torch.Tensor]:
@@ -423,7 +423,7 @@ def test_maps_of_one_pixel_give_the_same_bits_in_bf16(dataset: Dataset) -> None:
 
     def weights() -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
-        model = models.build(settings, 3, 8, 1)
+        model = registry.build(settings, 3, 8, 1)
         hardware = dataclasses.replace(CPU, precision="bf16")
         return train(model, training, validation, recipe(epochs=3), 0, hardware).weights
 
