@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import astuple, replace
 from functools import partial
@@ -20,7 +20,7 @@ from pipeline.data.arrays import Dataset
 from pipeline.engines.dvc_graph import code_of_stage
 from pipeline.settings.schema import Settings, Train
 from pipeline.stages.unchanged import made_from
-from pipeline.storage import records
+from pipeline.storage import records, running
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.csv_files import write_rows
 from pipeline.system.errors import InputError
@@ -150,7 +150,7 @@ def _train(
                 f"starts from {started_from.file}: {len(body)} tensors of it, "
                 f"{len(started_from.made_new)} are new"
             )
-        trained = _show(training_run, settings.train.epochs, len(training), check)
+        trained = _show(training_run, settings.train.epochs, len(training), kept.folder, check)
         best = trained.best
         early = ", stopped early" if trained.stopped_early else ""
         say(
@@ -158,8 +158,7 @@ def _train(
             f"validation accuracy {best.validation_accuracy:.2%}"
         )
         with atomic_folder(out, "train.json") as folder:
-            rows = [replace(epoch, seconds=round(epoch.seconds, 3)) for epoch in trained.history]
-            write_rows(folder / "history.csv", list(records.HISTORY.columns), map(astuple, rows))
+            _write_history(folder / running.HISTORY, trained.history)
             record = records.Training(
                 model=model,
                 seed=seed,
@@ -196,16 +195,30 @@ def _check_loss(train_settings: Train) -> None:
 
 
 def _show(
-    training_run: Callable[..., Trained], epochs: int, images: int, check: Callable[[], None]
+    training_run: Callable[..., Trained],
+    epochs: int,
+    images: int,
+    folder: Path,
+    check: Callable[[], None],
 ) -> Trained:
-    """Train and show how it goes, with `images` in an epoch: a bar within one, a line after it."""
+    """Train and show how it goes: a bar within an epoch, a line and a row of the history after it.
+
+    Args:
+        training_run: trains.
+        epochs: how many.
+        images: in each.
+        folder: for those who watch, see `storage.running`.
+        check: called after each epoch.
+    """
+    running.begin(folder, epochs, images)
     with Steps.over(epochs * images, "images") as steps:
 
         def on_resume(done: int) -> None:
             steps.skip(done * images)
             steps.line(f"resumes after epoch {done}/{epochs}, from its checkpoint")
 
-        def on_epoch(epoch: Epoch) -> None:
+        def on_epoch(history: list[Epoch]) -> None:
+            epoch = history[-1]
             steps.line(
                 f"epoch {epoch.epoch}/{epochs}: "
                 f"loss {epoch.train_loss:.4f} / {epoch.validation_loss:.4f} "
@@ -214,12 +227,19 @@ def _show(
                 f"learning rate {epoch.learning_rate:.2g}, "
                 f"{images / epoch.seconds:,.0f} images/s"
             )
+            with running.growing(folder) as path:
+                _write_history(path, history)
             check()
 
         def on_step(epoch: int, count: int) -> None:
             steps.advance(f"epoch {epoch}/{epochs}", count)
 
         return training_run(on_epoch=on_epoch, on_step=on_step, on_resume=on_resume)
+
+
+def _write_history(path: Path, history: Iterable[Epoch]) -> None:
+    rows = [replace(epoch, seconds=round(epoch.seconds, 3)) for epoch in history]
+    write_rows(path, list(records.HISTORY.columns), map(astuple, rows))
 
 
 def _key(settings: Settings, model: str, seed: int, dataset: Dataset, **machine: object) -> str:

@@ -34,7 +34,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._key = key
         self._passed_over: set[Path] = set()
         self._warned = False
@@ -46,9 +46,9 @@ class Checkpoints:
         written, the training continues without, and a warning says so once.
         """
         payload = packed({"key": self._key, "epoch": epoch, "state": state})
-        path = self._folder / f"epoch-{epoch:06d}.pt"
+        path = self.folder / f"epoch-{epoch:06d}.pt"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as staging, staging.open("wb") as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
                 file.flush()
@@ -62,14 +62,14 @@ class Checkpoints:
         except OSError as error:
             if not self._warned:
                 say(
-                    f"warning: {self._folder}: no checkpoint can be written ({error.strerror}); "
+                    f"warning: {self.folder}: no checkpoint can be written ({error.strerror}); "
                     "the training continues, but an interruption loses what it does from here on"
                 )
                 self._warned = True
 
     def latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
         """Return the newest usable epoch and its state, on `device`; warn of what can't be used."""
-        for unfinished in self._folder.glob(".incomplete-*"):  # what a kill left
+        for unfinished in self.folder.glob(".incomplete-*"):  # what a kill left
             with contextlib.suppress(OSError):
                 unfinished.unlink()
         for path in self._newest_first():
@@ -91,10 +91,10 @@ class Checkpoints:
     def finish(self) -> None:
         """Mark them as finished: `finished_checkpoints.remove_finished` removes them."""
         with contextlib.suppress(OSError):
-            (self._folder / FINISHED).touch()
+            (self.folder / FINISHED).touch()
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self._folder.glob("epoch-*.pt"), reverse=True)
+        return sorted(self.folder.glob("epoch-*.pt"), reverse=True)
 
 
 def key_of(parts: dict[str, Any], code: list[Path]) -> str:

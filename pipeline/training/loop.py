@@ -129,7 +129,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     processes: Processes = ALONE,
     body: Collection[str] = (),
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: Callable[[list[Epoch]], None] = lambda _: None,
     on_step: Callable[[int, int], None] = lambda _epoch, _images: None,
     on_resume: Callable[[int], None] = lambda _: None,
 ) -> Trained:
@@ -150,7 +150,7 @@ def train(
         processes: those that train `model` together; each is given the same arguments.
         body: the names of parameters and buffers that hold pretrained weights, see
             `Train.freeze` and `Train.body_rate`.
-        on_epoch: called after each epoch, when it is kept.
+        on_epoch: called after each epoch, when it is kept, with all so far.
         on_step: called after each step with the epoch and the number of images in it.
         on_resume: called with the number of epochs that a checkpoint already has.
 
@@ -204,7 +204,7 @@ def train(
         run.add(epoch)
         if checkpoints and processes.rank == 0:
             checkpoints.save(number, run.state_dict())
-        on_epoch(epoch)
+        on_epoch(run.history)
 
     return Trained(tuple(run.history), run.weights, len(run.history) < settings.epochs)
 

@@ -43,6 +43,7 @@ LEFT_OUT = {
     "pipeline.storage.checksums",
     "pipeline.storage.reading",
     "pipeline.storage.records",
+    "pipeline.storage.running",
     "pipeline.system",
     "pipeline.system.errors",
     "pipeline.system.machine",

@@ -368,7 +368,7 @@ def test_freezing_without_weights_is_refused() -> None:
 def frozen_run(
     epochs: int,
     checkpoints: Checkpoints | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: Callable[[list[Epoch]], None] = lambda _: None,
     **changes: Any,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], set[str]]:
     """A network before and after a training, and the names of its body."""
@@ -403,8 +403,8 @@ def test_after_the_frozen_epochs_all_weights_learn() -> None:
 def test_killed_in_or_after_the_frozen_epochs_it_resumes_to_the_same_bits(
     killed_after: int, tmp_path: Path
 ) -> None:
-    def kill(epoch: Epoch) -> None:
-        if epoch.epoch == killed_after:
+    def kill(history: list[Epoch]) -> None:
+        if len(history) == killed_after:
             raise KilledError
 
     checkpoints = Checkpoints(tmp_path, "key")
