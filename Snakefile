@@ -6,21 +6,18 @@ import gc
 # Snakemake's modules stay until the end: no garbage collection, nor that at exit, goes through them
 gc.freeze()
 
-from pipeline.engines import snakemake as engine
+from pipeline.engines import display, snakemake as engine
 
 report: "captions/workflow.rst"
 
 
 stages = engine.stage_rules(workflow, config)
+display.show(workflow, stages)
 
 
 onstart:
     engine.remove_backups()
     engine.wait_for_others(stages)
-
-
-onerror:
-    engine.print_failures(workflow, config)
 
 
 rule all:

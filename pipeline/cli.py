@@ -441,6 +441,18 @@ def compare(
 
 
 @app.command()
+def watch(
+    checkpoints: Annotated[
+        Path, typer.Option(help="The folder of the checkpoints of all trainings.")
+    ] = CHECKPOINTS,
+) -> None:
+    """Show the learning curves of the trainings that run, here or on a cluster."""
+    from pipeline.commands.watch import watch
+
+    watch(checkpoints)
+
+
+@app.command()
 def prune(
     params: ParamsFile = PARAMS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,

@@ -1,7 +1,7 @@
 """One job of Snakemake: ``python -m pipeline.engines.run_stage STAGE LOG``.
 
 DVC runs the stage, takes its result from the cache, or finds nothing changed. What the stage prints
-goes to LOG; one line says here how it ended, and that is the last line of LOG where it failed.
+goes to LOG, whose last line says how it ended; LOG is empty if it did not run. `display` shows it.
 
 Written against DVC 3.67. What no manual promises, each with a test of its own in
 tests/unit/test_run_stage.py: `Repo.reproduce`, the level of its messages, the logger of what
@@ -41,10 +41,6 @@ def main(stage: str, log: Path) -> int:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(printed, stream.fileno())
 
-    def tell(text: str) -> None:
-        with suppress(BrokenPipeError):  # Snakemake was killed
-            os.write(terminal, f"{stage.partition(':')[2]:<24} {text}\n".encode())
-
     logging.getLogger("dvc_data.hashfile.transfer").addFilter(_fail)
     try:
         with set_loggers_level(logging.ERROR), Repo(_wait_for_lock=True) as repo:
@@ -56,9 +52,8 @@ def main(stage: str, log: Path) -> int:
                 if text := false_record(repo, name):
                     raise StageError(f"{text}; run again")
     except (Exception, KeyboardInterrupt) as error:
-        tell(f"failed: {reason(error, log)}")
+        end_with_reason(error, log, terminal)
         return 1
-    tell(_last_line(log) or "up to date or taken from the cache")
     return 0
 
 
@@ -76,27 +71,35 @@ def _fail(record: logging.LogRecord) -> bool:
     return True
 
 
-def reason(error: BaseException, log: Path) -> str:
-    """Return on one line why a stage failed, and see that its log ends with it."""
+def end_with_reason(error: BaseException, log: Path, terminal: int) -> None:
+    """See that a log ends with one line that says why the stage failed.
+
+    Where its disk is full, the line goes to the file descriptor `terminal`.
+    """
     command, system = _cause(error, StageCmdFailedError), _cause(error, OSError)
     if command is not None:
         # a shell between DVC and what was killed adds 128 to the number of the signal
         status = int(str(command).rpartition(" ")[2])
         number = -status if status < 0 else status - 128
-        text = _killed_by(number) or _last_line(log) or str(command)
+        text = _killed_by(number) or last_line(log) or str(command)
     elif isinstance(system, OSError) and system.errno in FULL_DISK:
         text = f"{system.strerror}: {_full_disk()}; make room, then run the same command again"
     else:
         text = ": ".join(filter(None, map(str, _causes(error)))) or type(error).__name__
     text = " ".join(text.split())
-    if text != _last_line(log):
-        with suppress(OSError), log.open("a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-    return text
+    if text != last_line(log):
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+        except OSError:
+            with suppress(BrokenPipeError):  # Snakemake was killed
+                os.write(terminal, f"{log.stem}: {text}\n".encode())
 
 
 def _killed_by(number: int) -> str | None:
-    if number == signal.SIGINT or number not in signal.valid_signals():
+    if number == signal.SIGINT:
+        return "interrupted"
+    if number not in signal.valid_signals():
         return None
     why = ": out of memory?" if number == signal.SIGKILL else ""
     return f"killed by signal {number} ({signal.Signals(number).name}){why}"
@@ -125,9 +128,10 @@ def _cause(error: BaseException, kind: type[BaseException]) -> BaseException | N
     return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+def last_line(log: Path) -> str:
+    """Return what a log ends with, nothing if it is empty or was not written."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return text.strip().rpartition("\n")[2].strip()
 
 
 if __name__ == "__main__":

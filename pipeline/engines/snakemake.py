@@ -8,8 +8,8 @@ so it writes no marker and leaves alone what other jobs may be using.
 
 Written against Snakemake 9.27. What no manual promises, each with a test of its own in
 tests/unit/test_rules.py: `is_main_process`, `global_resources`, `register_resource` and
-`resource_settings.cores` of the workflow, `failed` of its scheduler, ``.snakemake/backups``, and
-`update`, which leaves an output where it is.
+`resource_settings.cores` of the workflow, ``.snakemake/backups``, and `update`,
+which leaves an output where it is.
 """
 
 from __future__ import annotations
@@ -223,17 +223,6 @@ def remove_backups() -> None:
     To be called when it holds its lock.
     """
     shutil.rmtree(Path(".snakemake/backups"), ignore_errors=True)
-
-
-def print_failures(workflow: Workflow, config: Mapping[str, Any]) -> None:
-    """Print a line for each job that failed on a cluster: what a job prints stays on its node."""
-    if not config.get("cluster", False):
-        return
-    for job in workflow.scheduler.failed:
-        log = Path(job.log[0])
-        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-        stage = job.params.stage.partition(":")[2]
-        print(f"{stage} failed: {lines[-1] if lines else 'it did not start'}; its log: {log}")
 
 
 def _path(out: Output) -> Path:

@@ -110,7 +110,7 @@ def test_full_cache_is_named_and_the_next_run_is_right(
     begun.dvc("cache", "dir", "--local", str(cache.root))
     done = run(ENGINES["snakemake"], begun.root)
     assert done.returncode == 1
-    assert f"failed: No space left on device: the DVC cache at {cache.root}" in done.stdout
+    assert f"failed: No space left on device: the DVC cache at {cache.root}" in done.stderr
 
     cache.resize(AMPLE)
     again = run(ENGINES["snakemake"], begun.root)

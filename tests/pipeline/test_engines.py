@@ -306,7 +306,7 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
     assert "error: " in log
     assert "resnet19" in log
     assert "Traceback" not in log
-    lines = [line for line in failed.stdout.splitlines() if line.startswith("train@ca_cnn-0 ")]
+    lines = [line for line in failed.stderr.splitlines() if line.startswith("train@ca_cnn-0 ")]
     assert "failed: error: " in lines[0]
     assert "resnet19" in lines[0]  # the reason is shown where the person looks first
     assert (fresh.root / "data/evaluated/cnn/0/metrics.json").exists()

@@ -183,4 +183,4 @@ def test_lock_that_a_killed_job_left_is_reported_with_what_to_do(tmp_path: Path)
     lock.write_text(json.dumps({"write": held, "read": {}}))
     done = project.snakemake("download", cores=1, expect=1)
     assert "is busy, it is being blocked by" in log_of(project, "download")
-    assert f"remove '{lock}' and try again" in done.stdout
+    assert f"remove '{lock}' and try again" in done.stderr
