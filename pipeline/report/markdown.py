@@ -6,8 +6,8 @@ import html
 import re
 from urllib.parse import quote
 
-# One with a unit, a deviation or an interval; or a dash where there is none.
-NUMBER = re.compile(r"\**([+\-<]? ?\d[\d,.]*( [%A-Za-z]{1,3})?( [±(].*)?|-)\**")
+# One with a unit, a deviation or an interval; or a dash or nothing where there is none.
+NUMBER = re.compile(r"\**([+\-<]? ?\d[\d,.]*( [%A-Za-z]{1,3})?( [±(].*)?|-|)\**")
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 # A terminal obeys control characters; the others turn the direction of what follows a name.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

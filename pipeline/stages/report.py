@@ -26,6 +26,7 @@ from pipeline.figures.style import save
 from pipeline.figures.trade_off import draw_trade_off
 from pipeline.report import page, tables
 from pipeline.report.filters import environment
+from pipeline.report.latex import latex
 from pipeline.report.view import Provenance, view
 from pipeline.settings.recorded import differences
 from pipeline.settings.schema import Settings, named
@@ -56,10 +57,10 @@ def run(
 ) -> None:
     """Write the report: all in ``reports/`` but the figures that explain single architectures.
 
-    These are ``report.md``, ``report.html``, ``comparison.csv``, ``metrics.json``,
-    ``verdict.json``, ``figures/comparison/``, ``tables/`` and ``plots/``; what else `out` holds
-    stays. `trained` and `evaluated` hold ``<model>/<seed>/``, `figures` the explain stage's
-    ``<model>/``. The report quotes the settings file.
+    These are ``report.md``, ``report.html``, ``comparison.csv``, ``comparison.tex``,
+    ``metrics.json``, ``verdict.json``, ``figures/comparison/``, ``tables/`` and ``plots/``; what
+    else `out` holds stays. `trained` and `evaluated` hold ``<model>/<seed>/``, `figures` the
+    explain stage's ``<model>/``. The report quotes the settings file.
 
     Raises:
         InputError: if a stage's output is missing, incomplete or corrupt, or is of other splits.
@@ -98,7 +99,9 @@ def run(
     with atomic_folder(out / "plots", "confusion.csv") as folder:
         for name, table in tables.plots(comparison, candidate).items():
             write_table(table, folder / f"{name}.csv")
-    write_text(out / "comparison.csv", as_csv(tables.comparison_table(comparison)))
+    table = tables.comparison_table(comparison)
+    write_text(out / "comparison.csv", as_csv(table))
+    write_text(out / "comparison.tex", latex(table))
     write_json(out / "metrics.json", tables.headline_metrics(comparison, candidate))
     read = [evaluated / run.model / str(run.seed) / "metrics.json" for run in chain(*runs.values())]
     read += [explanation.folder / "explain.json" for explanation in explanations.values()]
@@ -127,7 +130,7 @@ def run(
     html = page.page(text, out, found)
     write_text(out / "report.md", text)
     write_text(out / "report.html", html)
-    others = ("comparison.csv", "metrics.json", "report.md", "report.html")
+    others = ("comparison.csv", "comparison.tex", "metrics.json", "report.md", "report.html")
     written = outputs(out, (*others, "tables", "plots", str(FIGURES)))
     verdicts = tables.verdicts(comparison) | {"made_from": origin, "outputs": written}
     write_json(out / "verdict.json", verdicts)

@@ -94,7 +94,7 @@ def test_every_stage_is_a_rule_and_all_asks_for_every_output(rules: dict[str, Ru
     assert set(rules) == expected | {"all", "download", "split", "measure", "report"}
     outputs = {str(path) for rule in rules.values() for path in rule.output}
     assert set(map(str, rules["all"].input)) == outputs
-    assert len(outputs) == 4 + 2 * 8 + 1 + 4 + 8
+    assert len(outputs) == 4 + 2 * 8 + 1 + 4 + 9
 
 
 def test_rule_has_the_edges_settings_and_files_of_its_stage(rules: dict[str, Rule]) -> None:

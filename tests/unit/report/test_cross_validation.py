@@ -69,8 +69,9 @@ def test_report_of_a_cross_validation_speaks_of_folds(folds: Project):
     }
     assert [line for line in caveats(text) if "Bengio and Grandvalet" in line]
     assert [line for line in caveats(text) if "Each of 80 images is tested once" in line]
-    comparison, *_, counts, origin = tables(text)
-    assert [row[0] for row in comparison[5:]] == ["ensemble: 4 architectures"]
+    *_, counts, origin = tables(text)
+    (ensembles,) = (rows for rows in tables(text) if "gain over its members" in rows[0])
+    assert [row[0] for row in ensembles[1:]] == ["4 architectures"]
     assert counts[0] == ["class", "fold 0", "fold 1"]
     assert counts[-1] == ["all", "48", "32"]
     assert ["folds", "0, 1"] in origin
