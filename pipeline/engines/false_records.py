@@ -85,7 +85,7 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
                 for path in inputs
                 for dep, noted in md5.items()
                 if Path(path).is_relative_to(dep)
-                if outs.get(dep, noted) == noted == dvc_files.md5(Path(dep))
+                if outs.get(dep, noted) == noted == _md5(Path(dep))
             ]
             beside = {(path.parent / of).as_posix(): md5 for of, md5 in _outputs(said).items()}
             reasons += [
@@ -201,6 +201,13 @@ def _fingerprint() -> str | None:
     except OSError:
         return None
     return hashlib.sha256(b"".join(content)).hexdigest()
+
+
+def _md5(path: Path) -> str | None:
+    try:
+        return dvc_files.md5(path)
+    except FileNotFoundError:  # a run makes it again
+        return None
 
 
 def _sha256(path: Path) -> str | None:

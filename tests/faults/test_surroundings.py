@@ -151,7 +151,7 @@ def test_interrupted_change_is_completed_though_outputs_are_of_the_future(
     finished: Project, right: dict[str, str], see: Callable[..., None]
 ) -> None:
     date_outputs(finished, 1)
-    finished.edit("  test_fraction: 0.2 ", "  test_fraction: 0.25 ")
+    finished.edit("  max_per_class: 30 ", "  max_per_class: 25 ")
     finished.snakemake("data/splits", cores=2)  # and no further, as if it were interrupted
     finished.snakemake(cores=2)
     assert finished.is_clean()
@@ -170,7 +170,7 @@ def test_loss_that_becomes_nan_is_reported_and_the_next_run_is_right(
     begun.edit("  optimizer: adam ", "  optimizer: sgd ")
     done = run(SNAKEMAKE, begun.root)
     assert done.returncode == 1
-    failed = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    failed = [line for line in done.stderr.splitlines() if " failed: error: " in line]
     assert len(failed) == 2
     assert all("the loss is no longer a number" in line for line in failed)
     assert all("lower train.learning_rate in params.yaml" in line for line in failed)
