@@ -79,8 +79,8 @@ def download(
     with unchanged("download", params, settings):
         from pipeline.stages import download as stage
 
-        stage.run(settings.data, out, downloads)
-        write_origin(out, made_from("download", settings))
+        own_files = stage.run(settings.data, out, downloads)
+        write_origin(out, made_from("download", settings), own_files)
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""Which of a person's own files DVC sees: it notices no change of the others.
+"""A person's own files as DVC sees them.
 
 Written against DVC 3.67. What no manual promises, with a test in tests/unit/test_dvc_view.py: that
-`DvcIgnoreFilter.find` gives the files of which DVC takes the checksums.
+`DvcIgnoreFilter.find` gives the files of which DVC takes the checksums, and that it takes those of
+a dependency of `stage.create` as of any other.
 """
 
 from __future__ import annotations
@@ -30,6 +31,20 @@ def refuse_unseen(files: Iterable[Path], folder: Path) -> None:
     seen = set(DvcIgnoreFilter(localfs, root).find(localfs, localfs.abspath(str(folder))))
     unseen = (_why_unseen(path, folder) for path in files if localfs.abspath(str(path)) not in seen)
     preflight.refuse_unseen(dict(unseen), folder)
+
+
+def md5(folder: Path) -> dict[str, str]:
+    """Return DVC's md5 of a folder by its path, as dvc.lock will have it; nothing without DVC.
+
+    DVC keeps what it computes, so that it need not read the files again when the stage has ended.
+    """
+    try:
+        stage = Repo().stage.create(name="look", cmd="true", deps=[str(folder)])
+    except NotDvcRepoError:
+        return {}
+    (dependency,) = stage.deps
+    dependency.save()
+    return {dependency.def_path: str(dependency.hash_info.value)}
 
 
 def _why_unseen(path: Path, folder: Path) -> tuple[str, str]:

@@ -87,6 +87,11 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
                 if Path(path).is_relative_to(dep)
                 if outs.get(dep, noted) == noted == _md5(Path(dep))
             ]
+            reasons += [
+                f"from other files in {own} than those recorded"
+                for own, read in _own_files(said).items()
+                if md5.get(own, read) != read
+            ]
             beside = {(path.parent / of).as_posix(): md5 for of, md5 in _outputs(said).items()}
             reasons += [
                 f"with another {other}"
@@ -172,6 +177,12 @@ def _outputs(said: Mapping[str, Any]) -> Mapping[str, str]:
     """Return what a stage wrote beside the file that says so."""
     outputs: Mapping[str, str] = said.get("outputs", {})
     return outputs
+
+
+def _own_files(said: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return DVC's md5 of a person's own images while they were read, by their path."""
+    own_files: Mapping[str, str] = said.get("own_files", {})
+    return own_files
 
 
 def _list(locked: Mapping[str, Any], what: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,11 +159,18 @@ def made_from(
     )
 
 
-def write_origin(folder: Path, made_from: MadeFrom) -> None:
-    """Write what a folder was made from beside it, such as ``data/raw.json``."""
+def write_origin(
+    folder: Path, made_from: MadeFrom, own_files: Mapping[str, str] | None = None
+) -> None:
+    """Write what a folder was made from beside it, such as ``data/raw.json``.
+
+    `own_files` is DVC's md5 of a person's own images, by their path.
+    """
     from pipeline.storage import records
 
-    record = records.Origin(made_from=made_from, outputs=outputs(folder.parent, [folder.name]))
+    written = outputs(folder.parent, [folder.name])
+    own = dict(own_files or {})
+    record = records.Origin(made_from=made_from, outputs=written, own_files=own)
     records.write(folder.parent / f"{folder.name}.json", record)
 
 

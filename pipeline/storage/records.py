@@ -100,6 +100,8 @@ class Origin(Record):
     made_from: MadeFrom
     # the folder's name and DVC's md5; an earlier version of this code didn't write it
     outputs: dict[str, str] = {}
+    # `data.path` and DVC's md5 of it, while a person's own images were read
+    own_files: dict[str, str] = {}
 
 
 Mean = Annotated[float, Field(ge=0, le=1)]

@@ -242,6 +242,19 @@ def test_images_that_were_recorded_but_not_listed_are_not_split(listed: Project)
     assert f"{CLASSES[0]}/new.png" in (listed.root / "data/splits/index.csv").read_text()
 
 
+def test_images_that_were_recorded_but_not_listed_are_listed_again(listed: Project) -> None:
+    repaint(local(listed) / CLASSES[0] / "no 0.png")
+    listed.dvc("commit", "--force", "download")
+    said = listed.run(sys.executable, "-m", "pipeline", "check").stderr
+    assert "download is not what dvc.lock records" in said
+    assert "from other files in data/local than those recorded" in said
+    listed.snakemake("data/splits")
+    assert "download" in listed.ran()
+    said = listed.run(sys.executable, "-m", "pipeline", "check").stderr
+    assert "is not what dvc.lock records" not in said
+    assert "up to date" in listed.dvc("status", "download", "split").stdout
+
+
 def test_dvc_fails_at_the_outputs_behind_a_link_that_check_refuses(listed: Project) -> None:
     (listed.root / "data").rename(listed.root.parent / "large disk")
     (listed.root / "data").symlink_to(listed.root.parent / "large disk")

@@ -173,3 +173,20 @@ def test_the_first_few_are_named(project: Path) -> None:
         (project / "pets" / f"linked {number}").symlink_to("cat")
     with pytest.raises(InputError, match=r"'pets/linked 2' is a link to a folder; and 2 more; put"):
         dvc_view.refuse_unseen(listed(Path("pets")), Path("pets"))
+
+
+def test_md5_of_own_files_is_that_which_dvc_records(project: Path) -> None:
+    repo = Repo()
+    stage = repo.stage.create(name="look", cmd="true", deps=["pets"])
+    stage.save()
+    (dependency,) = stage.deps
+    before = dvc_view.md5(Path("pets"))
+    assert before == {"pets": dependency.hash_info.value}
+    (project / "pets" / "cat" / "0.png").write_bytes(b"another image")
+    assert dvc_view.md5(Path("pets")) != before
+
+
+def test_without_dvc_there_is_no_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images(tmp_path / "pets", "cat")
+    monkeypatch.chdir(tmp_path)
+    assert dvc_view.md5(Path("pets")) == {}
