@@ -23,7 +23,7 @@ from pipeline.data import arrays
 from pipeline.settings.load import load
 from pipeline.storage.npy import save_array
 
-LINK = re.compile(r"\]\(((?:figures|tables)/[^)]+|[a-z]+\.csv)\)")
+LINK = re.compile(r"\]\(((?:figures|tables)/[^) ]+|[a-z]+\.csv)[) ]")
 COLOURS = 128  # of a figure's palette: a third of its bytes
 
 

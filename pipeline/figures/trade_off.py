@@ -1,7 +1,8 @@
-"""What accuracy costs: every architecture and ensemble by parameters, work and time."""
+"""What accuracy costs: every architecture by parameters, work, time and memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,42 +13,33 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.summary import COSTS, ROUNDS_OF
-from pipeline.figures.style import (
-    ALL_ARCHITECTURES,
-    colours,
-    draw_legend,
-    markers,
-    shortened,
-    style,
-)
+from pipeline.figures.style import colours, draw_legend, markers, shortened, style
 from pipeline.statistics.cost_ratio import cheaper
 from pipeline.system.formats import interval_name
 
+LEAST_APART = 1.05  # highest over lowest cost of a panel: else all points lie above each other
+COLUMNS = 3
 WIDEST_LINEAR = 5.0  # highest over lowest cost that a linear scale still shows well
 TIMES = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 FRONT_COLOUR = "darkgrey"
 
 
-def draw_trade_off(comparison: Comparison) -> Figure:
+def draw_trade_off(comparison: Comparison) -> Figure | None:
     """Draw test accuracy with its interval against each cost, with its range over rounds.
 
-    An arrow leads from each baseline to its candidate. Ensembles are hollow; they cost what their
-    members cost together. The step line is the best accuracy to be had for a cost.
+    An arrow leads from each baseline to its candidate. The step line is the best accuracy to be had
+    for a cost. Costs that are about the same for all are left out; None if all are.
     """
-    entries, ensembles = comparison.entries, comparison.ensembles
+    entries = comparison.entries
     palette, shapes = colours(list(entries)), markers(list(entries))
-    drawn = [
-        (entry.summary, palette[model], shapes[model], palette[model])
-        for model, entry in entries.items()
-    ]
-    for ensemble in ensembles:
-        colour, marker = ALL_ARCHITECTURES, "D"
-        if ensemble.model:
-            colour, marker = palette[ensemble.model], shapes[ensemble.model]
-        drawn.append((ensemble.summary, colour, marker, "white"))
-    accuracies = [summary.accuracy.mean for summary, *_ in drawn]
+    drawn = {model: entry.summary for model, entry in entries.items()}
+    accuracies = [summary.accuracy.mean for summary in drawn.values()]
+    values = {cost: [getattr(summary, cost) for summary in drawn.values()] for cost in COSTS}
+    shown = [cost for cost in COSTS if max(values[cost]) > LEAST_APART * min(values[cost])]
+    if not shown:
+        return None
 
-    longest = max(summary.training_seconds for summary, *_ in drawn)
+    longest = max(values["training_seconds"])
     unit, seconds = next((time for time in TIMES if longest >= 2 * time[1]), TIMES[-1])
     panels_of = {  # label, and how large its unit is
         "parameters": ("parameters", 1.0),
@@ -58,18 +50,22 @@ def draw_trade_off(comparison: Comparison) -> Figure:
         "training_memory": ("memory of training (MB)", 1e6),
     }
     with style():
-        figure = Figure(figsize=(14, 8.4), layout="constrained")
-        panels = figure.subplots(2, 3, sharey=True)
-        for axes, cost in zip(panels.flat, COSTS, strict=True):
+        rows, columns = math.ceil(len(shown) / COLUMNS), min(len(shown), COLUMNS)
+        figure = Figure(figsize=(14, 0.9 + 3.75 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes in panels.flat[len(shown) :]:
+            axes.remove()
+        for axes, cost in zip(panels.flat, shown, strict=False):
             label, size = panels_of[cost]
-            for summary, colour, marker, fill in drawn:
+            for model, summary in drawn.items():
                 value, estimate = getattr(summary, cost) / size, summary.accuracy
+                colour = palette[model]
                 axes.vlines(value, estimate.low, estimate.high, color=colour, linewidth=1.6)
                 rounds = summary.rounds(cost) / size
                 axes.hlines(estimate.mean, rounds.min(), rounds.max(), color=colour, linewidth=1.6)
                 axes.plot(
-                    value, estimate.mean, marker, color=colour, markersize=7, markerfacecolor=fill,
-                    markeredgewidth=1.8, zorder=3,
+                    value, estimate.mean, shapes[model], color=colour, markersize=7, zorder=3,
+                    markeredgecolor="white",
                 )  # fmt: skip
             for pair in comparison.pairs:
                 ends = [entries[name].summary for name in (pair.model, pair.baseline)]
@@ -78,17 +74,17 @@ def draw_trade_off(comparison: Comparison) -> Figure:
                 axes.annotate(
                     "", end, start, arrowprops={**arrow, "shrinkA": 4, "shrinkB": 4}, zorder=4
                 )
-            values = [getattr(summary, cost) / size for summary, *_ in drawn]
-            ranges = np.concatenate([summary.rounds(cost) / size for summary, *_ in drawn])
-            _scale_costs(axes, ranges)
-            on_it = pareto_front([summary.cost(cost) for summary, *_ in drawn], accuracies)
-            front = np.column_stack([values, accuracies])[on_it]
+            _scale_costs(
+                axes, np.concatenate([summary.rounds(cost) / size for summary in drawn.values()])
+            )
+            on_it = pareto_front([summary.cost(cost) for summary in drawn.values()], accuracies)
+            front = np.column_stack([np.array(values[cost]) / size, accuracies])[on_it]
             front = front[np.lexsort(front.T[::-1])]  # by cost, then by accuracy
             axes.step(
                 [*front[:, 0], axes.get_xlim()[1]], [*front[:, 1], front[-1, 1]], where="post",
                 color=FRONT_COLOUR, linewidth=1.4, zorder=1,
             )  # fmt: skip
-            if cost in ROUNDS_OF and any(summary.busy for summary, *_ in drawn):
+            if cost in ROUNDS_OF and any(summary.busy for summary in drawn.values()):
                 label += ", on a busy machine"
             axes.set_xlabel(label)
             axes.grid(alpha=0.25)
@@ -97,17 +93,13 @@ def draw_trade_off(comparison: Comparison) -> Figure:
         interval = interval_name(comparison.criteria.confidence)
         figure.suptitle(f"Test accuracy (mean, {interval}) against costs: up and left is better")
 
-        point: dict[str, Any] = {"linestyle": ""}
-        hollow = {**point, "marker": "D", "markerfacecolor": "white"}
-        legend = [
-            {**point, "label": shortened(name, 24), "color": palette[name], "marker": shapes[name]}
+        legend: list[dict[str, Any]] = [
+            {
+                "label": shortened(name, 24), "color": palette[name], "marker": shapes[name],
+                "markeredgecolor": "white", "linestyle": "",
+            }
             for name in entries
-        ]
-        if any(ensemble.model for ensemble in ensembles):
-            legend.append({**hollow, "label": "hollow: ensemble of its seeds", "color": "black"})
-        if any(ensemble.model is None for ensemble in ensembles):
-            label = "ensemble of all architectures"
-            legend.append({**hollow, "label": label, "color": ALL_ARCHITECTURES})
+        ]  # fmt: skip
         if comparison.pairs:
             look = {"color": "black", "linewidth": 1, "marker": ">", "markevery": [1]}
             legend.append({"label": "from baseline to candidate", **look})

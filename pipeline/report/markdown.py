@@ -35,9 +35,12 @@ def table(block: str) -> str:
     return "".join(f"{line}\n" for line in [headings, f"| {' | '.join(rules)} |", *rows])
 
 
-def image(description: str, path: str) -> str:
-    """Return an image with a relative link."""
-    return f"![{escape(description)}]({quote(path)})"
+def image(description: str, path: str, numbers: str = "") -> str:
+    """Return an image with a relative link; `numbers`, what it shows, for who doesn't see it."""
+    if not numbers:
+        return f"![{escape(description)}]({quote(path)})"
+    title = escape(description).replace('"', "&quot;")
+    return f'![{escape(description)}: {escape(numbers)}]({quote(path)} "{title}")'
 
 
 def folded(content: str, summary: str) -> str:

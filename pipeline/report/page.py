@@ -88,14 +88,16 @@ class _Renderer(RendererHTML):
 
     def image(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         token = tokens[index]
-        about = escape(self.renderInlineAsText(token.children, options, env))
+        shown = escape(self.renderInlineAsText(token.children, options, env))
+        about = escape(str(token.attrGet("title") or "")) or shown
         shape = "".join(f' {name}="{token.attrGet(name)}"' for name in ("width", "height"))
         # a data URI, without quotes and ampersands: escaped it would be twice as long
         source = str(token.attrGet("src"))
         kind = "figure drawing" if source.startswith("data:image/svg") else "figure"
+        caption = f"<figcaption>{about}</figcaption>" if len(tokens) == 1 else ""
         return (
             f'<button type="button" class="{kind}" aria-label="Enlarge: {about}">'
-            f'<img src="{source}" alt="{about}"{shape}></button>'
+            f'<img src="{source}" alt="{shown}"{shape}></button>{caption}'
         )
 
 
@@ -110,9 +112,11 @@ def page(text: str, folder: Path, view: View | None) -> str:
     markdown = MarkdownIt("commonmark", {"html": True}, renderer_cls=_Renderer).enable("table")
     tokens = markdown.parse(text)
     headings = _anchored(tokens)
-    for token in tokens:
+    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if token.children is not None:
             token.children = list(_embedded(token.children, folder))
+            if [child.type for child in token.children] == ["image"]:  # and nothing else
+                before.tag = after.tag = "figure"
     # the first heading ends the title, the second one that is an h2 the answer
     titled = next(k for k, token in enumerate(tokens) if token.type == "heading_close") + 1
     sections = (k for k, token in enumerate(tokens) if (token.type, token.tag) == SECTION)

@@ -49,6 +49,12 @@ def beaten(a: tuple[float, float], b: tuple[float, float]) -> bool:
     return a != b
 
 
+def architectures(comparison):
+    """Return the rows of architectures of the table."""
+    table = tables.comparison_table(comparison)
+    return table[table["kind"] == "architecture"]
+
+
 def test_pareto_front_agrees_with_brute_force():
     generator = np.random.default_rng(0)
     for count in range(1, 40):
@@ -74,7 +80,7 @@ def test_point_is_on_the_front_unless_another_is_as_good_in_both(costs, accuraci
 
 
 def test_trade_off_draws_the_numbers_of_the_table(comparison):
-    table = tables.comparison_table(comparison)
+    table = architectures(comparison)
     panels = draw_trade_off(comparison).axes
     assert len(panels) == len(COSTS)
     for axes, (cost, unit) in zip(panels, COSTS.items(), strict=True):
@@ -95,11 +101,21 @@ def test_trade_off_leads_from_each_baseline_to_its_candidate(comparison):
 
 
 def test_trade_off_steps_along_the_best_accuracy_for_the_cost(comparison):
-    table = tables.comparison_table(comparison)
+    table = architectures(comparison)
     for axes, (cost, unit) in zip(draw_trade_off(comparison).axes, COSTS.items(), strict=True):
         (step,) = [line for line in axes.get_lines() if len(line.get_xdata()) > 1]
         for at, best in zip(step.get_xdata(), step.get_ydata(), strict=True):
             assert best == pytest.approx(table.loc[table[cost] / unit <= at, "accuracy"].max())
+
+
+def test_costs_that_all_share_have_no_panel():
+    # made costs grow with the length of a name
+    assert draw_trade_off(compared({"cnn": None})) is None
+    assert draw_trade_off(compared({"cnn": None, "ann": "cnn"})) is None
+    wobbling = {"cnn": [1.0] * 9, "ann": [1.2] * 9}
+    apart = draw_trade_off(compared({"cnn": None, "ann": "cnn"}, wobble=wobbling))
+    labels = [axes.get_xlabel() for axes in apart.axes]
+    assert labels == ["latency of one image (ms)", "training of one run (s)"]
 
 
 def test_trade_off_draws_the_range_over_rounds():
@@ -208,7 +224,7 @@ def test_all_figures_can_be_drawn_of_every_kind_of_comparison(tmp_path):
 
 
 def test_legend_stays_within_a_figure_of_ten_architectures_with_long_names(tmp_path):
-    names = [f"network_{k}_with_quite_a_long_name" for k in range(10)]
+    names = [f"network_{k}_with_quite_a_long_name{k * 'x'}" for k in range(10)]
     many = compared({name: names[k - 1] if k % 2 else None for k, name in enumerate(names)}, 2)
     baselines = {name: named(many.architectures[name]["baseline"]) for name in names}
     curves = draw_learning_curves(many.runs, baselines, REPEATED, "cross_entropy")

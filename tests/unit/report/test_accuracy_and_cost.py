@@ -200,7 +200,7 @@ def test_busy_machine_is_named_with_the_command_that_measures_again(project: Pro
     assert line_of_answer(text, "Price").endswith(
         " parameters, latency not compared (the machine was busy)."
     )
-    for claim in ("25 %", "no measurable difference", "by latency", "training time ("):
+    for claim in (" 25 %", "no measurable difference", "by latency", "training time ("):
         assert claim not in section(text, "## Cost")
     write_timings(project, [1.25] * 9, others=0.04)
     text = project.report(settings())

@@ -18,7 +18,7 @@ from tests.unit.report.made_project import CLASSES, Project, into_splits, settin
 
 def test_every_link_leads_to_a_file(reported: tuple[Project, str]):
     project, text = reported
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)\s]+)", text) if "://" not in link]
     assert len(links) >= 10 + 4 * 5 + 2 * 4 + 5
     for link in links:
         assert (project.reports / unquote(link)).is_file(), link
