@@ -81,10 +81,16 @@ def check(settings: Settings, root: Path, outputs: tuple[Path, ...]) -> None:
 
 
 def refuse_unseen(unseen: Mapping[str, str], folder: Path) -> None:
-    """Raise an `InputError` if there are places in `folder` that DVC leaves out; `unseen` has why.
+    """Raise an `InputError` if DVC doesn't see all that is in `folder`, that of `data.path`.
 
-    `folder` is that of `data.path`.
+    `unseen` are the places that it leaves out, and why.
     """
+    # Python goes up from where a link leads, DVC from where it is
+    if folder.resolve() != Path(os.path.normpath(folder)).resolve():
+        raise InputError(
+            f"params.yaml: data.path: '{folder}' goes up from behind a link, where DVC looks "
+            f"elsewhere; write '{folder.resolve()}'"
+        )
     if not unseen:
         return
     named = [f"'{printable(place)}' is {why}" for place, why in unseen.items()]

@@ -106,6 +106,18 @@ def test_links_to_folders_are_refused_without_asking_dvc(project: Path) -> None:
     check(name="digits")
 
 
+def test_path_that_goes_up_from_behind_a_link_is_refused(project: Path) -> None:
+    """Python reads the folder beside what the link leads to, DVC the one beside the link."""
+    pets(project.parent / "elsewhere" / "photos")
+    (project.parent / "elsewhere" / "sub").mkdir()
+    (project / "data" / "photos").symlink_to(pets(project.parent / "others"))
+    (project / "data" / "linked").symlink_to(project.parent / "elsewhere" / "sub")
+    message = refused("data/linked/../photos")
+    assert "goes up from behind a link, where DVC looks elsewhere" in message
+    assert message.endswith(f"write '{project.parent}/elsewhere/photos'")
+    check("data/../data/local")
+
+
 def test_a_project_in_a_class_is_refused_but_not_outside_of_this_project(project: Path) -> None:
     (project / "data" / "local" / "cat" / ".dvc").mkdir()
     assert "'data/local/cat' is a DVC project of its own; remove the .dvc" in refused()
