@@ -19,7 +19,7 @@ from pipeline.comparison.compare import (
     EnsembleKind,
     Pair,
 )
-from pipeline.comparison.runs import Explanation
+from pipeline.comparison.runs import Explanation, Run
 from pipeline.comparison.summary import COSTS, ROUNDS_OF, Summary
 from pipeline.data.arrays import Dataset
 from pipeline.figures.trade_off import pareto_front
@@ -50,6 +50,7 @@ class ComparedPair:
     guessing: tuple[str, ...]  # those of the two that do no better than guessing
     differs: tuple[Any, Any] | None  # both values of the one setting in which the two differ
     by_name: bool  # nothing but their name in a library sets them apart
+    trained_apart: tuple[str, ...]  # where or with what: in what runs of a seed differ
     plan: Plan | None  # what would decide it; None where no larger experiment like this could
     latency: CostRatio
     training_time: CostRatio
@@ -324,6 +325,7 @@ def _pair(pair: Pair, comparison: Comparison) -> ComparedPair:
         differs=differs,
         by_name=all("name" in one for one in settings)
         and set(pair.differs_in) <= {"family", "name"},
+        trained_apart=_trained_apart(*(comparison.runs[name] for name in both)),
         plan=plan(pair.gain, comparison.criteria.margin) if plannable else None,
         latency=cost_ratio(candidate.cost("latency_ms"), baseline.cost("latency_ms")),
         training_time=cost_ratio(
@@ -336,6 +338,24 @@ def _pair(pair: Pair, comparison: Comparison) -> ComparedPair:
         helped=best if best and best.difference.mean > 0 else None,
         hurt=worst if worst and worst.difference.mean < 0 else None,
     )
+
+
+def _trained_apart(runs: Sequence[Run], others: Sequence[Run]) -> tuple[str, ...]:
+    """Return in what of machine and versions the runs of a seed differ, such as ``torch``."""
+    found: dict[str, None] = {}
+    for both in zip(runs, others, strict=True):
+        one, other = (
+            {
+                "processor": run.training.device_name,
+                "precision": run.training.precision,
+                "threads": run.training.threads,
+                **run.training.versions,
+            }
+            for run in both
+        )
+        # of a library that only one of them uses there is but one version
+        found |= dict.fromkeys(name for name in one if name in other and one[name] != other[name])
+    return tuple(found)
 
 
 def _fronts(summaries: Mapping[str, Summary]) -> tuple[Front, ...]:

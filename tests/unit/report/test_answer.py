@@ -309,6 +309,23 @@ def test_accuracy_of_classes_that_differ_in_size_is_doubted_unless_it_is_balance
     assert "The largest class" not in overturning(replace(differing, criteria=balanced))
 
 
+def test_runs_of_a_seed_that_were_not_trained_alike_are_a_doubt(project: Project):
+    def rewrite(model: str, seed: int, **changes: object) -> str:
+        path = project.root / "data" / "trained" / model / str(seed) / "train.json"
+        written(path, json.loads(path.read_text()) | changes)
+        return project.report(settings())
+
+    newer = {"python": "3", "torch": "2.1", "timm": "1.0"}
+    said = "`ca_cnn` and `cnn` were not trained alike"
+    text = rewrite("ca_cnn", 1, versions=newer)
+    assert f"**{said}**: torch differs between runs of one seed" in text
+    assert "`se_densenet` and `densenet` were not trained alike" not in text
+    text = rewrite("ca_cnn", 1, versions=newer, device_name="another", threads=2)
+    assert f"**{said}**: processor, threads and torch differ between runs" in text
+    text = rewrite("cnn", 1, versions=newer, device_name="another", threads=2)
+    assert said not in text
+
+
 def test_own_images_are_called_so(project: Project):
     project.describe(name="image_folder")
     content = settings().model_dump()
