@@ -46,8 +46,18 @@ def draw_attention(
 
     Channels' weights are one panel for each module, classes down and channels across; positions'
     are one row of maps for each module, a map for each class, and elementwise ones likewise, in
-    the mean over the channels.
+    the mean over the channels. Modules that weight all alike are named, where others are drawn.
     """
+    alike = {
+        name: float(np.nanmean(module.mean))
+        for name, module in weights.items()
+        if np.nanmax(module.mean) - np.nanmin(module.mean)
+        <= CONSTANT_BELOW * abs(np.nanmax(module.mean))
+    }
+    if 0 < len(alike) < len(weights):
+        named = ", ".join(f"{shortened(name, 24)} ({mean:.2f})" for name, mean in alike.items())
+        title += f"\nnot drawn, since all its weights are the same: {named}"
+        weights = {name: module for name, module in weights.items() if name not in alike}
     by_kind: dict[Kind, dict[str, ModuleWeights]] = {}
     for name, module in weights.items():
         by_kind.setdefault(module.kind, {})[name] = module

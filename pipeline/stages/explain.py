@@ -287,7 +287,8 @@ def explain_attention(
     drawn = {name: weights[name] for name in weights if name in shown}
     part = "" if len(drawn) == len(weights) else f" ({len(drawn)} of {len(weights)} modules)"
     title = f"Mean attention weight by class in {shortened(model, LONGEST_MODEL_NAME)}{part}"
-    save(draw_attention(title, drawn, drawn_names(classes)), folder / "attention.svg")
+    names_drawn = drawn_names(tuple(classes))
+    save(draw_attention(title, drawn, names_drawn), folder / "attention.svg")
     save(draw_attention_variation(model, weights), folder / "attention_variation.svg")
     varying = variation_table(weights)
     write_table(attention_table(weights, classes), folder / "attention.csv")

@@ -103,7 +103,10 @@ def run(
     write_text(out / "comparison.csv", as_csv(table))
     write_text(out / "comparison.tex", latex(table))
     write_json(out / "metrics.json", tables.headline_metrics(comparison, candidate))
-    read = [evaluated / run.model / str(run.seed) / "metrics.json" for run in chain(*runs.values())]
+    each = [Path(run.model, str(run.seed)) for run in chain(*runs.values())]
+    read = [measured / "timings.json"]
+    read += [evaluated / run / "metrics.json" for run in each]
+    read += [trained / run / name for run in each for name in ("train.json", "history.csv")]
     read += [explanation.folder / "explain.json" for explanation in explanations.values()]
     origin = made_from("report", settings, inputs=read).model_dump()
     found = view(

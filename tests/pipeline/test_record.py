@@ -439,6 +439,19 @@ def test_what_dvc_commit_vouches_for_is_found_and_run_again(
     assert project.plans_nothing()
 
 
+def test_report_that_is_vouched_for_with_other_times_is_found(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    project = copy_of(snakemade)
+    for stage in ("measure", "train@cnn-0"):
+        project.dvc("repro", "--force", "--single-item", stage)
+        project.dvc("commit", "--force", "report")
+        line = false_records(project)["report"]
+        assert "reports/verdict.json was made from another data/" in line
+        project.snakemake()
+        assert false_records(project) == {}
+
+
 def test_false_record_does_not_come_back_from_the_run_cache(
     snakemade: Project, copy_of: Callable[[Project], Project]
 ) -> None:

@@ -429,8 +429,22 @@ def test_figure_has_one_scale_of_colours_for_each_kind(attention: str, kinds: in
     figure = draw_attention("title", weights, CLASSES)
     scales = {(image.norm.vmin, image.norm.vmax) for axes in figure.axes for image in axes.images}
     assert len(scales) == kinds
-    for module in weights.values():
+    drawn = [one for one in weights.values() if np.ptp(one.mean) > CONSTANT_BELOW * one.mean.max()]
+    assert drawn
+    for module in drawn:
         assert any(low <= module.mean.min() and module.mean.max() <= high for low, high in scales)
+
+
+def test_module_that_weights_all_alike_is_named_and_not_drawn_beside_others() -> None:
+    generator = np.random.default_rng(0)
+    dead, alive = np.full((10, 4), 0.5), generator.random((10, 6))
+    weights = {"dead": measured(dead, LABELS), "alive": measured(alive, LABELS)}
+    figure = draw_attention("title", weights, CLASSES)
+    said = "title\nnot drawn, since all its weights are the same: dead (0.50)"
+    assert figure.get_suptitle() == said
+    assert [axes.get_title() for axes in figure.axes if axes.images] == ["alive: 6 channels"]
+    alone = draw_attention("title", {"dead": weights["dead"]}, CLASSES)
+    assert alone.get_suptitle() == "title"
 
 
 def test_figure_says_that_elementwise_weights_are_means_over_the_channels() -> None:
@@ -463,7 +477,7 @@ def test_explanation_has_the_same_bytes_each_time_and_leaves_the_network_alone(
     assert records[0] == records[1]
     assert files[0] == files[1]
     names = ("attention", "attention_variation")
-    assert set(files[0]) == {f"{name}.{kind}" for name in names for kind in ("png", "csv")}
+    assert set(files[0]) == {f"{name}.{kind}" for name in names for kind in ("svg", "csv")}
     with torch.no_grad():
         assert torch.equal(model(inputs), before)
 
