@@ -26,14 +26,14 @@ HOLD_OUTPUTS = (TRAINED, EVALUATED, REPORTS, EXPLAINED.parent, EXPLAINED)
 # why DVC leaves files out, and the cure
 LINK = "a link to a folder"
 PROJECT = "a DVC project of its own"
-IGNORED = "named in a .dvcignore"
+IGNORED = "ignored by DVC"
 CURES = {
     LINK: (
         "put the folder itself there (cp -rL copies it, cp -rlL makes hard links, which take no "
         "room)"
     ),
     PROJECT: "remove the .dvc in it",
-    IGNORED: "take the line out of the .dvcignore",
+    IGNORED: "take its line out of the .dvcignore, or it out of .git, .hg or .dvc",
 }
 
 

@@ -89,10 +89,10 @@ UNSEEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "project around the classes": (nest_project_around, "'pets' is a DVC", "remove the .dvc"),
     "named in .dvcignore": (
         ignore_in_project,
-        "'pets/cat/more/1.png' is named in a .dvcignore; ",
-        "take the line out of the .dvcignore",
+        "'pets/cat/more/1.png' is ignored by DVC; ",
+        "take its line out of the .dvcignore, or it out of .git, .hg or .dvc",
     ),
-    "named by a pattern": (ignore_by_pattern, "'pets/cat/more/1.png' is named", "take the line"),
+    "named by a pattern": (ignore_by_pattern, "'pets/cat/more/1.png' is ignored", "take its line"),
 }
 
 
