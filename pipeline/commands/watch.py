@@ -47,7 +47,7 @@ def watch(checkpoints: Path) -> None:
 def _shown(checkpoints: Path, width: int) -> RenderableType:
     trainings = running.read(checkpoints)
     if not trainings:
-        return Text(f"no training runs that keeps its checkpoints in {checkpoints}")
+        return Text(f"no training is under way: {checkpoints} has no checkpoints of one")
     return Group(*(_curves(training, width) for training in trainings))
 
 

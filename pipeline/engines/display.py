@@ -80,7 +80,8 @@ class Display(logging.Handler):
         fields = vars(record)
         event, job = fields.get("event"), fields.get("jobid", fields.get("job_id", -1))
         if event == LogEvent.JOB_INFO and fields["rule_name"] in self._stages:
-            self._start(job, fields["rule_name"])
+            if not self._workflow.touch:  # else nothing runs
+                self._start(job, fields["rule_name"])
         elif event == LogEvent.JOB_FINISHED and job in self._started:
             self._end(job)
         elif event == LogEvent.JOB_ERROR and job in self._started:

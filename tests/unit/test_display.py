@@ -117,6 +117,15 @@ def test_who_asks_for_snakemakes_own_words_gets_them(option: str, tmp_path: Path
     assert "rule split:" in done.stdout + done.stderr
 
 
+def test_outputs_that_are_touched_are_not_said_to_have_been_made(tmp_path: Path) -> None:
+    write_snakefile(tmp_path, "split")
+    snakemake(tmp_path)
+    (tmp_path / "logs" / "split.log").write_text("an old error\n")
+    touched = snakemake(tmp_path, "--touch", "--forceall")
+    assert touched.returncode == 0
+    assert "an old error" not in touched.stderr
+
+
 def test_error_of_snakemake_itself_is_shown(tmp_path: Path) -> None:
     write_snakefile(tmp_path, "split", "nowhere")
     done = snakemake(tmp_path)

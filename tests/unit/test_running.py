@@ -110,7 +110,7 @@ def test_training_that_no_longer_goes_on_is_told(tmp_path: Path) -> None:
 
 
 def test_nothing_to_watch_is_said(tmp_path: Path) -> None:
-    assert "no training runs" in watch(tmp_path)[0]
+    assert "no training is under way" in watch(tmp_path)[0]
     assert math.isnan(Running("cnn-0", 0.0, 0.0, 3, 10, []).rate)
 
 
