@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -103,6 +105,17 @@ def opened(request: pytest.FixtureRequest, browser: Browser, address: str) -> It
     context.close()
     assert complaints == []
     assert {url for url in requests if not url.startswith("data:")} <= {address}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(scheme: Literal["light", "dark"], opened: Page) -> None:
+    """Contrast, names, roles and the order of headings: the rules of WCAG 2.2 and good practice."""
+    opened.emulate_media(color_scheme=scheme)
+    opened.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found = Axe().run(opened, options={"runOnly": rules})
+    assert found.response["passes"]
+    assert found.response["violations"] == []
 
 
 def column(page: Page, number: int) -> list[str]:
