@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.comparison.compare import Comparison, Pair
-from pipeline.figures.style import ALL_ARCHITECTURES, colours, draw_runs, shortened, style
+from pipeline.figures.style import colours, draw_runs, shortened, style
 from pipeline.system.formats import interval_name
 
 LETTER = 0.08  # inches that a letter of a name takes, about
@@ -17,40 +17,32 @@ LETTER = 0.08  # inches that a letter of a name takes, about
 def draw_accuracies(comparison: Comparison) -> Figure:
     """Draw every run's accuracy, the mean with its interval, and each difference to a baseline.
 
-    A difference stands beside the accuracy of its architecture with the verdict, ensembles
-    stand beneath the architectures, hollow.
+    A difference has the verdict beside it.
     """
-    entries, ensembles, pairs = comparison.entries, comparison.ensembles, comparison.pairs
+    entries, pairs = comparison.entries, comparison.pairs
     interval = interval_name(comparison.criteria.confidence)
     with style():
         palette = colours(list(entries))
-        rows = [(entry.summary, palette[model], palette[model]) for model, entry in entries.items()]
-        for ensemble in ensembles:
-            colour = palette[ensemble.model] if ensemble.model else ALL_ARCHITECTURES
-            rows.append((ensemble.summary, colour, "white"))
-        names = [shortened(name, 36) for name in (*entries, *(one.label for one in ensembles))]
+        names = [shortened(name, 36) for name in entries]
         columns = 2 if pairs else 1
         width = (3.6 + LETTER * max(map(len, names))) * columns
-        figure = Figure(figsize=(width, 1.5 + 0.5 * len(rows)), layout="constrained")
+        figure = Figure(
+            figsize=(width, 1.5 + 0.5 * max(len(entries), len(pairs))), layout="constrained"
+        )
         panels = figure.subplots(1, columns, squeeze=False)[0]
         for axes in panels:
-            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.set_ylim(len(entries) - 0.4, -0.6)
             axes.grid(axis="x", alpha=0.25)
 
         axes = panels[0]
-        for row, (summary, colour, fill) in enumerate(rows):
-            estimate = summary.accuracy
+        for row, (model, entry) in enumerate(entries.items()):
+            estimate, colour = entry.summary.accuracy, palette[model]
             axes.hlines(row, estimate.low, estimate.high, color=colour, linewidth=2.5)
-            axes.plot(
-                estimate.mean, row, "D", color=colour, markersize=7, markerfacecolor=fill,
-                markeredgewidth=1.8,
-            )  # fmt: skip
-        for row, (summary, colour, _) in enumerate(rows):
-            if len(summary.accuracies) > 1:
-                draw_runs(axes, row, summary.accuracies, colour)
-        if ensembles:
-            axes.axhline(len(entries) - 0.4, color="grey", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), names)
+            axes.plot(estimate.mean, row, "D", color=colour, markersize=8)
+        for row, (model, entry) in enumerate(entries.items()):  # when the intervals have the width
+            if len(entry.summary.accuracies) > 1:
+                draw_runs(axes, row, entry.summary.accuracies, palette[model])
+        axes.set_yticks(range(len(entries)), names)
         axes.set_xlabel(f"{comparison.criteria.accuracy_name} (%)")
         axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
         if pairs:

@@ -39,7 +39,6 @@ SETTINGS: dict[str, Any] = {
 
 # Okabe and Ito's colours, which differ for every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
-ALL_ARCHITECTURES = "dimgrey"  # the ensemble that is of no single architecture
 
 # Where the colours start again, the marker changes.
 MARKERS = ("D", "o", "s", "^", "v", "P")

@@ -75,7 +75,7 @@ def environment() -> Environment:
         *(formats.interval_name, formats.relative, formats.large, formats.latency),
         *(formats.duration, text.plural, fixed, significant, thousands, codes, one_line),
         *(cost_name, setting_value, fonts.drawn_names, fonts.fonts_wanted),
-        *(markdown.table, markdown.fenced, markdown.folded, markdown.folded_if_long),
+        *(markdown.table, markdown.fenced, markdown.folded),
     ]
     made.filters |= {function.__name__: function for function in functions}
     made.filters["enumerated"] = lambda names: formats.listed([*names])

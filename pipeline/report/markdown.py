@@ -11,7 +11,6 @@ NUMBER = re.compile(r"\**([+\-<]? ?\d[\d,.]*( [%A-Za-z]{1,3})?( [±(].*)?|-|)\**
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 # A terminal obeys control characters; the others turn the direction of what follows a name.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-MOST_OPEN_ROWS = 20
 
 
 def escape(text: str) -> str:
@@ -47,11 +46,6 @@ def folded(content: str, summary: str) -> str:
     """Return `content`, Markdown, behind a line of plain text that opens it."""
     shown = html.escape(" ".join(summary.split()))
     return f"<details>\n<summary>{shown}</summary>\n\n{content.strip()}\n\n</details>\n"
-
-
-def folded_if_long(table: str, summary: str, rows: int) -> str:
-    """Return `table`, behind `summary` if it has many rows."""
-    return folded(table, summary) if rows > MOST_OPEN_ROWS else table
 
 
 def fenced(text: str, language: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from pipeline.report.filters import environment
 from pipeline.system import formats
@@ -52,11 +51,10 @@ def test_classes_that_moved_are_named_with_what_chance_would_do(reported: tuple[
     assert len(table) == 2 * 4
 
 
-@pytest.mark.parametrize(("classes", "folded"), [(20, False), (21, True)])
-def test_long_tables_are_folded(classes: int, folded: bool):
-    names = [f"class {k}" for k in range(classes)]
-    found = viewed(compared(classes=names, images=3 * classes), "ca_cnn")
+def test_table_of_many_classes_is_folded():
+    names = [f"class {k}" for k in range(21)]
+    found = viewed(compared(classes=names, images=63), "ca_cnn")
     figures = {"confusion_matrices": "figures/confusion.png"}
     text = environment().get_template("classes.md.j2").render(view=replace(found, figures=figures))
-    assert ("<summary>F1 by class</summary>" in text) == folded
-    assert len(tables(text)[0]) == 1 + classes
+    folded = text.partition("<summary>F1 by class</summary>")[2].partition("</details>")[0]
+    assert len(tables(folded)[0]) == 1 + 21
