@@ -38,7 +38,7 @@ DIGEST_LENGTH = 16
 def draw_prediction(
     model: str, prediction: Prediction, image: np.ndarray, class_map: np.ndarray
 ) -> Figure:
-    """Draw an image, uint8 (H, W, 3), the same under a heatmap, and its likeliest classes.
+    """Draw an image, uint8 (H, W, 3), a heatmap beside it, and its likeliest classes.
 
     The heatmap is `class_map`, float (h, w), not negative: what speaks for the likeliest class. It
     is divided by its maximum, and drawn as coarse as it is.
@@ -49,12 +49,12 @@ def draw_prediction(
         figure.suptitle(shortened(printable(f"{model}: {file}"), LONGEST_TITLE))
         parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.2, 1.3], wspace=0.03)
         left, right = parts[0]
-        original, overlaid, scale = left.subplots(1, 3, width_ratios=[1, 1, 0.04])
+        original, heat, scale = left.subplots(1, 3, width_ratios=[1, 1, 0.04])
         show_image(original, image)
         original.set_title("image")
-        show_heat(overlaid, image, class_map / (class_map.max() or 1))
+        show_heat(heat, image, class_map / (class_map.max() or 1))
         height, width = class_map.shape
-        overlaid.set_title(
+        heat.set_title(
             f"Grad-CAM of {_name(prediction.drawn[0])},\nmean of the seeds, {height} x {width}"
         )
         draw_heat_scale(left, scale, HEAT_LABEL)

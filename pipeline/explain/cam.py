@@ -29,7 +29,6 @@ from torchcam.methods import GradCAM, LayerCAM
 from pipeline.figures.style import (
     HEAT_COLOURS,
     HEAT_LABEL,
-    HEAT_OPACITY,
     HEATMAPS,
     shortened,
     show_classified,
@@ -139,7 +138,7 @@ def draw_cams(
     maps: dict[Kind, np.ndarray],
     layers: dict[Kind, str],
 ) -> Figure:
-    """Draw one row for each image: the image, then each kind of map laid over it, as it is.
+    """Draw one row for each image: the image, then each kind of map, as it is.
 
     `images` are uint8 (B, H, W, C), `maps` float32 (B, h, w) in [0, 1], from `layers` by name.
     """
@@ -156,6 +155,6 @@ def draw_cams(
                 layer = shortened(layers[kind], LONGEST_LAYER_NAME)
                 axes.set_title(f"{HEATMAPS[kind].name}, {height} x {width}\n{layer}")
         scale, shrink = ScalarMappable(Normalize(0, 1), HEAT_COLOURS), min(1.0, 0.5 + 0.4 / rows)
-        bar = figure.colorbar(scale, ax=panels, shrink=shrink, aspect=25, alpha=HEAT_OPACITY)
+        bar = figure.colorbar(scale, ax=panels, shrink=shrink, aspect=25)
         bar.set_label(HEAT_LABEL)
     return figure

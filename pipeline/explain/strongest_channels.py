@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy.ndimage import zoom
@@ -74,7 +73,4 @@ def draw_heatmaps(
                 heat = heatmap(maps[row, channel], image.shape[:2])
                 axes.imshow(heat, COLOUR_MAP, scale, alpha=ALPHA, interpolation="nearest")
                 axes.set_title(f"channel {channel}\nmean {maps[row, channel].mean():.3g}")
-        mappable = ScalarMappable(scale, COLOUR_MAP)
-        bar = figure.colorbar(mappable, ax=panels, shrink=0.6, aspect=25, alpha=ALPHA)
-        bar.set_label("activation, lowest (0) to highest (1) in the map")
     return figure

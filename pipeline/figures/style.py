@@ -47,7 +47,6 @@ TAG = re.compile(r"<[^>]+>")
 NOT_SEEN = re.compile(r"(\d\.\d\d)\d+|() transform=\"rotate\(-?0 [^\"]*\"")
 
 HEAT_COLOURS = "viridis"
-HEAT_OPACITY = 0.6
 HEAT_LABEL = "share of the map's maximum"
 
 
@@ -161,19 +160,22 @@ def show_classified(axes: Axes, image: np.ndarray, true: str, predicted: str) ->
 
 
 def show_heat(axes: Axes, image: np.ndarray, heat: np.ndarray) -> None:
-    """Draw `image` as `show_image` does, all of it under `heat`, float (h, w) in [0, 1]."""
-    show_image(axes, image)
+    """Draw `heat`, float (h, w) in [0, 1], as large as `image`, which belongs beside it.
+
+    Laid over the image its colours would be none of the scale's.
+    """
     height, width = image.shape[:2]
     axes.imshow(
-        heat, cmap=HEAT_COLOURS, vmin=0, vmax=1, alpha=HEAT_OPACITY, interpolation="nearest",
+        heat, cmap=HEAT_COLOURS, vmin=0, vmax=1, interpolation="nearest",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )  # fmt: skip
+    without_axes(axes)
 
 
 def draw_heat_scale(part: FigureBase, axes: Axes, label: str) -> None:
     """Draw the colour scale of `show_heat` into `axes` of a figure or a part of one."""
     scale = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[HEAT_COLOURS])
-    part.colorbar(scale, cax=axes, alpha=HEAT_OPACITY).set_label(label)
+    part.colorbar(scale, cax=axes).set_label(label)
 
 
 def without_axes(axes: Axes) -> None:

@@ -181,7 +181,7 @@ def _draw_chosen_images(subject: _Subject, folder: Path) -> dict[str, Any]:
 
     deepest = list(layers)[-1]
     strongest = [strongest_channels(image, HEATMAP_CHANNELS) for image in maps[deepest]]
-    title = f"Strongest channels of {deepest} in {model}, each map scaled to itself"
+    title = f"Strongest channels of {deepest} in {model}, each from blue (least) to red (most)"
     figure = draw_heatmaps(title, pixels, true, predicted, maps[deepest], strongest)
     save(figure, folder / "heatmaps.png")
 

@@ -489,17 +489,18 @@ def a_prediction(**changes: Any) -> Prediction:
     return Prediction(**(fields | changes))
 
 
-def test_figure_shows_the_image_the_map_over_all_of_it_and_the_probabilities() -> None:
+def test_figure_shows_the_image_the_map_as_large_and_the_probabilities() -> None:
     image = np.asarray(photo())
     top_left = np.zeros((4, 4))
     top_left[0, 0] = 0.5
     figure = draw_prediction("ca_cnn", a_prediction(), image, top_left)
-    original, overlaid, scale, bars = figure.axes
+    original, beside, scale, bars = figure.axes
     np.testing.assert_array_equal(original.images[0].get_array(), image)
-    laid_over = overlaid.images[1]
-    np.testing.assert_array_equal(laid_over.get_array(), 2 * top_left)
-    assert laid_over.get_interpolation() == "nearest"
-    assert laid_over.get_extent() == overlaid.images[0].get_extent()
+    (heat,) = beside.images
+    np.testing.assert_array_equal(heat.get_array(), 2 * top_left)
+    assert heat.get_interpolation() == "nearest"
+    assert heat.get_extent() == original.images[0].get_extent()
+    assert heat.get_alpha() is None  # else its colours are not those of the scale
     assert scale.get_ylabel() == "share of the map's maximum"
     assert [bar.get_width() for bar in bars.patches] == [0.75, 0.125]
     figure.draw_without_rendering()  # class names with $ are no mathematics
@@ -529,7 +530,7 @@ def test_label_of_the_scale_stands_clear_of_the_class_names() -> None:
 
 def test_map_without_anything_for_the_class_is_drawn_as_zeros() -> None:
     figure = draw_prediction("ca_cnn", a_prediction(), np.asarray(photo()), np.zeros((4, 4)))
-    assert not figure.axes[1].images[1].get_array().any()
+    assert not figure.axes[1].images[0].get_array().any()
 
 
 def test_names_that_the_font_lacks_are_drawn_without_a_warning(tmp_path: Path) -> None:
