@@ -160,6 +160,12 @@ def _read_run(
             f"{trained / 'history.csv'}: is not of the {epochs} epochs of train.json; train "
             f"{model} again"
         )
+    best = history["validation_accuracy"].iloc[training.best_epoch - 1]
+    if not np.isclose(best, training.validation_accuracy, rtol=0, atol=1e-9):
+        raise InputError(
+            f"{trained / 'history.csv'}: its best epoch is not that of train.json; train {model} "
+            "again"
+        )
     _check_settings(path, metrics.trained_from, settings, f"train {model} again")
     _check_settings(path, metrics.made_from, settings, again)
     _check_weights(path, metrics.weights, trained / "model.safetensors", again)

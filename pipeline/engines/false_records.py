@@ -128,7 +128,9 @@ def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, s
         if made == here:  # DVC goes by size, time and inode
             text += f"; if dvc status doesn't say so: find {dep} -type f -exec touch {{}} +"
         found.append(text)
-    return found
+    # DVC takes no stage for changed of which somebody has taken code out of the deps
+    found += [f"by {dep} too, of which nothing is recorded" for dep in made_by.keys() - recorded]
+    return sorted(found)
 
 
 def read_lock(*names: str) -> dict[str, Any]:

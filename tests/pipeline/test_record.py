@@ -452,6 +452,23 @@ def test_report_that_is_vouched_for_with_other_times_is_found(
         assert false_records(project) == {}
 
 
+def test_code_that_somebody_took_out_of_the_deps_is_named(
+    snakemade: Project, copy_of: Callable[[Project], Project]
+) -> None:
+    """DVC finds no change then, and none when that code is edited."""
+    project = copy_of(snakemade)
+    graph = project.root / "dvc.yaml"
+    before, heading, rest = graph.read_text().partition("\n  evaluate:\n")
+    graph.write_text(
+        before + heading + rest.replace("      - pipeline/stages/evaluate.py\n", "", 1)
+    )
+    with (project.root / "pipeline/stages/evaluate.py").open("a") as file:
+        file.write("# an afterthought\n")
+    project.dvc("commit", "--force", "evaluate@cnn-0")  # else when DVC next runs any of it
+    line = false_records(project)["evaluate@cnn-0"]
+    assert "by pipeline/stages/evaluate.py too, of which nothing is recorded" in line
+
+
 def test_false_record_does_not_come_back_from_the_run_cache(
     snakemade: Project, copy_of: Callable[[Project], Project]
 ) -> None:

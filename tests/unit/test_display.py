@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
-import signal
-import struct
 import subprocess
-import sys
-import termios
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.engines.remaining import UnderWay, remaining
 from pipeline.storage.running import Running
+from tests.unit.made_terminal import environment, on_terminal, read_until
 
-ROOT = Path(__file__).parents[2]
+SNAKEMAKE = ("snakemake", "--cores", "1")
 SNAKEFILE = """\
 from types import SimpleNamespace
 from pipeline.engines import display
@@ -56,11 +46,6 @@ echo epoch,validation_accuracy,seconds > history.csv; \
 echo 1,0.25,2.0 >> history.csv; echo 2,0.5,2.0 >> history.csv; sleep 60"""
 
 
-def environment() -> dict[str, str]:
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": programs, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-
-
 def write_snakefile(folder: Path, *wanted: str, training: str = "echo epoch 2; echo best") -> None:
     text = SNAKEFILE.replace("TRAINING", repr(training))
     outputs = [f"{name}.out" for name in wanted]
@@ -69,7 +54,7 @@ def write_snakefile(folder: Path, *wanted: str, training: str = "echo epoch 2; e
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ("snakemake", "--cores", "1", *arguments),
+        (*SNAKEMAKE, *arguments),
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -136,44 +121,12 @@ def test_error_of_snakemake_itself_is_shown(tmp_path: Path) -> None:
 # --- on a terminal --------------------------------------------------------------------------------
 
 
-@contextmanager
-def on_terminal(folder: Path, columns: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Snakemake on a terminal of its own, and the file descriptor to read that from."""
-    screen, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    running = subprocess.Popen(
-        ("snakemake", "--cores", "1"),
-        cwd=folder,
-        env=environment(),
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-    )
-    os.close(terminal)
-    try:
-        yield running, screen
-    finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-        os.close(screen)
-
-
-def read_until(screen: int, wanted: str, seconds: float = 60.0) -> str:
-    text, given_up = "", time.monotonic() + seconds
-    while wanted not in text:
-        assert time.monotonic() < given_up, text
-        if select.select([screen], [], [], 1.0)[0]:
-            text += os.read(screen, 65536).decode()
-    return text
-
-
 @pytest.mark.parametrize("columns", [80, 200])
 def test_terminal_shows_what_runs_and_what_is_left_and_a_kill_leaves_it_sane(
     columns: int, tmp_path: Path
 ) -> None:
     write_snakefile(tmp_path, "train_cnn_0", training=PROGRESS)
-    with on_terminal(tmp_path, columns) as (running, screen):
+    with on_terminal(SNAKEMAKE, tmp_path, columns) as (running, screen):
         text = read_until(screen, "images/s")
         text += read_until(screen, "left")
         running.kill()
@@ -187,7 +140,7 @@ def test_terminal_shows_what_runs_and_what_is_left_and_a_kill_leaves_it_sane(
 
 def test_terminal_keeps_the_lines_and_clears_the_rest(tmp_path: Path) -> None:
     write_snakefile(tmp_path, "split")
-    with on_terminal(tmp_path, 80) as (_, screen):
+    with on_terminal(SNAKEMAKE, tmp_path) as (_, screen):
         text = read_until(screen, "[1/1] in ")
     assert "[1/1] split                    300 images (" in text
 

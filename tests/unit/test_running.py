@@ -6,8 +6,6 @@ import csv
 import json
 import math
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from pipeline.settings import presets
 from pipeline.stages import train
 from pipeline.storage import running
 from pipeline.storage.running import Running
+from tests.unit.made_terminal import on_terminal, read_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,26 +115,11 @@ def test_nothing_to_watch_is_said(tmp_path: Path) -> None:
 
 def test_terminal_is_kept_up_to_date_until_interrupted(tmp_path: Path) -> None:
     write(tmp_path / "cnn-0-0123", 8, [0.1])
-    screen, terminal = pty.openpty()
-    command = (sys.executable, "-m", "pipeline", "watch", "--checkpoints", str(tmp_path))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
-    watching = subprocess.Popen(
-        command, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
-    )
-    os.close(terminal)
-    text, given_up = "", time.monotonic() + 60
-    while "epoch 3/8" not in text:
-        assert time.monotonic() < given_up, text
-        if select.select([screen], [], [], 1.0)[0]:
-            text += os.read(screen, 65536).decode()
-        if "epoch 2/8" in text:
-            write(tmp_path / "cnn-0-0123", 8, [0.1, 0.5])
-    watching.send_signal(signal.SIGINT)
-    while select.select([screen], [], [], 2.0)[0]:
-        try:
-            text += os.read(screen, 65536).decode()
-        except OSError:  # it has ended
-            break
-    assert watching.wait(timeout=30) == 0
+    command = (sys.executable, "-m", "pipeline", "watch", "--checkpoints", ".")
+    with on_terminal(command, tmp_path) as (watching, screen):
+        text = read_until(screen, "epoch 2/8")
+        write(tmp_path / "cnn-0-0123", 8, [0.1, 0.5])
+        text += read_until(screen, "epoch 3/8")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=60) == 0
     assert "Traceback" not in text
-    os.close(screen)

@@ -170,7 +170,9 @@ class Project:
         history |= {"learning_rate": 0.001, "seconds": 2.0 + seed}
         trained.mkdir(parents=True)
         pd.DataFrame(history).to_csv(trained / "history.csv", index=False)
-        records.write(trained / "train.json", made_training(model=model, seed=seed))
+        best = float(history["validation_accuracy"][3])  # of the fourth epoch, see made_training
+        training = made_training(model=model, seed=seed, validation_accuracy=best)
+        records.write(trained / "train.json", training)
         (trained / "model.safetensors").write_bytes(WEIGHTS)
 
         labels = self.labels[seed]
@@ -295,9 +297,17 @@ def data_section(text: str) -> str:
 
 
 def stop_early(project: Project, model: str, seed: int, epochs: int) -> None:
+    """Have a training end after so many epochs, the last but one of which was the best."""
+    path = project.root / "data" / "trained" / model / str(seed) / "history.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: 1 + epochs]))
+    call_best(project, model, seed, epochs - 1, epochs=epochs, stopped_early=True)
+
+
+def call_best(project: Project, model: str, seed: int, epoch: int, **changes: Any) -> None:
+    """Have a training say that it kept the weights of an epoch."""
     folder = project.root / "data" / "trained" / model / str(seed)
-    history = (folder / "history.csv").read_text().splitlines(keepends=True)
-    (folder / "history.csv").write_text("".join(history[: 1 + epochs]))
-    record = json.loads((folder / "train.json").read_text())
-    changes = {"epochs": epochs, "best_epoch": epochs - 1, "stopped_early": True}
-    written(folder / "train.json", record | changes)
+    history = pd.read_csv(folder / "history.csv").set_index("epoch")
+    changes |= {"best_epoch": epoch}
+    changes |= {"validation_accuracy": float(history.loc[epoch, "validation_accuracy"])}
+    written(folder / "train.json", json.loads((folder / "train.json").read_text()) | changes)

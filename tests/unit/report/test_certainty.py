@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -20,6 +19,7 @@ from tests.unit.made_runs import compared, viewed
 from tests.unit.report.made_project import (
     CLASSES,
     Project,
+    call_best,
     caveats,
     first_paragraph,
     line_of_answer,
@@ -27,7 +27,6 @@ from tests.unit.report.made_project import (
     settings,
     stop_early,
     table_under,
-    written,
 )
 
 PLAN = Plan(seeds=8, images=9000, too_few_images=False)
@@ -95,8 +94,7 @@ def test_training_that_was_still_improving_is_named(
 ):
     assert not any("last epoch" in line for line in caveats(reported[1]))
     for seed in (0, 1):
-        path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
-        written(path, json.loads(path.read_text()) | {"best_epoch": 5})
+        call_best(project, "ca_cnn", seed, 5)
     (found,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
     assert "`ca_cnn`" in found
 
@@ -104,8 +102,7 @@ def test_training_that_was_still_improving_is_named(
 def test_early_stopping_at_the_best_epoch_points_to_its_patience(project: Project):
     for seed in (0, 1):
         stop_early(project, "ca_cnn", seed, 3)
-        path = project.root / "data" / "trained" / "ca_cnn" / str(seed) / "train.json"
-        written(path, json.loads(path.read_text()) | {"best_epoch": 3})
+        call_best(project, "ca_cnn", seed, 3)
     (found,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
     assert "`ca_cnn`: a larger `train.early_stopping` may change" in found
 

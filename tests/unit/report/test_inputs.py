@@ -109,3 +109,11 @@ def test_record_without_what_the_report_needs_is_refused(project: Project, name:
     (project.root / "data" / name).write_text(content)
     with pytest.raises(InputError, match=name):
         project.report(settings())
+
+
+def test_history_of_another_run_is_refused(project: Project):
+    trained = project.root / "data" / "trained" / "cnn"
+    (trained / "0" / "history.csv").write_bytes((trained / "1" / "history.csv").read_bytes())
+    said = r"cnn/0/history.csv: its best epoch is not that of train.json; train cnn again"
+    with pytest.raises(InputError, match=said):
+        project.report(settings())
