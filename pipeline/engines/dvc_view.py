@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dvc.exceptions import NotDvcRepoError
+from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.fs import localfs
 from dvc.ignore import DvcIgnoreFilter
 from dvc.repo import Repo
@@ -36,14 +36,15 @@ def refuse_unseen(files: Iterable[Path], folder: Path) -> None:
 def md5(folder: Path) -> dict[str, str]:
     """Return DVC's md5 of a folder by its path, as dvc.lock will have it; nothing without DVC.
 
-    DVC keeps what it computes, so that it need not read the files again when the stage has ended.
+    Nor of a folder that it can't read: then it records nothing. DVC keeps what it computes, so that
+    it need not read the files again when the stage has ended.
     """
     try:
         stage = Repo().stage.create(name="look", cmd="true", deps=[str(folder)])
-    except NotDvcRepoError:
+        (dependency,) = stage.deps
+        dependency.save()
+    except (DvcException, OSError, UnicodeError):
         return {}
-    (dependency,) = stage.deps
-    dependency.save()
     return {dependency.def_path: str(dependency.hash_info.value)}
 
 

@@ -82,7 +82,7 @@ def test_own_images_are_audited_and_cross_validated_by_both_engines(tmp_path: Pa
     assert "cross-validation" in report
     if fonts_wanted(CLASSES):
         assert "| 猫 (class 2 in figures) |" in report
-        assert "Noto Sans CJK would help: install it" in report
+        assert "Noto Sans CJK (fonts-noto-cjk in Debian) would help: install it" in report
     else:
         assert "in figures)" not in report
 

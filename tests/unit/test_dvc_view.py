@@ -186,6 +186,11 @@ def test_md5_of_own_files_is_that_which_dvc_records(project: Path) -> None:
     assert dvc_view.md5(Path("pets")) != before
 
 
+def test_of_what_dvc_can_not_read_there_is_no_md5(project: Path) -> None:
+    (project / "pets" / "cat" / "1.png").symlink_to("nothing")
+    assert dvc_view.md5(Path("pets")) == {}
+
+
 def test_without_dvc_there_is_no_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images(tmp_path / "pets", "cat")
     monkeypatch.chdir(tmp_path)
