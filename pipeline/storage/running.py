@@ -60,7 +60,7 @@ def read(checkpoints: Path, run: str = "*") -> list[Running]:
     """
     found = []
     for plan in checkpoints.glob(f"{run}-*/{PLAN}"):
-        with suppress(FileNotFoundError):  # it has ended meanwhile
+        with suppress(OSError, ValueError, TypeError):  # it has ended meanwhile, or is corrupt
             began = plan.stat().st_mtime
             content = json.loads(plan.read_text("utf-8"))
             rows, changed = [], began

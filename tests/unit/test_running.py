@@ -108,6 +108,14 @@ def test_training_that_no_longer_goes_on_is_told(tmp_path: Path) -> None:
     assert any("no epoch has ended for 10.0 min" in line for line in watch(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["training.json", "history.csv"])
+def test_training_of_which_a_file_is_corrupt_is_passed_over(name: str, tmp_path: Path) -> None:
+    for run in ("cnn-0", "cnn-1"):
+        write(tmp_path / f"{run}-0123", 8, [0.1])
+    (tmp_path / "cnn-0-0123" / name).write_text('{"epochs"\nx,y\n')
+    assert [training.run for training in running.read(tmp_path)] == ["cnn-1"]
+
+
 def test_nothing_to_watch_is_said(tmp_path: Path) -> None:
     assert "no training is under way" in watch(tmp_path)[0]
     assert math.isnan(Running("cnn-0", 0.0, 0.0, 3, 10, []).rate)
