@@ -5,9 +5,9 @@ which says who reads and writes what now. It believes what is in its cache.
 
 Written against DVC 3.67. What no manual promises, each with a test of its own in
 tests/unit/test_engine_state.py: `dvc.dependency.param.load_path`, `Repo.index.graph`,
-`changed_stage` and `workspace_status`, `read_params`, the schema of dvc.lock, `lockfile_contents`,
-where the run cache keeps a run, name and lock of ``rwlock``, and that DVC takes no checksum of a
-file in its cache that is read-only.
+`changed_stage` and `workspace_status`, `read_params`, the schema of dvc.lock, where the run cache
+keeps a run, name and lock of ``rwlock``, and that DVC takes no checksum of a file in its cache that
+is read-only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from dvc.dependency import param
-from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
@@ -86,25 +85,44 @@ def settings_of(stage: Stage) -> dict[str, Any]:
     return {key: value for dep in stage.params for key, value in dep.read_params().items()}
 
 
-def is_changed(stage: Stage, outputs: set[Path]) -> bool:
-    """Tell whether DVC finds a stage's command, settings, code or outputs changed.
+def changed_stages(stages: Iterable[Stage]) -> set[str]:
+    """Return the names of those whose command, settings, code or outputs DVC finds changed.
 
-    What other stages write is left to Snakemake. Outputs that are to come back from DVC's cache are
-    verified there.
+    What others of them write is left to Snakemake. Outputs that are to come back from DVC's cache
+    are verified there.
+
+    Args:
+        stages: all that Snakemake has rules for.
 
     Raises:
         InputError: if one of them is or holds a link to nothing.
     """
+    stages = list(stages)
+    outputs = {Path(out.fs_path) for stage in stages for out in stage.outs}
+    known: dict[Any, bool] = {}
 
     def is_made(path: Path) -> bool:
         return not outputs.isdisjoint([path, *path.parents])
 
-    sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
-    differing = [item for item in [*sources, *stage.outs] if _differs(item)]
-    for out in stage.outs:
-        if out in differing:
-            force_cache_verification(out)
-    return stage.changed_stage() or bool(differing)
+    def differs(item: Output) -> bool:
+        if isinstance(item, param.ParamsDependency):
+            return _differs(item)
+        # code that all trainings depend on is asked for once (benchmark `nothing_to_do`)
+        recorded = (item.fs.protocol, item.fs_path, item.hash_info and item.hash_info.value)
+        if recorded not in known:
+            known[recorded] = _differs(item)
+        return known[recorded]
+
+    changed = set()
+    for stage in stages:
+        sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
+        differing = [item for item in [*sources, *stage.outs] if differs(item)]
+        for out in stage.outs:
+            if out in differing:
+                force_cache_verification(out)
+        if differing or stage.changed_stage():
+            changed.add(stage.addressing)
+    return changed
 
 
 def _differs(item: Output) -> bool:
@@ -159,11 +177,29 @@ def forget_runs(repo: Repo, names: Iterable[str]) -> None:
         Path(run).unlink(missing_ok=True)
 
 
-def locked_stages(graph: DiGraph) -> dict[str, Any]:
-    """Return what dvc.lock records of each stage of the project's own dvc.yaml, as DVC read it."""
-    own = (stage.dvcfile for stage in graph if stage.path_in_repo == PROJECT_FILE)
-    stages: dict[str, Any] = next(own).lockfile_contents.get("stages", {})
-    return stages
+def locked_stages(repo: Repo) -> dict[str, Any]:
+    """Return what dvc.lock records of each stage of the project's own dvc.yaml.
+
+    Raises:
+        DvcException: if another process is writing it.
+    """
+    try:
+        content = _parse_lock(_lock_path(repo).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, YAMLError, Invalid):
+        raise DvcException("dvc.lock is being written by another process: run again") from None
+    return content.get("stages", {})
+
+
+def _lock_path(repo: Repo) -> Path:
+    return Path(repo.root_dir, "dvc.lock")
+
+
+@functools.lru_cache(maxsize=1)  # of hundreds of stages it takes seconds, and is asked for twice
+def _parse_lock(text: str) -> dict[str, Any]:
+    content: dict[str, Any] = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text) or {})
+    return content
 
 
 def clamp_future_mtimes(paths: Iterable[Path]) -> None:
@@ -177,11 +213,7 @@ def clamp_future_mtimes(paths: Iterable[Path]) -> None:
 
 def quarantine_corrupt_lock(repo: Repo, folder: Path) -> None:
     """Move a corrupt ``dvc.lock`` to `folder`: all that it named comes back from the cache."""
-
-    def parse(text: str) -> None:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text) or {})
-
-    _quarantine(Path(repo.root_dir, "dvc.lock"), parse, repo.lock, folder)
+    _quarantine(_lock_path(repo), _parse_lock, repo.lock, folder)
 
 
 def quarantine_corrupt_rwlock(repo: Repo, folder: Path) -> None:

@@ -115,15 +115,14 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
         if is_main:
             for name in sorted(stage.addressing for stage in graph if stage.frozen and stage.cmd):
                 say(frozen_line(name))
-            outputs = {_path(out) for stage in stages for out in stage.outs}
-            dvc_state.clamp_future_mtimes(outputs)
-            false = false_records.find(dvc_state.locked_stages(graph))
-            for stage in stages:
-                text = false.get(stage.addressing)
-                if text:
-                    say(f"{text}; it runs again")
-                changed = dvc_state.is_changed(stage, outputs) or text is not None
-                write_marker(CHANGE_MARKERS / rule_name(stage.addressing), changed)
+            dvc_state.clamp_future_mtimes(_path(out) for stage in stages for out in stage.outs)
+            false = false_records.find(dvc_state.locked_stages(repo))
+            changed = dvc_state.changed_stages(stages)
+            for name in [stage.addressing for stage in stages]:
+                if name in false:
+                    say(f"{false[name]}; it runs again")
+                is_changed = name in changed or name in false
+                write_marker(CHANGE_MARKERS / rule_name(name), is_changed)
     except SCMError as error:
         raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
     except (InputError, DvcException) as error:

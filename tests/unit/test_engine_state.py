@@ -72,6 +72,13 @@ def test_truncated_dvc_lock_is_quarantined(
     assert f"dvc.lock is corrupt: moved to {tmp_path / 'corrupt'}" in capsys.readouterr().err
 
 
+def test_lock_that_is_written_at_the_moment_is_no_empty_record(repo: Repo, tmp_path: Path) -> None:
+    assert dvc_state.locked_stages(repo) == {}
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  split:\n    cm")
+    with pytest.raises(DvcException, match="run again"):
+        dvc_state.locked_stages(repo)
+
+
 def test_dvc_lock_with_a_merge_conflict_is_quarantined(repo: Repo, tmp_path: Path) -> None:
     ours, theirs = "      size: 7\n", "      size: 8\n"
     conflict = f"<<<<<<< HEAD\n{ours}=======\n{theirs}>>>>>>> theirs\n"
@@ -204,10 +211,6 @@ def stages(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     return {stage.addressing: stage for stage in dvc_state.read_graph(dvc_state.open_repo())}
 
 
-def is_changed(stage: Stage, tmp_path: Path) -> bool:
-    return dvc_state.is_changed(stage, {tmp_path / "splits", tmp_path / "weights"})
-
-
 def test_successors_of_a_stage_are_those_that_it_waits_for(
     stages: dict[str, Stage],
 ) -> None:
@@ -240,8 +243,20 @@ def test_params_are_read_once_for_all_stages(
     assert len(reads) == 3
 
 
-def test_nothing_is_changed_after_a_run(stages: dict[str, Stage], tmp_path: Path) -> None:
-    assert not [name for name, stage in stages.items() if is_changed(stage, tmp_path)]
+def test_nothing_is_changed_after_a_run(stages: dict[str, Stage]) -> None:
+    assert dvc_state.changed_stages(stages.values()) == set()
+
+
+def test_file_that_two_stages_depend_on_is_looked_at_for_each_record_of_it(
+    stages: dict[str, Stage], tmp_path: Path
+) -> None:
+    with (tmp_path / "dvc.yaml").open("a") as file:
+        file.write("  other:\n    cmd: cp code.py other\n    deps: [code.py]\n    outs: [other]\n")
+    (tmp_path / "code.py").unlink()
+    (tmp_path / "code.py").write_text("second")
+    Repo().reproduce("other")  # recorded with the second code, split with the first
+    graph = dvc_state.read_graph(Repo())
+    assert dvc_state.changed_stages(graph) == {"split"}
 
 
 @pytest.mark.parametrize(
@@ -262,8 +277,7 @@ def test_change_is_that_of_the_stage_whose_file_it_is(
     (tmp_path / path).unlink()  # it may be a link into the cache
     (tmp_path / path).write_text(text)
     param.load_path.cache_clear()
-    graph = dvc_state.read_graph(Repo())
-    assert {stage.addressing for stage in graph if is_changed(stage, tmp_path)} == changed
+    assert dvc_state.changed_stages(dvc_state.read_graph(Repo())) == changed
 
 
 def test_output_that_differs_is_verified_in_the_cache(
@@ -273,7 +287,7 @@ def test_output_that_differs_is_verified_in_the_cache(
     cached = Path(out.cache_path)
     assert not cached.stat().st_mode & stat.S_IWUSR
     (tmp_path / "weights").unlink()
-    assert is_changed(stages["train"], tmp_path)
+    assert dvc_state.changed_stages(stages.values()) == {"train"}
     assert cached.stat().st_mode & stat.S_IWUSR
 
 
@@ -293,7 +307,7 @@ def test_run_cache_forgets_what_dvc_lock_records_of_a_stage(
         repo.reproduce()
     before = runs()
     assert len(before) == 2
-    recorded = dvc_state.locked_stages(Repo(str(tmp_path)).index.graph)
+    recorded = dvc_state.locked_stages(repo)
     md5 = recorded["split"]["outs"][0]["md5"]
     dvc_state.forget_runs(Repo(str(tmp_path)), ["split"])
     (left,) = runs()
