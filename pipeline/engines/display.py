@@ -108,6 +108,7 @@ class Display(logging.Handler):
             self._total = len(self._waiting)
             self._began = time.time()
             self._show_what_runs()
+        _log(rule).unlink(missing_ok=True)  # an earlier run's: a job that never starts writes none
         self._started[job] = (rule, time.time())
         if self._stages[rule] in self._waiting:  # else it is tried again
             self._waiting.remove(self._stages[rule])

@@ -94,6 +94,17 @@ def test_failed_stage_is_named_once_with_its_reason_and_the_rest_goes_on(tmp_pat
     assert "train@cnn-0 failed: two; its log: logs/train_cnn_0.log\n" in snakemake(tmp_path).stderr
 
 
+def test_job_that_never_started_is_not_given_an_earlier_runs_reason(tmp_path: Path) -> None:
+    write_snakefile(tmp_path, "split")
+    snakefile = tmp_path / "Snakefile"
+    snakefile.write_text(snakefile.read_text().replace("({params.command}) > {log}", "exit 1"))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "split.log").write_text("an old error\n")
+    stderr = snakemake(tmp_path).stderr
+    assert "split failed: it did not start" in stderr
+    assert "an old error" not in stderr
+
+
 @pytest.mark.parametrize("option", ["--verbose", "--printshellcmds", "--dry-run"])
 def test_who_asks_for_snakemakes_own_words_gets_them(option: str, tmp_path: Path) -> None:
     write_snakefile(tmp_path, "split")
