@@ -97,6 +97,5 @@ def _draw_gains(
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel("gain (percentage points)")
-    confidences = {pair.gain.confidence for pair in pairs}
-    intervals = " and ".join(interval_name(one) for one in sorted(confidences))
-    axes.set_title(f"Gain, {intervals}; a dot per {comparison.design.unit}", fontsize=11)
+    interval = interval_name(*(pair.gain.confidence for pair in pairs))
+    axes.set_title(f"Gain, {interval}; a dot per {comparison.design.unit}", fontsize=11)
