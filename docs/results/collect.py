@@ -30,7 +30,8 @@ COLOURS = 128  # of a figure's palette: a third of its bytes
 def collect(project: Path, folder: Path) -> list[str]:
     """Copy a project's results to `folder`; return the commands that compare its pairs."""
     reports = project / "reports"
-    images = Path(load(project / "params.yaml").data.path)
+    settings = load(project / "params.yaml")
+    images = Path(settings.data.path)
     for path in (project / "params.yaml", reports / "report.md", reports / "verdict.json"):
         text = path.read_text("utf-8").replace(str(images), "/".join(images.parts[-2:]))
         (folder / path.name).parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,9 @@ def collect(project: Path, folder: Path) -> list[str]:
 
     verdicts = json.loads((reports / "verdict.json").read_text("utf-8"))
     evaluated = project / "data" / "evaluated"
-    runs = sorted(path.parent for path in evaluated.glob("*/*/logits.npy"))
+    runs = [
+        evaluated / model / str(seed) for model in settings.architectures for seed in settings.seeds
+    ]
     dataset = arrays.read(project / "data" / "splits").for_run(int(runs[0].name))
     save(folder / "labels.npy", dataset.labels[dataset.rows("test")])
     for run in runs:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from docs.results import ranks
+from pipeline.storage.npy import save_array
 from tests.docs.pages import ROOT
 from tests.unit.test_command_line import run
 
@@ -41,3 +45,18 @@ def test_compare_gives_the_printed_verdict(folder: Any, pair: dict[str, Any]) ->
     assert [found[name] for name in numbers] == pytest.approx(
         [pair[name] for name in numbers], rel=1e-9
     )
+
+
+def test_rank_is_shared_by_what_is_not_told_apart(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, 2000)
+    save_array(tmp_path / "labels.npy", labels.astype(np.uint8))
+    (tmp_path / "predictions").mkdir()
+    accuracies = {"good": 0.9, "as_good": 0.9, "middling": 0.7, "bad": 0.5}
+    for model, accuracy in accuracies.items():
+        for seed in range(5):
+            wrong = generator.random(2000) >= accuracy
+            predicted = np.where(wrong, (labels + 1) % 10, labels).astype(np.uint8)
+            save_array(tmp_path / "predictions" / f"{model}-{seed}.npy", predicted)
+    expected = {"good": 1, "as_good": 1, "middling": 3, "bad": 4}
+    assert ranks.ranks(tmp_path, list(accuracies)) == expected

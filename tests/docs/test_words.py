@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from dvc.cli import parse_args
@@ -19,6 +18,7 @@ from snakemake.cli import get_argument_parser
 from typer.main import get_command
 
 from benchmarks.rows import ROWS
+from docs.results import ranks
 from pipeline.cli import app
 from tests.docs.pages import PAGES, ROOT, blocks, inline_code, prose, read
 
@@ -48,18 +48,9 @@ def first_line(module: Path) -> str:
     return docstring.splitlines()[0].removesuffix(".")
 
 
-def test_result_in_readme_is_the_linked_runs() -> None:
-    table = pd.read_csv(ROOT / "docs/results/digits/comparison.csv")
-    page = read("README.md")
-    for row in table[table["kind"] != "ensemble"].to_dict("records"):
-        cells = []
-        if row["kind"] == "architecture":
-            cells += [f"`{row['model']}`", f"{row['accuracy']:.2f} ± {row['accuracy_sd']:.2f}"]
-        if row["verdict"] == row["verdict"]:  # NaN without a baseline
-            ends = f"{row['difference_low']:+.2f} to {row['difference_high']:+.2f}"
-            cells += [f"{row['difference']:+.2f} ({ends})", row["verdict"]]
-        found = [line for line in page.splitlines() if all(f"{cell} |" in line for cell in cells)]
-        assert len(found) == 1, cells
+@pytest.mark.parametrize("page", ["README.md", "docs/results/attention_table/README.md"])
+def test_table_of_attention_is_what_the_predictions_give(page: str) -> None:
+    assert ranks.table(ROOT / "docs" / "results" / "attention_table") in read(page)
 
 
 def test_citation_has_the_version_and_the_licence_of_the_package() -> None:
