@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.comparison.compare import Comparison
 from pipeline.comparison.summary import COSTS, ROUNDS_OF
@@ -131,6 +131,7 @@ def _scale_costs(axes: Axes, costs: np.ndarray) -> None:
     else:
         room = 0.08 * (highest - lowest) or 0.5 * highest or 1
         axes.set_xlim(lowest - room, highest + room)
+        axes.xaxis.set_major_locator(MaxNLocator(5))  # more labels would touch each other
     if highest >= 1000:
         axes.xaxis.set_major_formatter(EngFormatter())
     else:
