@@ -1,10 +1,11 @@
-"""Print a finished comparison as one table, in which what is not distinguishable shares a rank.
+"""Print a finished comparison as one table with ranks.
 
     python -m docs.results.ranks docs/results/attention_table
 
-reads what `docs.results.collect` put there. An architecture's rank is 1 and one more for each other
-that is better than it beyond doubt: by the gain's own test on their predictions, with Holm's
-correction over all pairs of architectures, those of `verdict.json` and the others.
+reads what `docs.results.collect` put there. A rank is 1 plus the number of architectures that are
+shown to be better: by the gain's own test on their predictions, with Holm's correction over all
+pairs of architectures, those of `verdict.json` and the others. All that nothing is shown to beat
+share the first rank; two of different ranks need not be told apart themselves.
 """
 
 from __future__ import annotations
