@@ -131,7 +131,8 @@ def _scale_costs(axes: Axes, costs: np.ndarray) -> None:
     else:
         room = 0.08 * (highest - lowest) or 0.5 * highest or 1
         axes.set_xlim(lowest - room, highest + room)
-        axes.xaxis.set_major_locator(MaxNLocator(5))  # more labels would touch each other
+        # round numbers, so few that their labels don't touch
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if highest >= 1000:
         axes.xaxis.set_major_formatter(EngFormatter())
     else:
