@@ -167,15 +167,12 @@ def _draw_groups(groups: Sequence[Group], across: int) -> Figure:
         for part, group in zip(parts, groups, strict=False):
             part.set_facecolor(group.colour)
             part.suptitle(group.title, fontsize=13)
-            grid = part.subplots(
-                down, across * columns, squeeze=False, width_ratios=([1] * panels + [0.1]) * across
+            grid = part.add_gridspec(
+                down, across * columns, width_ratios=([1] * panels + [0.1]) * across
             )
-            for axes in grid.flat:
-                axes.set_axis_off()
-            items = grid.reshape(down * across, columns)
-            for item_axes, item in zip(items, group.items, strict=False):
-                for axes, panel in zip(item_axes, item, strict=False):
-                    axes.set_axis_on()
+            for n, item in enumerate(group.items):
+                for k, panel in enumerate(item):
+                    axes = part.add_subplot(grid[n * columns + k])
                     if panel.heat is None:
                         show_image(axes, panel.image)
                     else:

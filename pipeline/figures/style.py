@@ -140,8 +140,13 @@ def draw_legend(figure: Figure, looks: Sequence[Mapping[str, Any]]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
-def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Draw a photograph, uint8 (H, W, C) with C 1 or 3, pixel by pixel and without axes."""
+def show_image(
+    axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None
+) -> None:
+    """Draw a photograph, uint8 (H, W, C) with C 1 or 3, pixel by pixel and without axes.
+
+    `extent` is its left, right, bottom and top in the axes' own units, else a pixel is one.
+    """
     grey = image.shape[2] == 1
     axes.imshow(
         image[:, :, 0] if grey else image,
@@ -149,6 +154,7 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
         vmin=0,
         vmax=255,
         interpolation="nearest",
+        extent=extent,
     )
     without_axes(axes)
 
