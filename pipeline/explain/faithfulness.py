@@ -30,7 +30,6 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
-from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
 from pipeline.explain.cam import Kind, predicted_classes
@@ -81,7 +80,7 @@ def blurred(images: Tensor) -> Tensor:
 
 def areas(curves: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return the area (N,) in [0, 1] under each of `curves` (N, S + 1), by the trapezoidal rule."""
-    return trapezoid(curves, share, axis=1)
+    return np.trapezoid(curves, share, axis=1)
 
 
 def hottest_first(heatmaps: np.ndarray, ties: np.ndarray) -> np.ndarray:

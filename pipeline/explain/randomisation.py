@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from pipeline.explain.cam import Kind, predicted_classes
@@ -77,7 +76,8 @@ def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     It is NaN where a map has one value throughout: it has no order.
     """
-    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
+    tables = [pd.DataFrame(maps.reshape(len(maps), -1)) for maps in (first, second)]
+    ranks = [table.rank(axis=1).to_numpy() for table in tables]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
         return (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))

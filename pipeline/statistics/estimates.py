@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from pipeline.statistics.gain import POINTS, Gain, changed_gain, folds_gain
 
@@ -53,6 +52,8 @@ def accuracy_estimate(
         confidence: of the interval.
     """
     if len(correct) == 1:
+        from scipy.stats import binomtest  # takes a second to import, and a single run is rare
+
         accuracy = float((weights[0] * correct[0]).mean())
         images = round(len(correct[0]) / float((weights[0] ** 2).mean()))
         found = binomtest(round(accuracy * images), images).proportion_ci(confidence, "wilson")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from pipeline.statistics.holm import holm
 
@@ -40,7 +40,7 @@ def mean_over_images(values: np.ndarray, lowest: float, highest: float) -> Mean:
     at the `lowest` and the `highest` that a value can be.
     """
     mean, error, images = _mean_and_error(values)
-    half = t.ppf((1 + CONFIDENCE) / 2, images - 1) * error  # NaN for a single image
+    half = stdtrit(images - 1, (1 + CONFIDENCE) / 2) * error  # NaN for a single image
     return Mean(mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest), images)
 
 
@@ -55,10 +55,10 @@ def mean_differences(differences: np.ndarray) -> Differences:
     """
     mean, error, images = _mean_and_error(differences)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = 2 * t.sf(np.abs(mean) / error, images - 1)
+        p = 2 * stdtr(images - 1, -np.abs(mean) / error)
     p = np.where((mean == 0) & (error == 0), 1.0, p)
     steps = holm(p.tolist(), 1 - CONFIDENCE)
-    half = t.isf(np.array([step.error for step in steps]) / 2, images - 1) * error
+    half = -stdtrit(images - 1, np.array([step.error for step in steps]) / 2) * error
     return Differences(
         mean,
         low=np.maximum(mean - half, -1),
@@ -90,7 +90,8 @@ def mean_over_networks_and_images(values: np.ndarray, lowest: float, highest: fl
     mean = np.array(values[known].mean())
     _, error_of_images, _ = _mean_and_error(_mean_and_error(values)[0])
     _, error_of_networks, networks = _mean_and_error(_mean_and_error(values.T)[0])
-    half = t.ppf((1 + CONFIDENCE) / 2, networks - 1) * np.hypot(error_of_images, error_of_networks)
+    error = np.hypot(error_of_images, error_of_networks)
+    half = stdtrit(networks - 1, (1 + CONFIDENCE) / 2) * error
     return Mean(mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest), images)
 
 
