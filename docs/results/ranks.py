@@ -75,4 +75,7 @@ def gain_cell(pair: dict[str, float] | None) -> str:
 
 
 if __name__ == "__main__":
-    print(table(Path(sys.argv[1])))
+    try:
+        print(table(Path(sys.argv[1])))
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename}: no such file; docs.results.collect makes the folder")

@@ -62,7 +62,8 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert f"test accuracy over `cnn` is {found['gain']:+.2f} points" in sentence
     assert f"({found['low']:+.2f} to {found['high']:+.2f} at" in sentence
     assert f"Undecided: {found['reason']}.**" in sentence
-    assert " would narrow the interval to 0.50 points on each side" in line_of_answer(text, "Next step")
+    step = line_of_answer(text, "Next step")
+    assert " would narrow the interval to 0.50 points on each side, the least gain" in step
     assert found["reason"] == "too few images"
     assert line_of_answer(text, "Strongest doubt") == (
         "the test set is small for the question: one of 40 images is 2.5 points."
@@ -411,14 +412,14 @@ def answered(outcome: Outcome, against_placebo: Outcome, looks: Looks) -> View:
     [
         (
             answered("pays", "undecided", "yes"),
-            "against `static_cnn`, whose weights are blind to the image, it is undecided: what gains "
-            "need not be the attention.",
+            "against `static_cnn`, whose weights are blind to the image, it is undecided: what "
+            "gains need not be the attention.",
             "use `ca_cnn`, and compare again where images or recipe are others.",
         ),
         (
             answered("better", "does not pay", "yes"),
-            "against `static_cnn`, whose weights are blind to the image, it is found not to pay: what "
-            "gains need not be the attention.",
+            "against `static_cnn`, whose weights are blind to the image, it is found not to pay: "
+            "what gains need not be the attention.",
             "use `ca_cnn` where less than +0.50 points are worth its price; more seeds tell more.",
         ),
         (
