@@ -84,9 +84,6 @@ def _draw_gains(
         gain = pair.gain
         axes.hlines(row, gain.low, gain.high, color=palette[pair.model], linewidth=2.5)
         axes.plot(gain.gain, row, "D", color=palette[pair.model], markersize=7)
-    for row, pair in enumerate(pairs):
-        if pair.gain.seeds > 1:
-            draw_runs(axes, row, pair.gain.gain_by_seed, palette[pair.model])
     axes.axvline(0, color="black", linewidth=1)
     if margin > 0:
         axes.axvline(margin, color="black", linewidth=1, linestyle=":")
@@ -94,6 +91,11 @@ def _draw_gains(
             f"pays from {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, max(high, margin + 0.6 * (margin - low)))  # room for it
+    for row, pair in enumerate(pairs):
+        if pair.gain.seeds > 1:
+            draw_runs(axes, row, pair.gain.gain_by_seed, palette[pair.model])
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel("gain (percentage points)")
