@@ -327,7 +327,7 @@ def test_failing_stage_leaves_the_others_running_and_is_where_the_next_run_start
 def two_long_trainings(project: Project) -> None:
     """Leave two architectures and one seed, and let them train for longer."""
     project.leave_architectures("cnn", "ca_cnn")
-    project.edit("  epochs: 2 ", "  epochs: 60 ")
+    project.edit("  epochs: 2 ", "  epochs: 30 ")
     project.edit("seeds: [0, 1]", "seeds: [0]")
     project.commit("fewer and longer")
 
@@ -339,7 +339,7 @@ def test_next_command_after_kill_9_completes_the_run(tmp_path: Path) -> None:
     undisturbed.dvc("repro", "train")
 
     command = ["snakemake", "--cores", "1"]
-    killed(project, command, lambda said: said.count("epoch 5/60: loss") == 2)
+    killed(project, command, lambda said: said.count("epoch 5/30: loss") == 2)
     assert len(project.hashes("data/trained/**/model.safetensors")) == 1
     project.run("snakemake", "--unlock")
     project.snakemake(cores=2)
