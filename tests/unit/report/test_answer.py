@@ -63,7 +63,7 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert f"({found['low']:+.2f} to {found['high']:+.2f} at" in sentence
     assert f"Undecided: {found['reason']}.**" in sentence
     step = line_of_answer(text, "Next step")
-    assert " would narrow the interval to 0.50 points on each side, the least gain" in step
+    assert " would narrow the interval to 0.50 points on each side, the size of" in step
     assert found["reason"] == "too few images"
     assert line_of_answer(text, "Strongest doubt") == (
         "the test set is small for the question: one of 40 images is 2.5 points."

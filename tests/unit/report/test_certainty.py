@@ -60,8 +60,8 @@ def test_what_would_decide_an_undecided_pair_is_as_compare_says(reported: tuple[
     made = plan(gain, 0.5)
     assert (made.seeds, made.images, made.too_few_images) == (None, None, True)
     assert line_of_answer(text, "Next step") == (
-        "far more test images would narrow the interval to 0.50 points on each side, the least "
-        "gain that pays; no number of seeds can."
+        "far more test images would narrow the interval to 0.50 points on each side, the size of "
+        "the least gain that pays; no number of seeds can."
     )
 
 
@@ -73,9 +73,9 @@ def test_what_would_decide_it_names_seeds_with_their_time_and_images():
     text = environment().get_template("answer.j2").module.deciding(decided.candidate.pair, found)
     # a run of `ca_cnn` is made up to take 6 seconds, of `cnn` 3; there are 3 seeds
     assert " ".join(text.split()) == (
-        "5 more seeds of each network (8 of each, about 45 s of training here) or 9,000 test "
-        "images in all would narrow the interval to 0.50 points on each side, the least gain that "
-        "pays"
+        "5 more seeds each of `ca_cnn` and `cnn` (10 trainings, about 45 s here) or 9,000 test "
+        "images in all would narrow the interval to 0.50 points on each side, the size of the "
+        "least gain that pays"
     )
 
 
