@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 from dvc.stage import PipelineStage
-from snakemake.exceptions import WorkflowError
 from snakemake.io import directory, report, touch
 from snakemake.ioflags import update
 
@@ -95,7 +94,8 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
         config: of the profile: `cluster`, `gpu` (whether there is one) and `exclusive`.
 
     Raises:
-        WorkflowError: on one line, if a setting is wrong or DVC can't read the project.
+        SystemExit: with one line, if a setting is wrong or DVC can't read the project. A
+            WorkflowError would be printed with lines of this code below it.
     """
     # programs of the environment in which Snakemake runs
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -124,9 +124,9 @@ def stage_rules(workflow: Workflow, config: Mapping[str, Any]) -> list[StageRule
                 is_changed = name in changed or name in false
                 write_marker(CHANGE_MARKERS / rule_name(name), is_changed)
     except SCMError as error:
-        raise WorkflowError(f"{error}: DVC needs one; make it with git init") from None
+        raise SystemExit(f"error: {error}: DVC needs one; make it with git init") from None
     except (InputError, DvcException) as error:
-        raise WorkflowError(printable(str(error))) from None
+        raise SystemExit(f"error: {printable(str(error))}") from None
 
     on_cluster = config.get("cluster", False)  # which shares out its GPUs itself
     if not on_cluster and "gpu" not in workflow.global_resources:

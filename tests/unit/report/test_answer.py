@@ -78,7 +78,7 @@ def test_a_line_says_whether_the_attention_looks_at_the_image(
     assert found.startswith(
         "looks at the image: with the same attention weights for all images, accuracy falls by "
     )
-    assert found.endswith("; 2 of 6 modules (all seeds) vary with the image.")
+    assert found.endswith("; the weights of 2 of 6 modules (all seeds) vary with the image.")
     for seed in (0, 1):
         folder = project.root / "data" / "evaluated" / "ca_cnn" / str(seed)
         with np.load(folder / "interventions.npz") as found:
@@ -99,6 +99,20 @@ def test_a_line_says_whether_the_attention_looks_at_the_image(
         "ca_cnn": "unknown",
         "se_densenet": "yes",
     }
+
+
+def test_attention_that_changes_answers_to_no_effect_is_told_from_attention_that_changes_none():
+    looks = environment().get_template("answer.j2").module.looks
+    none = Intervention(0.0, -0.1, 0.1, changed=0, answers=900, most_changed=0.003)
+    few = Intervention(-0.09, -0.42, 0.24, changed=30, answers=900, most_changed=0.05)
+    assert looks(Looking("no", none, none)) == (
+        "does not look at the image: with the same attention weights for all images, not one of "
+        "900 answers changes"
+    )
+    assert looks(Looking("no", few, few)) == (
+        "does no more than constant weights would: with the same attention weights for all "
+        "images, accuracy rises by 0.09 points (-0.24 to 0.42)"
+    )
 
 
 def test_an_architecture_is_judged_against_each_of_its_baselines(
