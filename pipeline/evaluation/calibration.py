@@ -26,6 +26,11 @@ class Reliability:
     confidence: np.ndarray  # float64 (BINS,), their mean confidence in [0, 1]; NaN in an empty bin
     accuracy: np.ndarray  # float64 (BINS,), the share of them that is right; NaN in an empty bin
 
+    @property
+    def excess(self) -> float:
+        """Mean confidence minus accuracy, in [-1, 1]: above 0 where the network is too sure."""
+        return float(np.nansum(self.counts * (self.confidence - self.accuracy)) / self.counts.sum())
+
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
     """Compare stated confidence with accuracy, bin by bin.

@@ -88,7 +88,7 @@ def _draw_gains(
     if margin > 0:
         axes.axvline(margin, color="black", linewidth=1, linestyle=":")
         axes.annotate(
-            f"pays from {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
+            f"margin {margin:g}", (margin, 1), xycoords=("data", "axes fraction"),
             xytext=(4, -2), textcoords="offset points", va="top", fontsize=10,
         )  # fmt: skip
         low, high = axes.get_xlim()

@@ -64,9 +64,9 @@ def draw_reliability(comparison: Comparison) -> Figure:
             if position % across == 0:
                 diagram.set_ylabel("accuracy (%)")
                 shares.set_ylabel("predictions\n(%)")
+            shares.tick_params(labelbottom=True)
             if position + across >= len(entries):
                 shares.set_xlabel("confidence (%)")
-                shares.tick_params(labelbottom=True)
         legend: list[dict[str, Any]] = [
             {"label": "perfect calibration", **DIAGONAL},
             {

@@ -77,15 +77,16 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
             _scale_costs(
                 axes, np.concatenate([summary.rounds(cost) / size for summary in drawn.values()])
             )
-            on_it = pareto_front([summary.cost(cost) for summary in drawn.values()], accuracies)
-            front = np.column_stack([np.array(values[cost]) / size, accuracies])[on_it]
-            front = front[np.lexsort(front.T[::-1])]  # by cost, then by accuracy
-            axes.step(
-                [*front[:, 0], axes.get_xlim()[1]], [*front[:, 1], front[-1, 1]], where="post",
-                color=FRONT_COLOUR, linewidth=1.4, zorder=1,
-            )  # fmt: skip
             if cost in ROUNDS_OF and any(summary.busy for summary in drawn.values()):
                 label += ", on a busy machine"
+            else:
+                on_it = pareto_front([summary.cost(cost) for summary in drawn.values()], accuracies)
+                front = np.column_stack([np.array(values[cost]) / size, accuracies])[on_it]
+                front = front[np.lexsort(front.T[::-1])]  # by cost, then by accuracy
+                axes.step(
+                    [*front[:, 0], axes.get_xlim()[1]], [*front[:, 1], front[-1, 1]], where="post",
+                    color=FRONT_COLOUR, linewidth=1.4, zorder=1,
+                )  # fmt: skip
             axes.set_xlabel(label)
             axes.grid(alpha=0.25)
         for axes in panels[:, 0]:

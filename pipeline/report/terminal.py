@@ -103,7 +103,7 @@ def _table(
     """Return a table of `cells` with accuracy, after the first of them, and costs at the end."""
     table = Table(title=title, box=None, padding=(0, 1, 0, 0))
     table.add_column(headings[0], overflow="fold")
-    for heading in ("accuracy\n%", *headings[1:], "param-\neters", "latency\nms", "training"):
+    for heading in ("accuracy\n%", *headings[1:], "params", "latency\nms", "training"):
         table.add_column(heading, justify="right")
     for row, (first, *others) in zip(comparison.to_dict("records"), cells, strict=True):
         if row["kind"] == "pair":

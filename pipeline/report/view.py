@@ -191,7 +191,7 @@ class View:
     criteria: Criteria
     fronts: tuple[Front, ...]  # costs with the same front together; none of a single architecture
     explained: tuple[Explained, ...]  # candidate and baseline first
-    improving: tuple[str, ...]  # architectures whose last epoch was the best in every run
+    improving: tuple[str, ...]  # architectures whose last epoch was the best in most runs
     improving_stopped: bool  # early stopping ended one of their runs
     stopped_after: tuple[int, ...]  # epochs of the runs that early stopping ended
     dataset: Dataset

@@ -191,7 +191,7 @@ def test_accuracies_draw_each_difference_with_its_verdict(comparison):
     np.testing.assert_allclose([x for x, _ in points(axes)], rows["difference"])
     np.testing.assert_allclose(spans(axes, 0), rows[["difference_low", "difference_high"]])
     words = [text.get_text() for text in axes.texts]
-    assert [word for word in words if "pays from" not in word] == list(rows["verdict"])
+    assert [word for word in words if "margin" not in word] == list(rows["verdict"])
 
 
 def test_no_dot_of_a_run_hides_another():

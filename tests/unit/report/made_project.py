@@ -280,7 +280,7 @@ def beside_the_answer(text: str) -> list[str]:
 
 
 def caveats(text: str) -> list[str]:
-    section = text.partition("### Doubts")[2].partition("\n#")[0]
+    section = text.partition("### Other doubts")[2].partition("\n#")[0]
     return [line for line in section.splitlines() if line.startswith("- ")]
 
 

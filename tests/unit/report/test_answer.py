@@ -63,7 +63,7 @@ def test_first_sentence_answers_for_the_candidate_with_its_cost(reported: tuple[
     assert f"({found['low']:+.2f} to {found['high']:+.2f} at" in sentence
     assert f"Undecided: {found['reason']}.**" in sentence
     step = line_of_answer(text, "Next step")
-    assert " would narrow the interval to 0.50 points on each side, the size of" in step
+    assert " would narrow the interval to ±0.50 points, the margin" in step
     assert found["reason"] == "too few images"
     assert line_of_answer(text, "Strongest doubt") == (
         "the test set is small for the question: one of 40 images is 2.5 points."
@@ -462,7 +462,8 @@ def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Pro
 
     assert scope(settings()) == (
         "This holds for one division of digits and one recipe, which all seeds share; others may "
-        "answer otherwise. A gain pays from +0.50 points on, the margin (`report.margin`)."
+        "answer otherwise. *Pays* needs the whole interval at or above +0.50 points, the margin "
+        "(`report.margin`)."
     )
     assert any("`report.note` says it" in line for line in caveats(project.report(settings())))
     noted = settings().model_dump()["report"] | {"note": "six trials *each*, by validation."}

@@ -60,8 +60,8 @@ def test_what_would_decide_an_undecided_pair_is_as_compare_says(reported: tuple[
     made = plan(gain, 0.5)
     assert (made.seeds, made.images, made.too_few_images) == (None, None, True)
     assert line_of_answer(text, "Next step") == (
-        "far more test images would narrow the interval to 0.50 points on each side, the size of "
-        "the least gain that pays; no number of seeds can."
+        "far more test images would narrow the interval to ±0.50 points, the margin; no number of "
+        "seeds can."
     )
 
 
@@ -73,9 +73,8 @@ def test_what_would_decide_it_names_seeds_with_their_time_and_images():
     text = environment().get_template("answer.j2").module.deciding(decided.candidate.pair, found)
     # a run of `ca_cnn` is made up to take 6 seconds, of `cnn` 3; there are 3 seeds
     assert " ".join(text.split()) == (
-        "5 more seeds each of `ca_cnn` and `cnn` (10 trainings, about 45 s here) or 9,000 test "
-        "images in all would narrow the interval to 0.50 points on each side, the size of the "
-        "least gain that pays"
+        "8 seeds each of `ca_cnn` and `cnn` instead of 3 (10 more trainings, at least 45 s here) "
+        "or 9,000 test images in all would narrow the interval to ±0.50 points, the margin"
     )
 
 
@@ -88,6 +87,11 @@ def test_calibration_stands_in_the_report(reported: tuple[Project, str]):
     brier = ((probabilities - truth) ** 2).sum(axis=1).mean()
     (row,) = [row for row in table_under(text, "Calibration") if row[0] == "cnn"]
     assert float(row[2]) == pytest.approx(brier, abs=5.1e-5)
+    # in the mean, whatever the bins
+    excess = probabilities.max(axis=1) - truth[np.arange(len(truth)), probabilities.argmax(axis=1)]
+    (said,) = re.findall(r"of `cnn` is off by ([\d.]+) points \(too (high|low)\)", text)
+    assert said[1] == ("high" if excess.mean() > 0 else "low")
+    assert abs(excess.mean()) > float(said[0]) / 200
 
 
 def test_training_that_was_still_improving_is_named(
@@ -98,6 +102,8 @@ def test_training_that_was_still_improving_is_named(
         call_best(project, "ca_cnn", seed, 5)
     (found,) = [line for line in caveats(project.report(settings())) if "last epoch" in line]
     assert "`ca_cnn`" in found
+    call_best(project, "ca_cnn", 1, 4)  # one of two is not most
+    assert not any("last epoch" in line for line in caveats(project.report(settings())))
 
 
 def test_early_stopping_at_the_best_epoch_points_to_its_patience(project: Project):

@@ -42,7 +42,7 @@ def test_heatmaps_are_held_against_controls_and_each_other(reported: tuple[Proje
     assert ["cnn", *row] in kept
     assert "of 4 classes each has 0.25 by chance" in found
     cells = {row[0]: row[1:] for row in differences[0]}
-    better, even = "+0.200 (+0.150 to +0.250) better", "+0.000 (-0.050 to +0.050)"
+    better, even = "+0.200 (+0.150 to +0.250)<br>better", "+0.000 (-0.050 to +0.050)"
     assert cells["Grad-CAM against the centred map"] == [better, better, even, even]
 
 
@@ -76,8 +76,8 @@ def test_attention_that_never_varies_is_called_a_scale_factor(reported: tuple[Pr
     ) in found
     assert "`cnn` (seed 0)" not in found
     assert (
-        "Of its 6 attention modules, all seeds together, 4 hardly vary with the image, and 2 scale "
-        "everything by one number."
+        "Of its 6 attention modules, all seeds together, 4 hardly vary with the image, and 2 of "
+        "these scale everything by one number."
     ) in found
 
 
