@@ -37,7 +37,7 @@ PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the chunk: no data, its name, the
 SVG_SIZE = re.compile(rb'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"|$')
 SVG_SAFE = " <>=/:;,.()!?*+-_'"  # characters that a data URI may have as they are
 SHARPNESS = 1  # dots to a pixel of CSS
-WEBP_QUALITY = 52  # of photographs and maps in the page; the files beside it have all
+WEBP_QUALITY = 50  # of photographs and maps in the page; the files beside it have all
 LARGEST_TABLE = 20_000  # bytes of a CSV file that the page holds
 FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\s*|</details>\s*")
 SECTION = ("heading_open", "h2")
