@@ -8,9 +8,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.comparison.compare import Comparison, Pair
+from pipeline.comparison.runs import Run
 
 # Weights that differ by a smaller share of their mean are all the same.
 IDLE_BELOW = 0.01
+
+# A schedule has ended at a smaller share of its highest learning rate.
+ANNEALED = 0.08
 
 
 def majority_class_accuracy(comparison: Comparison) -> float:
@@ -40,11 +44,19 @@ def idle(modules: pd.DataFrame) -> list[str]:
 
 
 def still_improving(comparison: Comparison) -> list[str]:
-    """Return the architectures whose last epoch was the best in most runs."""
+    """Return the architectures whose last epoch was the best in most runs.
+
+    Those whose schedule lowered the learning rate to nearly 0 are none: as a rule their last epoch
+    is the best, of however many.
+    """
+
+    def improves(run: Run) -> bool:
+        rates = run.history["learning_rate"]
+        last_is_best = run.training.best_epoch == run.training.epochs
+        return last_is_best and rates.iloc[-1] > ANNEALED * rates.max()
+
     return [
-        model
-        for model, runs in comparison.runs.items()
-        if 2 * sum(run.training.best_epoch == run.training.epochs for run in runs) > len(runs)
+        model for model, runs in comparison.runs.items() if 2 * sum(map(improves, runs)) > len(runs)
     ]
 
 
