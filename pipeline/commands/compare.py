@@ -164,8 +164,8 @@ def compare_revisions(
         criteria: by what they are compared.
 
     Raises:
-        InputError: if a revision can't be read, they have fewer than two seeds in common, or their
-            test images differ.
+        InputError: if a revision can't be read, they have fewer than two seeds in common, their
+            test images differ, or all their answers are the same.
     """
     from pipeline.engines.dvc_revision import read_revision
 
@@ -189,6 +189,11 @@ def compare_revisions(
         raise InputError(
             f"{baseline} and {candidate}: the source's files differ ({RAW}), so that test images "
             "can't be paired; run one of them with the data of the other"
+        )
+    if all(np.array_equal(one.classes, other.classes) for one, other in pairs):
+        raise InputError(
+            f"{baseline} and {candidate}: all answers are the same, mistakes too: what differs "
+            f"between them changes nothing about {ours.model}"
         )
     labels = [one.labels for one, _ in pairs]
     right = [

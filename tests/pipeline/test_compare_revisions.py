@@ -177,6 +177,11 @@ def test_a_single_common_seed_is_refused_with_the_reason(history: History) -> No
     assert "first and other-seeds have 1 seed in common: how much another seed would" in message
 
 
+def test_revisions_with_the_same_networks_are_refused(history: History) -> None:
+    message = refusal(history, "first", "first")
+    assert "all answers are the same, mistakes too" in message
+
+
 def test_what_does_not_exist_is_named(history: History) -> None:
     assert "nonsense: no such git revision or DVC experiment" in refusal(
         history, "nonsense", "first"
