@@ -78,7 +78,9 @@ def test_a_line_says_whether_the_attention_looks_at_the_image(
     assert found.startswith(
         "looks at the image: with the same attention weights for all images, accuracy falls by "
     )
-    assert found.endswith("; the weights of 2 of 6 modules (all seeds) vary with the image.")
+    assert found.endswith(
+        "; the weights of 2 of 6 modules (3 in each of 2 networks) vary with the image."
+    )
     for seed in (0, 1):
         folder = project.root / "data" / "evaluated" / "ca_cnn" / str(seed)
         with np.load(folder / "interventions.npz") as found:
@@ -110,8 +112,8 @@ def test_attention_that_changes_answers_to_no_effect_is_told_from_attention_that
         "900 answers changes"
     )
     assert looks(Looking("no", few, few)) == (
-        "does no more than constant weights would: with the same attention weights for all "
-        "images, accuracy rises by 0.09 points (-0.24 to 0.42)"
+        "makes no measurable use of the image: with the same attention weights for all images, "
+        "accuracy changes by +0.09 points (-0.24 to +0.42)"
     )
 
 
@@ -461,7 +463,7 @@ def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Pro
         return found
 
     assert scope(settings()) == (
-        "This holds for one division of digits and one recipe, which all seeds share; others may "
+        "This holds for one split of digits and one recipe, which all seeds share; others may "
         "answer otherwise. *Pays* needs the whole interval at or above +0.50 points, the margin "
         "(`report.margin`)."
     )
