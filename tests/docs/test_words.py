@@ -48,9 +48,17 @@ def first_line(module: Path) -> str:
     return docstring.splitlines()[0].removesuffix(".")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results/attention_table/README.md"])
-def test_table_of_attention_is_what_the_predictions_give(page: str) -> None:
-    assert ranks.table(ROOT / "docs" / "results" / "attention_table") in read(page)
+@pytest.mark.parametrize(
+    ("page", "result"),
+    [
+        ("README.md", "attention_table"),
+        ("docs/results/attention_table/README.md", "attention_table"),
+        ("docs/results/placement/README.md", "placement"),
+        ("docs/results/densenets/README.md", "densenets"),
+    ],
+)
+def test_table_with_ranks_is_what_the_predictions_give(page: str, result: str) -> None:
+    assert ranks.table(ROOT / "docs" / "results" / result) in read(page)
 
 
 def test_citation_has_the_version_and_the_licence_of_the_package() -> None:
