@@ -39,6 +39,11 @@ class Looking:
     frozen: Intervention  # each module's weights are their mean over the validation images
     shuffled: Intervention  # they are those of another image
 
+    @property
+    def frozen_costs_more(self) -> bool:
+        """Tell which of the two is to be named where there is room for one."""
+        return self.frozen.loss >= self.shuffled.loss
+
 
 def intervention(
     intact: Sequence[np.ndarray],

@@ -112,7 +112,7 @@ def test_attention_that_changes_answers_to_no_effect_is_told_from_attention_that
         "900 answers changes"
     )
     assert looks(Looking("no", few, few)) == (
-        "makes no measurable use of the image: with the same attention weights for all images, "
+        "makes little or no use of the image: with the same attention weights for all images, "
         "accuracy changes by +0.09 points (-0.24 to +0.42)"
     )
 

@@ -74,8 +74,9 @@ def test_what_would_decide_it_names_seeds_with_their_time_and_images():
     text = environment().get_template("answer.j2").module.deciding(decided.candidate.pair, found)
     # a run of `ca_cnn` is made up to take 6 seconds, of `cnn` 3; there are 3 seeds
     assert " ".join(text.split()) == (
-        "8 seeds each of `ca_cnn` and `cnn` instead of 3 (10 more trainings, at least 45 s here) "
-        "or 9,000 test images in all would narrow the interval to ±0.50 points, the margin"
+        "8 seeds each of `ca_cnn` and `cnn` instead of 3 (10 more trainings, at least 45 s one "
+        "after the other) or 9,000 test images in all would narrow the interval to ±0.50 points, "
+        "the margin"
     )
 
 
