@@ -39,7 +39,7 @@ SVG_SAFE = " <>=/:;,.()!?*+-_'"  # characters that a data URI may have as they a
 SHARPNESS = 1  # dots to a pixel of CSS
 WEBP_QUALITY = 50  # of photographs and maps in the page; the files beside it have all
 LARGEST_TABLE = 20_000  # bytes of a CSV file that the page holds
-FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\s*|</details>\s*")
+FOLD = re.compile(r"(<details>)\n<summary>[^<>]*</summary>\s*|</details>\s*")
 SECTION = ("heading_open", "h2")
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -60,9 +60,13 @@ class Heading(NamedTuple):
 class _Renderer(RendererHTML):
     """Markdown as HTML without styles, scripts or foreign HTML; a method for each kind of token."""
 
-    def html_block(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    def html_block(self, tokens: Sequence[Token], index: int, _: Any, env: Any) -> str:
         content = tokens[index].content
-        return content if FOLD.fullmatch(content) else escape(content)
+        fold = FOLD.fullmatch(content)
+        if not fold:
+            return escape(content)
+        env["folded"] = fold[1] is not None
+        return content
 
     def html_inline(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
         return escape(tokens[index].content)
@@ -95,9 +99,14 @@ class _Renderer(RendererHTML):
         source = str(token.attrGet("src"))
         kind = "figure drawing" if source.startswith("data:image/svg") else "figure"
         caption = f"<figcaption>{about}</figcaption>" if len(tokens) == 1 else ""
+        picture = f'<img src="{source}" alt="{shown}"{shape}>'
+        if env.get("folded"):
+            # Where scripts run this is text until the fold is opened (page.js): browsers read a
+            # data URI at once, even of what is not shown, and the page would open half as fast.
+            picture = f"<noscript>{picture}</noscript>"
         return (
             f'<button type="button" class="{kind}" aria-label="Enlarge: {about}">'
-            f'<img src="{source}" alt="{shown}"{shape}></button>{caption}'
+            f"{picture}</button>{caption}"
         )
 
 

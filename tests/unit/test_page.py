@@ -57,7 +57,7 @@ TEXT = f"""# `a` against `b` on digits
 
 [The numbers](numbers.csv)
 
-{markdown.folded("behind", "Folded")}
+{markdown.folded("behind ![A red square](square.png)", "Folded")}
 
 ### Last
 
@@ -82,6 +82,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the address of a page with a report."""
     folder = tmp_path_factory.mktemp("page")
     Image.new("RGB", (2100, 600), "red").save(folder / "wide.png")
+    Image.new("RGB", (210, 210), "red").save(folder / "square.png")
     (folder / "numbers.csv").write_text("a\n1\n")
     made = page.page(TEXT, folder, viewed(compared({NAME: None, "a": NAME}), "a"))
     (folder / "report.html").write_text(made, encoding="utf-8")
@@ -234,9 +235,32 @@ def test_tables_are_saved_by_their_link(opened: Page):
     assert Path(saved.value.path()).read_text() == "a\n1\n"
 
 
+def is_drawn(page: Page) -> bool:
+    """Tell whether the picture in the fold is there."""
+    return page.evaluate("document.querySelector('details img')?.naturalWidth > 0")
+
+
+def test_a_picture_in_a_fold_is_read_when_the_fold_is_opened(opened: Page):
+    assert not is_drawn(opened)
+    opened.get_by_text("Folded").click()
+    expect(opened.get_by_alt_text("A red square")).to_be_visible()
+    assert is_drawn(opened)
+    opened.get_by_role("button", name="Enlarge: A red square").click()
+    expect(opened.locator(".viewer")).to_be_visible()
+
+
+def test_without_scripts_all_pictures_are_there(browser: Browser, address: str):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_text("Folded").click()
+        expect(page.get_by_alt_text("A red square")).to_be_visible()
+
+
 def test_printing_unfolds_everything_and_is_light(opened: Page):
     opened.emulate_media(color_scheme="dark", media="print")
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert opened.get_by_text("behind").is_visible()
+    assert is_drawn(opened)
     assert background(opened) == "rgb(255, 255, 255)"
     assert not opened.locator(".bar").is_visible()

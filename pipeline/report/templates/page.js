@@ -116,6 +116,11 @@ function setUpContents(contents) {
   addEventListener("scroll", () => requestAnimationFrame(mark), { passive: true });
 }
 
+// The pictures of a fold are text until it is opened: page.py says why.
+function showPictures(fold) {
+  for (const picture of fold.querySelectorAll("noscript")) picture.outerHTML = picture.textContent;
+}
+
 function setUpViewer(viewer) {
   const shown = viewer.querySelector("img");
   for (const figure of document.querySelectorAll(".figure")) {
@@ -136,8 +141,14 @@ addEventListener("DOMContentLoaded", () => {
   setUpTheme(document.querySelector(".theme"));
   setUpContents(document.querySelector(".contents"));
   setUpViewer(document.querySelector(".viewer"));
+  for (const fold of document.querySelectorAll("main details")) {
+    fold.addEventListener("toggle", () => showPictures(fold), { once: true });
+  }
 });
 
 addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("main details")) folded.open = true;
+  for (const fold of document.querySelectorAll("main details")) {
+    fold.open = true;
+    showPictures(fold);
+  }
 });
