@@ -27,11 +27,19 @@ FRONT_COLOUR = "darkgrey"
 def draw_trade_off(comparison: Comparison) -> Figure | None:
     """Draw test accuracy with its interval against each cost, with its range over rounds.
 
-    An arrow leads from each baseline to its candidate. The step line is the best accuracy to be had
-    for a cost. Costs that are about the same for all are left out; None if all are.
+    An arrow leads from each baseline to its candidate. What has no baseline is a ring, in which a
+    point that lies there too can be seen. The step line is the best accuracy to be had for a cost.
+    Costs that are about the same for all are left out; None if all are.
     """
     entries = comparison.entries
-    palette, shapes = colours(list(entries)), markers(list(entries))
+    palette, candidates = colours(list(entries)), {pair.model for pair in comparison.pairs}
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": palette[name], "marker": shape, "markersize": 7, "markeredgecolor": "white"}
+        if name in candidates or not candidates
+        else {"color": palette[name], "marker": shape, "markersize": 9, "markerfacecolor": "white",
+              "markeredgewidth": 2}
+        for name, shape in markers(list(entries)).items()
+    }  # fmt: skip
     drawn = {model: entry.summary for model, entry in entries.items()}
     accuracies = [summary.accuracy.mean for summary in drawn.values()]
     values = {cost: [getattr(summary, cost) for summary in drawn.values()] for cost in COSTS}
@@ -63,16 +71,14 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
                 axes.vlines(value, estimate.low, estimate.high, color=colour, linewidth=1.6)
                 rounds = summary.rounds(cost) / size
                 axes.hlines(estimate.mean, rounds.min(), rounds.max(), color=colour, linewidth=1.6)
-                axes.plot(
-                    value, estimate.mean, shapes[model], color=colour, markersize=7, zorder=3,
-                    markeredgecolor="white",
-                )  # fmt: skip
+                above = 4 if model in candidates else 3
+                axes.plot(value, estimate.mean, linestyle="", zorder=above, **looks[model])
             for pair in comparison.pairs:
                 ends = [entries[name].summary for name in (pair.model, pair.baseline)]
                 end, start = ((getattr(one, cost) / size, one.accuracy.mean) for one in ends)
                 arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1}
                 axes.annotate(
-                    "", end, start, arrowprops={**arrow, "shrinkA": 4, "shrinkB": 4}, zorder=4
+                    "", end, start, arrowprops={**arrow, "shrinkA": 4, "shrinkB": 4}, zorder=2.5
                 )
             _scale_costs(
                 axes, np.concatenate([summary.rounds(cost) / size for summary in drawn.values()])
@@ -94,13 +100,9 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
         interval = interval_name(comparison.criteria.confidence)
         figure.suptitle(f"Test accuracy (mean, {interval}) against costs: up and left is better")
 
-        legend: list[dict[str, Any]] = [
-            {
-                "label": shortened(name, 24), "color": palette[name], "marker": shapes[name],
-                "markeredgecolor": "white", "linestyle": "",
-            }
-            for name in entries
-        ]  # fmt: skip
+        legend = [
+            {"label": shortened(name, 24), "linestyle": ""} | look for name, look in looks.items()
+        ]
         if comparison.pairs:
             look = {"color": "black", "linewidth": 1, "marker": ">", "markevery": [1]}
             legend.append({"label": "from baseline to candidate", **look})
