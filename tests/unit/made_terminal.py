@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.projects import hear_interruptions
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,8 +35,9 @@ def on_terminal(
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
     running = subprocess.Popen(
-        command, cwd=folder, env=environment(), start_new_session=True, **streams
-    )
+        command, cwd=folder, env=environment(), start_new_session=True,
+        preexec_fn=hear_interruptions, **streams,
+    )  # fmt: skip
     os.close(terminal)
     try:
         yield running, screen
