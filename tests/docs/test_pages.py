@@ -37,7 +37,8 @@ Project(Path()).leave_architectures("densenet", "se_densenet")
 path = Path("params.yaml")
 text = path.read_text()
 small = {"image_size": 32, "epochs": 1, "faithfulness_images": 4}
-small |= {"block_config": "[2, 2]", "small_inputs": "true"}
+small |= {"block_config": "[2, 2]", "small_inputs": "true", "growth_rate": 16}
+small |= {"latency_repeats": 5, "faithfulness_steps": 4, "random_networks": 3}
 for setting, value in small.items():
     text = re.sub(rf"^( +{setting}:) [^#\\n]+", rf"\\1 {value} ", text, flags=re.MULTILINE)
 path.write_text(re.sub(r"^seeds: .*", "seeds: [0]", text, flags=re.MULTILINE))

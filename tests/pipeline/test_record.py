@@ -84,14 +84,13 @@ def while_it_trains(
     return code, said()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("engine", "change", "named"),
     [
-        (lower_rate, "params.yaml: train.learning_rate: 0.001, now 0.0005"),
-        (add_a_comment, "pipeline/training/step.py"),
-        (check_out_another_branch, "params.yaml: train.learning_rate: 0.001, now 0.0005"),
-        (replace_an_image, "data/splits/images.npy"),
+        ("dvc", lower_rate, "params.yaml: train.learning_rate: 0.001, now 0.0005"),
+        ("dvc", add_a_comment, "pipeline/training/step.py"),
+        ("snakemake", check_out_another_branch, "params.yaml: train.learning_rate: 0.001, now 0."),
+        ("snakemake", replace_an_image, "data/splits/images.npy"),
     ],
     ids=["settings", "code", "branch", "images"],
 )
