@@ -166,11 +166,12 @@ def test_corrupt_file_is_refused_in_one_line(
     assert "\n" not in message
 
 
-def test_every_cut_of_a_table_is_refused(folder: Path) -> None:
+def test_a_table_that_is_cut_anywhere_is_refused(folder: Path) -> None:
     names = ["faithfulness.csv", "faithfulness_areas.csv", "empty_images.csv", "randomisation.csv"]
     for name in [*names, "attention_variation.csv"]:
         complete = (folder / name).read_text()
-        for length in range(len(complete)):
+        size = len(complete)
+        for length in sorted({*range(0, size, 11), *range(max(size - 100, 0), size)}):
             (folder / name).write_text(complete[:length])
             with pytest.raises(InputError, match=rf"{name}: can't be read"):
                 explained(folder)
