@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.data.sources.listing import is_folder
 from pipeline.system.errors import InputError
 from pipeline.system.text import printable
+from pipeline.training.weights import check_seed
 
 
 def check_folder(folder: Path) -> None:
@@ -22,7 +23,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_trained(model: str, seed: int, weights: Path) -> None:
-    """Check that `weights`, the ``model.safetensors`` of a training run, are there.
+    """Check that `weights`, the ``model.safetensors`` of a training run, are there and of `seed`.
 
     Raises:
         InputError: if they aren't; the message says what to run.
@@ -33,3 +34,4 @@ def check_trained(model: str, seed: int, weights: Path) -> None:
             f"pipeline (dvc repro, or snakemake --cores 4), or "
             f"python -m pipeline train --model {model} --seed {seed}"
         )
+    check_seed(weights, seed)

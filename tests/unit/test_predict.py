@@ -577,6 +577,27 @@ def test_each_row_names_the_figure_of_its_image(
         assert (tmp_path / "out" / figure).read_bytes() == before
 
 
+@pytest.mark.parametrize("asked", ["predict", "export"])
+def test_weights_of_another_seed_are_refused(
+    asked: str, project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo().save(tmp_path / "cat.png")
+    first, second = (
+        Path("data", "trained", project.model, str(seed), "model.safetensors")
+        for seed in project.seeds
+    )
+    before = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    try:
+        more = {"predict": (tmp_path / "cat.png",), "export": ("--format", "pt2")}[asked]
+        out = tmp_path / "out.pt2"
+        assert command(asked, *more, "--model", project.model, "--out", out) == 2
+    finally:
+        first.write_bytes(before)
+    assert f"{first}: is of seed 1, not of 0; run the training again" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_names_in_the_table_are_never_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
