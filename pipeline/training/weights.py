@@ -73,21 +73,23 @@ def check_recipe(
     # without --force DVC may take it for done: settings or code were edited as it noted them
     again = f"{AGAIN}: dvc repro --force --single-item train@{model}-{seed}"
     _refuse(path, differences(provenance.made_from.settings, settings), again)
-    check_seed(path, seed, again)
+    _refuse_seed(path, provenance, seed, again)
     if provenance.made_from.code != code:
         raise InputError(f"{path}: was trained by other code than that in pipeline/; {again}")
     return provenance.made_from
 
 
-def check_seed(path: Path, seed: int, again: str = AGAIN) -> None:
+def check_seed(path: Path, seed: int) -> None:
     """Check that weights are those of a training with `seed`.
 
     Raises:
-        InputError: if the file is missing or corrupt, or of another seed; the message ends with
-            `again`.
+        InputError: if the file is missing or corrupt, or of another seed.
     """
     with _opened(path) as (_, provenance):
-        pass
+        _refuse_seed(path, provenance, seed, AGAIN)
+
+
+def _refuse_seed(path: Path, provenance: Provenance, seed: int, again: str) -> None:
     if provenance.seed != seed:
         raise InputError(f"{path}: is of seed {provenance.seed}, not of {seed}; {again}")
 

@@ -465,7 +465,8 @@ def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Pro
     assert scope(settings()) == (
         "This holds for one split of digits and one recipe, which all seeds share; others may "
         "answer otherwise. *Pays* needs the whole interval at or above +0.50 points, the margin "
-        "(`report.margin`). Intervals have more than 95 % confidence since 2 pairs are compared."
+        "(`report.margin`). Intervals are those of 95 % confidence, corrected for the 2 pairs that "
+        "are compared."
     )
     assert any("`report.note` says it" in line for line in caveats(project.report(settings())))
     noted = settings().model_dump()["report"] | {"note": "six trials *each*, by validation."}
