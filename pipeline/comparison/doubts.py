@@ -11,7 +11,7 @@ from pipeline.comparison.compare import Comparison, Pair
 from pipeline.comparison.runs import Run
 
 # Weights that differ by a smaller share of their mean are all the same.
-IDLE_BELOW = 0.01
+DEAD_BELOW = 0.01
 
 # A schedule has ended at a smaller share of its highest learning rate.
 ANNEALED = 0.08
@@ -37,9 +37,9 @@ def unbalanced(support: Sequence[int]) -> bool:
     return max(tested) > 2 * min(tested)
 
 
-def idle(modules: pd.DataFrame) -> list[str]:
+def dead(modules: pd.DataFrame) -> list[str]:
     """Return which modules of ``attention_variation.csv`` weight all alike in every image."""
-    even = modules["sd_between"] <= IDLE_BELOW * modules["mean"]
+    even = modules["sd_between"] <= DEAD_BELOW * modules["mean"]
     return list(modules["module"][modules["constant"] & even])
 
 

@@ -136,8 +136,8 @@ class Attention:
 
     modules: int
     constant: tuple[str, ...]  # modules whose weights hardly vary with the image
-    idle: tuple[str, ...]  # those of them that weight all channels or places alike
-    factors: tuple[float, float]  # least and largest weight of the idle ones
+    dead: tuple[str, ...]  # those of them that weight all channels or places alike
+    factors: tuple[float, float]  # least and largest weight of the dead ones
     shares: tuple[float, float] | None  # least and largest percentage that the class explains
     chance_share: float  # percent
 
@@ -438,13 +438,13 @@ def _randomised(row: Row) -> Randomisation:
 
 
 def _attention(modules: pd.DataFrame) -> Attention:
-    idle = doubts.idle(modules)
-    factors = modules["mean"][modules["module"].isin(idle)]
+    dead = doubts.dead(modules)
+    factors = modules["mean"][modules["module"].isin(dead)]
     shares = 100 * modules["share_by_class"][~modules["constant"]].dropna()
     return Attention(
         modules=len(modules),
         constant=tuple(modules["module"][modules["constant"]]),
-        idle=tuple(idle),
+        dead=tuple(dead),
         factors=(factors.min(), factors.max()),
         shares=(shares.min(), shares.max()) if len(shares) else None,
         chance_share=100 * modules["share_by_chance"].max(),

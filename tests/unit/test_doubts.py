@@ -75,7 +75,7 @@ def test_network_that_guesses_is_no_better_however_lucky():
         assert comparison.entries["cnn"].at_chance != better
 
 
-def test_idle_attention_is_constant_and_the_same_everywhere():
+def test_dead_attention_is_constant_and_the_same_everywhere():
     modules = pd.DataFrame(
         {
             "module": ["dead", "scale", "alive"],
@@ -84,4 +84,4 @@ def test_idle_attention_is_constant_and_the_same_everywhere():
             "constant": [True, True, False],
         }
     )
-    assert doubts.idle(modules) == ["dead"]
+    assert doubts.dead(modules) == ["dead"]
