@@ -175,7 +175,7 @@ def compare(
             summaries[model],
             at_chance[model],
             tuple(pair for pair in pairs if pair.model == model),
-            _looking(model_runs, design, criteria),
+            _looking(model_runs, architectures[model], design, criteria),
             Counter(state for run in model_runs for state in run.metrics.modules.values()),
         )
         for model, model_runs in runs.items()
@@ -192,7 +192,9 @@ def _at_chance(
     return is_at_chance(np.concatenate(correct)[None], np.concatenate(labels), confidence)
 
 
-def _looking(runs: Sequence[Run], design: Design, criteria: Criteria) -> Looking | None:
+def _looking(
+    runs: Sequence[Run], architecture: Mapping[str, Any], design: Design, criteria: Criteria
+) -> Looking | None:
     if not all(run.interventions for run in runs):
         return None
     labels = [run.labels for run in runs]
@@ -203,7 +205,8 @@ def _looking(runs: Sequence[Run], design: Design, criteria: Criteria) -> Looking
     frozen, shuffled = (
         intervention(intact, answers, labels, design.same_images, weights) for answers in replaced
     )
-    return looking(frozen, shuffled, criteria.margin)
+    uniform = architecture.get("attention") == "self_attention"
+    return looking(frozen, shuffled, criteria.margin, uniform)
 
 
 def _class_difference(

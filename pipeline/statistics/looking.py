@@ -38,6 +38,7 @@ class Looking:
     looks: Looks
     frozen: Intervention  # each module's weights are their mean over the validation images
     shuffled: Intervention  # they are those of another image
+    uniform: bool  # whether both are something else: attention to all positions alike
 
     @property
     def frozen_costs_more(self) -> bool:
@@ -92,10 +93,13 @@ def intervention(
     )
 
 
-def looking(frozen: Intervention, shuffled: Intervention, margin: float) -> Looking:
+def looking(
+    frozen: Intervention, shuffled: Intervention, margin: float, uniform: bool = False
+) -> Looking:
     """Return whether the attention looks at the image.
 
-    - *yes*: both interventions certainly cost accuracy.
+    - *yes*: both interventions certainly cost accuracy, and they are not merely uniform attention:
+      a pattern that is the same for all images would be missed as much.
     - *no*: both certainly change fewer than 1 % of the answers, or cost less than `margin` points:
       constants would do as well.
     - *unknown*: everything else.
@@ -103,7 +107,7 @@ def looking(frozen: Intervention, shuffled: Intervention, margin: float) -> Look
     both = (frozen, shuffled)
     looks: Looks = "unknown"
     if all(one.low > 0 for one in both):
-        looks = "yes"
+        looks = "unknown" if uniform else "yes"
     elif all(one.most_changed < FEW_CHANGED or one.high < margin for one in both):
         looks = "no"
-    return Looking(looks, frozen, shuffled)
+    return Looking(looks, frozen, shuffled, uniform)

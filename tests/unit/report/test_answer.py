@@ -223,6 +223,19 @@ def test_every_attention_is_named(project: Project, attention: str, name: str):
     assert first_paragraph(text).startswith(f"**Does {name} pay for `ca_cnn` on digits?")
 
 
+def test_self_attention_is_not_said_to_look_at_the_image(project: Project):
+    content = settings().model_dump()
+    content["architectures"]["ca_cnn"]["attention"] = "self_attention"
+    text = project.report(load.check(content))
+    assert line_of_answer(text, "Attention").startswith(
+        "may or may not look at the image: with attention to all positions alike, accuracy falls by"
+    )
+    assert "`ca_cnn`: with attention to all positions alike, accuracy falls by " in text
+    assert "Whether the same pattern for all images would do is not tested." in text
+    verdict = json.loads((project.reports / "verdict.json").read_text())
+    assert verdict["networks"]["ca_cnn"]["looks_at_image"] == "unknown"
+
+
 def test_one_attention_against_another_names_both(project: Project):
     content = settings().model_dump()
     content["architectures"]["cnn"]["attention"] = "spatial"
@@ -419,7 +432,7 @@ def answered(outcome: Outcome, against_placebo: Outcome, looks: Looks) -> View:
         return replace(other, result=result, plan=None, attentions=("channel", attention))
 
     pairs = (judged(outcome, "cnn"), judged(against_placebo, "static_cnn"))
-    candidate = replace(one, pairs=pairs, looking=Looking(looks, cost, cost))
+    candidate = replace(one, pairs=pairs, looking=Looking(looks, cost, cost, False))
     return replace(shown, candidate=candidate)
 
 
