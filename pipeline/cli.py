@@ -400,7 +400,7 @@ def compare(
         ),
     ] = None,
     margin: Annotated[
-        float, typer.Option(min=0, help="The smallest gain worth its price, percentage points.")
+        float, typer.Option(help="The smallest gain worth its price, percentage points.")
     ] = 0.5,
     balanced: Annotated[
         bool, typer.Option(help="Judge by balanced accuracy: every class counts the same.")

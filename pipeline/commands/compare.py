@@ -117,8 +117,9 @@ def compare_answers(
     """
     if len(labels) < 2:
         raise InputError(f"{plural(len(labels), 'test image')}: expected at least two")
-    gain = trained_gain(candidate, baseline, criteria.confidence, criteria.weights(labels))
-    return _judged(gain, candidate, baseline, labels, criteria)
+    weights = criteria.weights(labels)
+    gain = trained_gain(candidate, baseline, criteria.confidence, weights)
+    return _judged(gain, candidate, baseline, labels, weights, criteria)
 
 
 def compare_folds(
@@ -131,9 +132,10 @@ def compare_folds(
     differences = [
         ours.astype(np.int8) - theirs for ours, theirs in zip(candidate, baseline, strict=True)
     ]
-    once = [np.concatenate(folds) for folds in (candidate, baseline, labels)]
-    gain = folds_gain(differences, criteria.confidence, [criteria.weights(of) for of in labels])
-    return _judged(gain, once[0][None], once[1][None], once[2], criteria)
+    weights = [criteria.weights(of_fold) for of_fold in labels]
+    gain = folds_gain(differences, criteria.confidence, weights)
+    ours, theirs = (np.concatenate(folds)[None] for folds in (candidate, baseline))
+    return _judged(gain, ours, theirs, np.concatenate(labels), np.concatenate(weights), criteria)
 
 
 def _judged(
@@ -141,12 +143,15 @@ def _judged(
     candidate: np.ndarray,
     baseline: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray,
     criteria: Criteria,
 ) -> Comparison:
-    margin, weights = criteria.margin, criteria.weights(labels)
-    if not math.isfinite(margin):
-        raise InputError(f"--margin: {margin} is no number of points; expected such as 0.5")
-    at_chance = is_at_chance(candidate, labels) or is_at_chance(baseline, labels)
+    margin = criteria.margin
+    if not 0 < margin < math.inf:
+        raise InputError(f"--margin: expected points above 0, such as 0.5, not {margin}")
+    at_chance = any(
+        is_at_chance(right, labels, criteria.confidence) for right in (candidate, baseline)
+    )
     accuracy, reference = (100 * float((weights * right).mean()) for right in (candidate, baseline))
     return Comparison(accuracy, reference, gain, margin, judge(gain, margin, reference, at_chance))
 

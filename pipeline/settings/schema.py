@@ -420,7 +420,7 @@ class Report(Section):
     judged_by: Literal["accuracy", "balanced_accuracy"] = setting(
         "accuracy, balanced_accuracy (every class counts the same, however many images it has)"
     )
-    margin: Annotated[float, Field(ge=0)] = setting(
+    margin: Annotated[float, Field(gt=0)] = setting(
         'percentage points: "does not pay" needs a gain as large as this to be excluded'
     )
     ensembles: list[Literal["seeds", "architectures"]] = setting(

@@ -35,13 +35,13 @@ class Judgement:
 def read_off(gain: Gain, margin: float) -> Outcome:
     """Return what an interval says; of NaN, *undecided*.
 
-    - *pays*: the whole interval lies above 0 and at or above `margin`, the smallest gain in points
+    - *pays*: the whole interval lies at or above `margin`, the smallest gain in points, above 0,
       that would be worth its price.
     - *better*: the whole interval lies above 0, the margin inside.
     - *worse*: the whole interval lies below 0.
     - *does not pay*: it lies below the margin.
     """
-    if gain.low > 0 and gain.low >= margin:
+    if gain.low >= margin:
         return "pays"
     if gain.high < 0:
         return "worse"

@@ -15,6 +15,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
+from pipeline.commands.compare import compare_folds
+from pipeline.statistics.criteria import Criteria
 from tests.unit.test_command_line import ROOT, refused, run
 
 IMAGES, CLASSES = 2000, 10
@@ -100,6 +102,20 @@ def test_balanced_accuracy_decides_where_it_is_asked_for(folder: Path) -> None:
         np.mean(by_seed)
     )
     assert balanced["gain"] < plain["gain"] - 5
+
+
+def test_balanced_accuracies_of_folds_differ_by_their_gain() -> None:
+    draw = np.random.default_rng(0)
+    labels = [np.repeat([0, 1], [30, 5]), np.repeat([0, 1], [10, 25])]  # each fold by itself
+    ours, theirs = ([draw.random(35) < right for _ in labels] for right in (0.9, 0.7))
+    found = compare_folds(ours, theirs, labels, Criteria(0.95, 0.5, "balanced_accuracy"))
+    recalls = [
+        np.mean([right[of == label].mean() for label in (0, 1)])
+        for right, of in zip((*ours, *theirs), (*labels, *labels), strict=True)
+    ]
+    assert found.candidate_accuracy == pytest.approx(100 * np.mean(recalls[:2]))
+    assert found.baseline_accuracy == pytest.approx(100 * np.mean(recalls[2:]))
+    assert found.gain.gain == pytest.approx(found.candidate_accuracy - found.baseline_accuracy)
 
 
 @pytest.mark.parametrize("kind", ["classes", "whole numbers as floats", "probabilities"])
@@ -292,9 +308,10 @@ def test_a_single_image_is_refused(tmp_path: Path) -> None:
     assert "1 test image: expected at least two" in refused(tmp_path, "compare", *FILES)
 
 
-def test_a_margin_that_is_not_finite_is_refused(folder: Path) -> None:
-    message = refused(folder, "compare", *FILES, "--margin", "inf")
-    assert "--margin: inf is no number of points; expected such as 0.5" in message
+@pytest.mark.parametrize("margin", ["inf", "nan", "0", "-0.5"])
+def test_a_margin_that_no_gain_could_have_is_refused(folder: Path, margin: str) -> None:
+    message = refused(folder, "compare", *FILES, f"--margin={margin}")
+    assert "--margin: expected points above 0, such as 0.5, not" in message
 
 
 def test_what_is_missing_among_the_options_is_named(folder: Path) -> None:

@@ -50,11 +50,6 @@ def test_verdict_is_read_off_the_interval(low: float, high: float, expected: Out
     assert read_off(interval(low, high), MARGIN) == expected
 
 
-def test_without_a_margin_any_gain_pays_and_none_is_undecided() -> None:
-    assert read_off(interval(0.1, 1.0), 0) == "pays"
-    assert read_off(interval(0.0, 1.0), 0) == "undecided"
-
-
 # the reasons
 
 
