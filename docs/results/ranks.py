@@ -3,9 +3,9 @@
     python -m docs.results.ranks docs/results/attention_table
 
 reads what `docs.results.collect` put there. A rank is 1 plus the number of architectures that are
-shown to be better: by the gain's own test on their predictions, with Holm's correction over all
-pairs of architectures, those of `verdict.json` and the others. All that nothing is shown to beat
-share the first rank; two of different ranks need not be told apart themselves.
+shown to be better: by the gain's own interval on their predictions, corrected for all pairs of
+architectures, those of `verdict.json` and the others. All that nothing is shown to beat share the
+first rank; two of different ranks need not be told apart themselves.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.statistics.gain import trained_gain
-from pipeline.statistics.holm import holm
+from pipeline.statistics.gain import corrected, trained_gain
 from pipeline.system.formats import large, latency, points, spread
-
-ERROR = 0.05  # the probability that any pair of equals is told apart
 
 
 def ranks(folder: Path, models: list[str]) -> dict[str, int]:
@@ -33,11 +30,10 @@ def ranks(folder: Path, models: list[str]) -> dict[str, int]:
         files = sorted((folder / "predictions").glob(f"{model}-*.npy"))
         correct[model] = np.stack([np.load(path) for path in files]) == labels
     pairs = list(combinations(models, 2))
-    gains = [trained_gain(correct[one], correct[other]) for one, other in pairs]
-    steps = holm([gain.p for gain in gains], ERROR)
+    gains = corrected([trained_gain(correct[one], correct[other]) for one, other in pairs])
     better = dict.fromkeys(models, 0)  # how many are better than it
-    for (one, other), gain, step in zip(pairs, gains, steps, strict=True):
-        if step.p < ERROR:
+    for (one, other), gain in zip(pairs, gains, strict=True):
+        if gain.low > 0 or gain.high < 0:
             better[other if gain.gain > 0 else one] += 1
     return {model: 1 + count for model, count in better.items()}
 

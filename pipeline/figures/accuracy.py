@@ -99,5 +99,5 @@ def _draw_gains(
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel("gain (percentage points)")
-    interval = interval_name(*(pair.gain.confidence for pair in pairs))
+    interval = interval_name(pairs[0].gain.confidence)
     axes.set_title(f"Gain, {interval}; a dot per {comparison.design.unit}", fontsize=11)

@@ -78,7 +78,6 @@ def environment() -> Environment:
         *(markdown.table, markdown.fenced, markdown.folded),
     ]
     made.filters |= {function.__name__: function for function in functions}
-    made.filters["interval_names"] = lambda confidences: formats.interval_name(*confidences)
     made.filters["enumerated"] = lambda names: formats.listed([*names])
     made.filters["md_escape"] = markdown.escape
     made.tests["known"] = lambda value: not math.isnan(value)

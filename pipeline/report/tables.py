@@ -17,7 +17,7 @@ from pipeline.evaluation.calibration import BINS
 from pipeline.statistics.looking import Looking
 
 PAIR_COLUMNS = (
-    *("baseline", "difference", "difference_low", "difference_high", "p", "p_holm"),
+    *("baseline", "difference", "difference_low", "difference_high", "p", "p_corrected"),
     *("degrees_of_freedom", "sd_between_seeds", "gained", "lost", "verdict", "reason"),
     *("differs_in", "confounded"),
 )
@@ -25,7 +25,7 @@ SUMMARY_COLUMNS = (
     *("nll", "ece", "brier", "parameters", "macs", "latency_ms", "throughput"),
     *("training_throughput", "training_seconds", "inference_memory", "training_memory"),
 )
-VERDICT_NUMBERS = ("gain", "low", "high", "p", "p_holm", "degrees_of_freedom")
+VERDICT_NUMBERS = ("gain", "low", "high", "p", "p_corrected", "degrees_of_freedom")
 
 
 def report_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
@@ -234,7 +234,7 @@ def headline_metrics(comparison: Comparison, candidate: str) -> dict[str, float 
             "difference": round(pair.gain.gain, 4),
             "difference_low": round(pair.gain.low, 4),
             "difference_high": round(pair.gain.high, 4),
-            "p_holm": float(f"{pair.gain.p_holm:.4g}"),
+            "p_corrected": float(f"{pair.gain.p_corrected:.4g}"),
             "verdict": pair.judgement.outcome,
         }
         if pair.judgement.reason:
@@ -343,7 +343,7 @@ def _pair_cells(pair: Pair) -> dict[str, Any]:
         "difference_low": pair.gain.low,
         "difference_high": pair.gain.high,
         "p": pair.gain.p,
-        "p_holm": pair.gain.p_holm,
+        "p_corrected": pair.gain.p_corrected,
         "degrees_of_freedom": pair.gain.degrees_of_freedom,
         "sd_between_seeds": pair.gain.sd_between_seeds,
         "gained": np.mean(pair.gained),

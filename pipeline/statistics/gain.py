@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from pipeline.statistics.holm import holm
-
 POINTS = 100  # in an accuracy of 1
 # Few seeds often agree by luck: see `agreement_floor`.
 FLOOR_FOR_FEW_SEEDS = 4
@@ -59,7 +57,7 @@ class Gain:
     low: float  # end of the interval
     high: float
     p: float  # two-sided, of no true gain
-    p_holm: float  # the same, corrected for the number of pairs
+    p_corrected: float  # the same, corrected for the number of pairs
     degrees_of_freedom: float
     standard_error: float
     sd_between_seeds: float  # sample standard deviation of `gain_by_seed`
@@ -101,11 +99,11 @@ def trained_gain(
 ) -> Gain:
     """Return the gain of repeated trainings, all tested on the same images.
 
-    A seed pairs nothing but the order of the images and their augmentation, so the networks of a
-    seed are trained as independently as any two. The variance between seeds is therefore the sum
-    of both networks' own: twice the degrees of freedom of the differences', so that luck shrinks it
-    less often. The degrees of freedom that are counted stay R - 1, which is right even where one
-    network alone varies.
+    The variance between seeds is the sum of both networks' own: twice the degrees of freedom of the
+    differences', so that luck shrinks it less often. A seed pairs the order of the images, their
+    augmentation and some first weights. Where that makes both networks better the interval is too
+    wide. The degrees of freedom that are counted stay R - 1, which is right even where one network
+    alone varies.
 
     Args:
         candidate: bool (R, N), whether the network of seed r got test image n right.
@@ -192,18 +190,18 @@ def at_confidence(gain: Gain, confidence: float) -> Gain:
 
 
 def corrected(gains: Sequence[Gain]) -> list[Gain]:
-    """Correct the gains of several pairs for their number: Holm, Scand. J. Statistics 6 (1979).
+    """Correct the gains of several pairs for their number: Bonferroni.
 
-    Each pair's interval gets the confidence of the step at which Holm's procedure tests it, so that
-    it excludes 0 exactly where `p_holm` is below 1 - confidence. A pair that can't be tested counts
-    as one that was not rejected. All gains come in at the same confidence.
+    All intervals together hold with the confidence at which the gains come in, the same for all,
+    whatever is read off them: Holm's procedure would be sure of 0 alone, not of the margin. A pair
+    that can't be tested counts, too.
     """
-    if not gains:
-        return []
-    steps = holm([gain.p for gain in gains], 1 - gains[0].confidence)
     return [
-        replace(_of_accuracies(at_confidence(gain, 1 - step.error)), p_holm=step.p)
-        for gain, step in zip(gains, steps, strict=True)
+        replace(
+            _of_accuracies(at_confidence(gain, 1 - (1 - gain.confidence) / len(gains))),
+            p_corrected=float(np.minimum(len(gains) * gain.p, 1)),
+        )
+        for gain in gains
     ]
 
 
@@ -279,7 +277,7 @@ def _t_gain(
         low=math.nan,
         high=math.nan,
         p=p,
-        p_holm=p,
+        p_corrected=p,
         degrees_of_freedom=degrees_of_freedom,
         standard_error=error,
         sd_between_seeds=float(by_seed.std(ddof=1)),

@@ -26,10 +26,9 @@ def spread(mean: float, sd: float) -> str:
     return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
-def interval_name(*confidences: float) -> str:
-    """Return such as ``95 % interval``, of several confidences ``95 to 98.75 % interval``."""
-    low, high = (f"{100 * end:.4g}" for end in (min(confidences), max(confidences)))
-    return f"{low} % interval" if low == high else f"{low} to {high} % interval"
+def interval_name(confidence: float) -> str:
+    """Return such as ``98.75 % interval``."""
+    return f"{100 * confidence:.4g} % interval"
 
 
 def p_value(p: float) -> str:

@@ -41,6 +41,7 @@ class World:
     accuracy: float
     own: float  # share of the images whose p is drawn for each architecture alone
     candidate: float  # the candidate's share of the variance between seeds
+    together: float = 0.0  # the correlation of both networks' accuracies over seeds
     p: np.ndarray = field(init=False, repr=False)  # float32 (2, POPULATION)
     move: float = field(init=False, repr=False)  # mean of p (1 - p)
 
@@ -67,13 +68,15 @@ class World:
         """
         normal = draw.normal(size=(2, seeds))
         if layout == "folds":
-            together = math.sqrt(1 / seeds) * draw.normal(size=(2, 1))
-            normal = together + math.sqrt(1 - 1 / seeds) * normal
+            shared = math.sqrt(1 / seeds) * draw.normal(size=(2, 1))
+            normal = shared + math.sqrt(1 - 1 / seeds) * normal
             images //= seeds
+        normal[1] = self.together * normal[0] + math.sqrt(1 - self.together**2) * normal[1]
         # no further than p can move, in both directions alike
         room = self.move - abs(gain) / 100
         shares = np.sqrt([[self.candidate], [1 - self.candidate]])
-        moved = np.clip(spread / 100 * shares * normal, -room, room)
+        own = spread / math.sqrt(1 - 2 * self.together * math.prod(shares.flat)) * shares
+        moved = np.clip(own / 100 * normal, -room, room)
         moved[0] += gain / 100
         drawn = (seeds, images) if layout == "folds" else (1, images)
         chosen = draw.integers(0, POPULATION, drawn, dtype=np.int32)
@@ -93,6 +96,8 @@ WORLDS = {
     "70 % right, images differ much in their gain": World(0.70, own=0.3, candidate=0.5),
     "95 % right, images differ much in their gain": World(0.95, own=0.3, candidate=0.9),
     "98 % right, only the candidate varies": World(0.98, own=0.1, candidate=1.0),
+    "85 % right, seeds go together": World(0.85, own=0.05, candidate=0.5, together=0.9),
+    "85 % right, seeds oppose": World(0.85, own=0.05, candidate=0.5, together=-0.6),
 }
 
 

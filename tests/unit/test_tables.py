@@ -30,15 +30,13 @@ def test_comparison_table_says_how_sure_each_pair_is(comparison):
         assert row["gained"] == pytest.approx((right & ~other).sum(axis=1).mean())
         assert row["lost"] == pytest.approx((other & ~right).sum(axis=1).mean())
         assert row["difference"] == pytest.approx(100 * (right.mean() - other.mean()))
-        assert 0 <= row["p"] <= row["p_holm"] <= 1
+        assert 0 <= row["p"] <= row["p_corrected"] <= 1
         assert row["difference_low"] < row["difference"] < row["difference_high"]
         assert row["differs_in"] == "attention"
         assert not row["confounded"]
-    # Holm: of two pairs the smaller p counts twice, and no p is less than one before it.
-    small, large = sorted(table.loc[list(pairs), "p"])
-    expected = [min(1, 2 * small), min(1, max(2 * small, large))]
-    assert sorted(table.loc[list(pairs), "p_holm"]) == pytest.approx(expected)
-    alone = table.loc["cnn", ["p", "p_holm", "gained", "lost", "sd_between_seeds", "verdict"]]
+    expected = [min(1, 2 * p) for p in table.loc[list(pairs), "p"]]  # Bonferroni, of two pairs
+    assert list(table.loc[list(pairs), "p_corrected"]) == pytest.approx(expected)
+    alone = table.loc["cnn", ["p", "p_corrected", "gained", "lost", "sd_between_seeds", "verdict"]]
     assert alone.isna().all()
 
 
@@ -109,7 +107,7 @@ def test_calibration_table_counts_every_answer_in_its_bin(comparison):
 
 def test_headline_metrics_hold_what_exists(comparison):
     with_pair = tables.headline_metrics(comparison, "ca_cnn")
-    assert {"p_holm", "ece", "brier", "difference", "accuracy_sd"} <= set(with_pair)
+    assert {"p_corrected", "ece", "brier", "difference", "accuracy_sd"} <= set(with_pair)
     validated = [
         100 * np.mean([run.history["validation_accuracy"][3] for run in comparison.runs[model]])
         for model in ("ca_cnn", "cnn")
@@ -118,10 +116,10 @@ def test_headline_metrics_hold_what_exists(comparison):
     assert with_pair["validation_difference"] == pytest.approx(validated[0] - validated[1])
     control = tables.headline_metrics(comparison, "cnn")
     assert {"ece", "brier"} <= set(control)
-    assert not {"p_holm", "difference"} & set(control)
+    assert not {"p_corrected", "difference"} & set(control)
     one_seed = tables.headline_metrics(compared(seeds=1), "ca_cnn")
     assert "difference" in one_seed
-    assert not {"p_holm", "accuracy_sd"} & set(one_seed)
+    assert not {"p_corrected", "accuracy_sd"} & set(one_seed)
     assert one_seed["reason"] == "a single seed"
     numbers = [of for of in (with_pair | control | one_seed).values() if not isinstance(of, str)]
     assert not any(map(math.isnan, numbers))
@@ -135,7 +133,7 @@ def test_verdicts_say_what_the_tables_say(comparison):
         ("gain", "difference"),
         ("low", "difference_low"),
         ("high", "difference_high"),
-        ("p_holm", "p_holm"),
+        ("p_corrected", "p_corrected"),
         ("verdict", "verdict"),
     ):
         assert first[name] == row[column]

@@ -57,11 +57,9 @@ def test_interval_names_its_confidence():
     estimate = Estimate(0.48, 0.04, 0.9, 0.9)
     assert words("bounds", estimate) == "0.04 to 0.90 at 90 % confidence"
     assert words("signed_bounds", estimate) == "+0.04 to +0.90 at 90 % confidence"
-
-
-def test_intervals_of_several_confidences_are_named_by_their_range():
     assert formats.interval_name(0.95) == "95 % interval"
-    assert formats.interval_name(0.99375, 0.9875, 0.99375) == "98.75 to 99.38 % interval"
+    assert formats.interval_name(0.9875) == "98.75 % interval"
+    assert formats.interval_name(0.99375) == "99.38 % interval"
 
 
 @pytest.mark.parametrize(

@@ -478,8 +478,8 @@ def test_the_answers_scope_stands_below_it_with_what_a_person_knows(project: Pro
     assert scope(settings()) == (
         "This holds for one split of digits and one recipe, which all seeds share; others may "
         "answer otherwise. *Pays* needs the whole interval at or above +0.50 points, the margin "
-        "(`report.margin`). Intervals are those of 95 % confidence, corrected for the 2 pairs that "
-        "are compared."
+        "(`report.margin`). The intervals of all 2 pairs together hold with 95 % "
+        "confidence."
     )
     assert any("`report.note` says it" in line for line in caveats(project.report(settings())))
     noted = settings().model_dump()["report"] | {"note": "six trials *each*, by validation."}
