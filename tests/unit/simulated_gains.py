@@ -1,7 +1,7 @@
 """Experiments whose truth is known: pairs of networks, several seeds each, on drawn test images.
 
-``python -m tests.unit.simulated_gains`` prints the table of docs/statistics.md, in about ten
-minutes on one core.
+``python -m tests.unit.simulated_gains`` prints the table of docs/statistics.md, in about a
+quarter of an hour on one core.
 """
 
 from __future__ import annotations
