@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
@@ -15,7 +16,7 @@ from pipeline.system.errors import InputError
 from pipeline.system.text import plural, printable
 
 MOST_FOLDS = 20  # into which groups are dealt to draw a fraction of them
-MOST_DEALS = 20  # tried to give each fold all classes
+MOST_DEALS = 20  # tried after the first to give each fold, or each part of a draw, all classes
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,12 @@ def divide(
     what a larger one takes. The same seed, labels and groups give the same division.
 
     Raises:
-        InputError: if a class has too few images or groups to be in all three splits.
+        InputError: if a class has too few images or groups to be in all three splits, or groups
+            could not be dealt so.
     """
     labels, groups = collection.labels, collection.groups
-    too_few = _too_few(
+    too_few = partial(
+        _too_few,
         collection,
         "split",
         "training, validation and test at these fractions",
@@ -71,11 +74,11 @@ def divide(
                 rest, part = _draw(drawn["train"], labels, groups, fraction, seed)
                 drawn |= {"train": rest, name: part}
     except ValueError:  # fewer images than classes, or a class with a single image or group
-        raise too_few from None
+        raise too_few() from None
     drawn = {name: drawn[name] for name in SPLITS}
     for rows in drawn.values():
         if len(np.unique(labels[rows])) < len(collection.classes):
-            raise too_few
+            raise too_few()
     if max_per_class is not None:
         generator = np.random.default_rng(seed)  # those of official splits are in order
         drawn = {
@@ -110,19 +113,20 @@ def divide_into_folds(
 
     Raises:
         InputError: if a class has too few images or groups to be in every fold, and in training and
-            validation of every run.
+            validation of every run, or groups could not be dealt so.
     """
     labels, groups = collection.labels, collection.groups
-    too_few = _too_few(
+    too_few = partial(
+        _too_few,
         collection,
         f"split.folds: {folds}",
         "every fold, and in training and validation of every run",
         "split.validation_fraction, or take fewer folds",
     )
     try:
-        fold = _fold(labels, groups, folds, seed)
+        fold = _deal(labels, groups, np.arange(folds), seed)
     except ValueError:
-        raise too_few from None
+        raise too_few() from None
     rows = np.arange(len(labels))
     if max_per_class is not None:
         shuffled = np.random.default_rng(seed).permutation(rows)
@@ -138,10 +142,10 @@ def divide_into_folds(
             rest = np.flatnonzero(fold != run)
             parts = _draw(rest, labels, groups, validation_fraction, own_seed)
         except ValueError:
-            raise too_few from None
+            raise too_few() from None
         for name, part in zip(SPLITS, parts, strict=False):
             if len(np.unique(labels[part])) < len(collection.classes):
-                raise too_few
+                raise too_few()
             split[part, run] = name
     return Division(rows, split, fold)
 
@@ -155,6 +159,7 @@ def _draw(
 
     Raises:
         ValueError: if a class has fewer than two images or groups.
+        InputError: if no deal of the groups gives the rest and the drawn all classes.
     """
     if groups is None:
         rest, drawn = train_test_split(
@@ -166,34 +171,46 @@ def _draw(
         raise ValueError("a class has images of a single group")
     share = Fraction(fraction).limit_denominator(most)
     share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
-    fold = _fold(labels[rows], groups[rows], share.denominator, seed)
-    is_drawn = fold < share.numerator
+    is_drawn_fold = np.arange(share.denominator) < share.numerator
+    is_drawn = _deal(labels[rows], groups[rows], is_drawn_fold, seed)
     return rows[~is_drawn], rows[is_drawn]
 
 
-def _fold(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
-    """Deal images into folds, each class in the same proportions, no group in two; int64 (N,).
+def _deal(
+    labels: np.ndarray, groups: np.ndarray | None, places: np.ndarray, seed: int
+) -> np.ndarray:
+    """Deal images into folds, each class in the same proportions, no group in two.
 
-    Groups are dealt one by one to where they fit best, which may leave a fold without a class that
+    `places` (k,) says where each of k folds belongs; the place of each image is returned, (N,).
+
+    Groups are dealt one by one to where they fit best, which may leave a place without a class that
     it could have: then they are dealt again in another order.
 
     Raises:
-        ValueError: if a class has fewer images or groups than there are folds, or no deal was found
-            that gives each fold all classes.
+        ValueError: if a class has fewer images or groups than there are folds.
+        InputError: if no deal of the groups was found that gives each place all classes.
     """
+    folds = len(places)
     if groups is None:
         if np.bincount(labels)[np.unique(labels)].min() < folds:
             raise ValueError("a class has fewer images than there are folds")
-        return _dealt(StratifiedKFold(folds, shuffle=True, random_state=seed), labels, None)
-    if _fewest_groups(labels, groups) < folds:
+        return places[_dealt(StratifiedKFold(folds, shuffle=True, random_state=seed), labels, None)]
+    fewest = _fewest_groups(labels, groups)
+    if fewest < folds:
         raise ValueError("a class has fewer groups than there are folds")
     classes = len(np.unique(labels))
-    for order in [seed, *np.random.SeedSequence(seed).generate_state(MOST_DEALS)]:
+    orders = [seed, *np.random.SeedSequence(seed).generate_state(MOST_DEALS)]
+    for order in orders:
         dealing = StratifiedGroupKFold(folds, shuffle=True, random_state=int(order))
-        fold = _dealt(dealing, labels, groups)
-        if all(len(np.unique(labels[fold == each])) == classes for each in range(folds)):
-            return fold
-    raise ValueError("no deal gives each fold all classes")
+        place = places[_dealt(dealing, labels, groups)]
+        if all(len(np.unique(labels[place == each])) == classes for each in np.unique(places)):
+            return place
+    raise InputError(
+        f"params.yaml: split: each class has images of {fewest} groups or more, but in none of "
+        f"{len(orders)} orders could the {len(np.unique(groups))} groups be dealt so that each "
+        "place gets images of every class, since a group lies in one place only; change "
+        "split.seed, the fractions or the folds, or add images of other groups"
+    )
 
 
 def _dealt(

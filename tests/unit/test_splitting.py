@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.data.arrays import SPLITS
 from pipeline.data.collection import Collection
-from pipeline.data.splitting import Division, divide
+from pipeline.data.splitting import Division, divide, divide_into_folds
 from pipeline.system.errors import InputError
 
 
@@ -96,3 +98,37 @@ def test_a_class_with_too_few_images_is_named(count: int) -> None:
 def test_fractions_too_small_for_one_image_per_class_are_an_input_error() -> None:
     with pytest.raises(InputError, match=r"change split\.validation_fraction"):
         divided(collection([10, 10, 10]), fraction=0.05)
+
+
+def grouped(labels: np.ndarray, groups: np.ndarray) -> Collection:
+    """Return a collection of images with these classes, each of a patient."""
+    images = collection(np.bincount(labels).tolist())
+    return replace(images, labels=labels, groups=np.array([f"p{number}" for number in groups]))
+
+
+@pytest.mark.parametrize("case", [0, 2, 3, 7])
+def test_sixty_patients_are_enough_for_three_classes_in_each_split(case: int) -> None:
+    generator = np.random.default_rng(case)
+    groups = np.repeat(np.arange(60), generator.integers(1, 4, 60))
+    usual = generator.integers(0, 3, 60)[groups]
+    labels = np.where(
+        generator.random(len(groups)) < 0.6, usual, generator.integers(0, 3, len(groups))
+    )
+    images = grouped(labels, groups)
+    division = divide(
+        images, seed=0, validation_fraction=0.15, test_fraction=0.2, max_per_class=None
+    )
+    parts = [division.rows[division.split == split] for split in SPLITS]
+    assert [set(labels[rows]) for rows in parts] == [{0, 1, 2}] * 3
+    assert sum(len(set(groups[rows])) for rows in parts) == 60  # none in two
+    share = [len(rows) / len(labels) for rows in parts]
+    assert share == pytest.approx([0.8 * 0.85, 0.8 * 0.15, 0.2], abs=0.05)
+
+
+def test_groups_that_can_not_be_dealt_are_not_called_too_few() -> None:
+    # of three patients in two folds one is alone, and none has all three classes
+    images = grouped(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 2, 0]))
+    with pytest.raises(InputError, match="each class has images of 2 groups or more") as error:
+        divide_into_folds(images, seed=0, folds=2, validation_fraction=0.2, max_per_class=None)
+    assert "too few" not in str(error.value)
+    assert "none of 21 orders could the 3 groups be dealt" in str(error.value)
