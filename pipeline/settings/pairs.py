@@ -29,16 +29,16 @@ UNKNOWN_INSIDE = frozenset({"family", "name"})
 def differing(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the settings in which two architectures differ, `attention` first.
 
-    A setting of attention counts where both have the same attention, which reads it. Of different
-    families only the settings that both have are compared.
+    A setting of attention counts where the attention of both reads it. Of different families only
+    the settings that both have are compared.
     """
     keys = [*candidate, *(key for key in baseline if key not in candidate)]
     if candidate.get("family") != baseline.get("family"):
         keys = [key for key in keys if key in candidate and key in baseline]
     absent = object()
     found = [key for key in keys if candidate.get(key, absent) != baseline.get(key, absent)]
-    attention = candidate.get("attention", "none")
-    read = READ_BY[attention] if attention == baseline.get("attention", "none") else ()
+    attention, other = (one.get("attention", "none") for one in (candidate, baseline))
+    read = set(READ_BY[attention]) & set(READ_BY[other])
     unread = OF_ATTENTION.difference(read) | {"baseline"}
     if "weights" in found:  # of other weights the checksum is another one
         unread |= {"sha256"}

@@ -403,6 +403,24 @@ def test_what_nothing_reads_makes_no_difference():
     assert differing(attending, attending | {"reduction": 8}) == ("reduction",)
 
 
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "expected"),
+    [
+        ("channel", "static", ["attention_at"]),  # a placebo has a place, and squeezes nothing
+        ("channel", "cbam", ["attention_at", "reduction"]),
+        ("self_attention", "channel", ["attention_at"]),
+        ("self_attention", "none", []),
+    ],
+)
+def test_what_both_kinds_of_attention_read_is_another_difference(
+    candidate: str, baseline: str, expected: list[str]
+):
+    one = {"attention": candidate, "attention_at": [3], "reduction": 4, "heads": 2}
+    other = {"attention": baseline, "attention_at": "all", "reduction": 16, "heads": 4}
+    assert differing(one, other) == ("attention", *expected)
+    assert differing(other, one) == ("attention", *expected)
+
+
 def test_different_families_differ_in_what_both_have():
     one = {"family": "cnn", "activation": "relu", "hidden": 8, "attention": "none"}
     other = {"family": "densenet", "activation": "mish", "growth_rate": 12, "attention": "channel"}
