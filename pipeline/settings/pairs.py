@@ -29,8 +29,8 @@ UNKNOWN_INSIDE = frozenset({"family", "name"})
 def differing(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the settings in which two architectures differ, `attention` first.
 
-    A setting of attention counts where the attention of both reads it. Of different families only
-    the settings that both have are compared.
+    A setting of attention counts where the attention of both reads it, and `norm_groups` where both
+    have group normalisation. Of different families only the settings that both have are compared.
     """
     keys = [*candidate, *(key for key in baseline if key not in candidate)]
     if candidate.get("family") != baseline.get("family"):
@@ -40,6 +40,8 @@ def differing(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> tupl
     attention, other = (one.get("attention", "none") for one in (candidate, baseline))
     read = set(READ_BY[attention]) & set(READ_BY[other])
     unread = OF_ATTENTION.difference(read) | {"baseline"}
+    if {candidate.get("normalisation"), baseline.get("normalisation")} != {"group"}:
+        unread |= {"norm_groups"}
     if "weights" in found:  # of other weights the checksum is another one
         unread |= {"sha256"}
     return tuple(sorted((key for key in found if key not in unread), key="attention".__ne__))

@@ -421,6 +421,14 @@ def test_what_both_kinds_of_attention_read_is_another_difference(
     assert differing(other, one) == ("attention", *expected)
 
 
+def test_groups_of_a_normalisation_count_where_both_normalise_in_groups():
+    batch = {"normalisation": "batch", "norm_groups": 8}
+    group = {"normalisation": "group", "norm_groups": 16}
+    assert differing(batch, batch | {"norm_groups": 16}) == ()
+    assert differing(group, batch) == ("normalisation",)
+    assert differing(group, group | {"norm_groups": 8}) == ("norm_groups",)
+
+
 def test_different_families_differ_in_what_both_have():
     one = {"family": "cnn", "activation": "relu", "hidden": 8, "attention": "none"}
     other = {"family": "densenet", "activation": "mish", "growth_rate": 12, "attention": "channel"}
