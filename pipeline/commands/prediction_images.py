@@ -91,7 +91,7 @@ def read_image(path: Path, image_size: int, channels: int) -> InputImage:
             warnings.simplefilter("ignore")
             pixels = decode(file, image_size)
             file.seek(0)
-            shown = decode_upright(file)
+            shown = decode_upright(file, LONGEST_SIDE)
     except OSError as error:
         raise UndecodableError(why_unreadable(path, error)) from None
     shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from PIL import Image
 
+from pipeline.commands.prediction_images import LONGEST_SIDE
 from pipeline.data.sources.decoding import UndecodableError, decode, decode_upright
 from tests.fuzz.conftest import Outcomes, processor_limit
 from tests.fuzz.images import ORIGINALS, image_files
@@ -61,7 +62,7 @@ def read(content: bytes) -> str:
         warnings.simplefilter("ignore")  # as both of them
         try:
             pixels = decode(io.BytesIO(content), SIZE)
-            upright = decode_upright(io.BytesIO(content))
+            upright = decode_upright(io.BytesIO(content), LONGEST_SIDE)
         except UndecodableError as error:
             reason = str(error)
         else:
@@ -123,4 +124,4 @@ def test_transparency_is_laid_over_white_in_bands_as_in_one() -> None:
     layer.save(file, "PNG")
     file.seek(0)
     expected = Image.alpha_composite(white, layer).convert("RGB")
-    assert np.array_equal(decode_upright(file), expected)
+    assert np.array_equal(decode_upright(file, LONGEST_SIDE), expected)

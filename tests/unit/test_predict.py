@@ -329,6 +329,19 @@ def test_large_photo_is_shown_smaller_at_its_own_proportions(tmp_path: Path) -> 
     assert shown.shape[1] / shown.shape[0] == pytest.approx(3000 / 2000, rel=0.01)
 
 
+@pytest.mark.parametrize("size", [(9000, 7000), (7000, 9000), (65_000, 1000)])
+def test_photo_of_more_pixels_than_are_decoded_at_once_is_shown(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    grey().resize(size).save(tmp_path / "large.jpg")
+    shown = read_image(tmp_path / "large.jpg", SIZE, 1).shown
+    height, width, _ = shown.shape
+    assert max(width, height) == LONGEST_SIDE
+    assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
+    plain = np.asarray(grey().resize((width, height)).convert("RGB"), float)
+    assert np.abs(shown - plain).mean() < 4
+
+
 def test_colour_photo_becomes_the_luminance_that_pillow_computes(tmp_path: Path) -> None:
     pixels = np.asarray(photo().resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     photo().save(tmp_path / "photo.png")

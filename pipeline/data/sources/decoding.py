@@ -70,9 +70,10 @@ class UndecodableError(Exception):
 def decode(file: BinaryIO, image_size: int) -> np.ndarray:
     """Decode an image file: uint8 (image_size, image_size, 3).
 
-    It is what `decode_upright` gives or raises, resized whatever its proportions. A large JPEG is
-    decoded at a half, a quarter or an eighth of its size, whichever leaves at least `GAP` times
-    `image_size`: a photograph of 12 megapixels takes a third of the time.
+    It is upright RGB over white and raises as in `decode_upright`, resized whatever its
+    proportions. A large JPEG is decoded at a half, a quarter or an eighth of its size, the smallest
+    whose shorter side is at least `GAP` times `image_size`: a photograph of 12 megapixels takes a
+    third of the time.
     """
     with _opened(file) as image:
         image.draft(None, (GAP * image_size, GAP * image_size))
@@ -80,18 +81,23 @@ def decode(file: BinaryIO, image_size: int) -> np.ndarray:
         return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
-def decode_upright(file: BinaryIO) -> Image.Image:
-    """Decode an image file from its beginning, at its own size, as RGB.
+def decode_upright(file: BinaryIO, longest_side: int) -> Image.Image:
+    """Decode an image file from its beginning, as RGB, to be shown at `longest_side` pixels.
+
+    It keeps its own size, but a large JPEG is decoded at a half, a quarter or an eighth of it, the
+    smallest whose longer side is at least `longest_side`.
 
     The image is turned upright by its EXIF orientation. Of several frames or pages it is the first.
     What is transparent is laid over white, as a page or a viewer shows it: the colours under
     transparent pixels are what a program happened to leave there, often black.
 
     Raises:
-        UndecodableError: if it isn't a complete image, has more than `MOST_PIXELS` pixels, or its
-            values have no known range.
+        UndecodableError: if it isn't a complete image, has more than `MOST_PIXELS` pixels as it
+            is decoded, or its values have no known range.
     """
     with _opened(file) as image:
+        width, height = image.size
+        image.draft(None, (longest_side, 1) if width > height else (1, longest_side))
         return _upright(image)
 
 
