@@ -19,8 +19,8 @@ OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  #
 
 def conflicts(settings: Settings) -> list[str]:
     """Return what contradicts itself in settings that are valid one by one; empty if nothing."""
-    found = [*_recipe(settings.train), *_weights(settings), *_data(settings)]
     image_size = settings.data.image_size or OWN_SIZES.get(settings.data.name)
+    found = [*_recipe(settings.train), *_weights(settings), *_data(settings, image_size)]
     if image_size is None:
         return found
     for name, architecture in settings.architectures.items():
@@ -98,7 +98,7 @@ def _weights(settings: Settings) -> Iterator[str]:
                 )
 
 
-def _data(settings: Settings) -> Iterator[str]:
+def _data(settings: Settings, image_size: int | None) -> Iterator[str]:
     data, augmentation = settings.data, settings.train.augmentation
     if data.name in GREY:
         for key in ("saturation", "hue"):
@@ -133,12 +133,12 @@ def _data(settings: Settings) -> Iterator[str]:
                 f"data.labels: {shown(data.labels)} has to lie in data.path, so that DVC sees it "
                 "change; put it there and write its path within that folder"
             )
-    if data.image_size is None and data.name not in OWN_SIZES:
+    if image_size is None:
         yield "data.image_size: own images come in many sizes; set one in pixels, such as 224"
-    if data.image_size is not None and augmentation.crop_padding >= data.image_size:
+    elif augmentation.crop_padding >= image_size:
         yield (
             f"train.augmentation.crop_padding: {augmentation.crop_padding} can move an image of "
-            f"data.image_size {data.image_size} out of sight; make it smaller"
+            f"{image_size} pixels (data.image_size) out of sight; make it smaller"
         )
     folds = settings.split.folds
     if folds is not None and sorted(settings.seeds) != list(range(folds)):

@@ -61,7 +61,17 @@ CONFLICTING: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
     ),
     "a crop that misses the image": (
         {"data.image_size": 16, "train.augmentation.crop_padding": 16},
-        ("train.augmentation.crop_padding: 16", "data.image_size 16"),
+        ("train.augmentation.crop_padding: 16", "16 pixels (data.image_size)"),
+    ),
+    "a crop that misses an image of the source's own size": (
+        {
+            "data.name": "digits",  # of 8 pixels
+            "data.image_size": None,
+            "train.augmentation.crop_padding": 8,
+            "train.augmentation.hue": 0,
+            "train.augmentation.saturation": 0,
+        },
+        ("train.augmentation.crop_padding: 8", "8 pixels (data.image_size)"),
     ),
     "saturation of grey images": (
         {"data.name": "digits", "train.augmentation.hue": 0},
