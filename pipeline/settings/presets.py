@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,7 @@ from pipeline.settings.commented_yaml import render
 from pipeline.settings.load import check
 from pipeline.settings.schema import Settings, named
 from pipeline.settings.yaml_file import read
-from pipeline.storage.atomic import write_text
+from pipeline.storage.atomic import atomic_file
 from pipeline.system.errors import InputError, choose
 
 PRESETS = Path(__file__).parents[2] / "presets"
@@ -61,18 +62,21 @@ def apply(name: str, params: Path) -> list[str]:
     A settings file that is no preset, one that a person has edited, is kept beside it.
 
     Raises:
-        InputError: if there is no such preset, or `params` can't be written.
+        InputError: if there is no such preset, or `params` or what is kept can't be written; then
+            `params` is as it was.
     """
     load(name)
     messages = []
     try:
         known = {text(preset).encode() for preset in available()}
-        if params.exists() and params.read_bytes() not in known:
-            names = (params.with_suffix(f".yaml.bak{n if n > 1 else ''}") for n in count(1))
-            kept = next(name for name in names if not name.exists())
-            params.rename(kept)
-            messages.append(f"{params} was edited: kept as {kept}")
-        write_text(params, text(name))
+        with atomic_file(params) as staging:
+            staging.write_text(text(name), encoding="utf-8")
+            if params.exists() and params.read_bytes() not in known:
+                names = (params.with_suffix(f".yaml.bak{n if n > 1 else ''}") for n in count(1))
+                kept = next(name for name in names if not name.exists())
+                with atomic_file(kept) as copy:  # not renamed: `params` stays if anything fails
+                    shutil.copy2(params, copy)
+                messages.append(f"{params} was edited: kept as {kept}")
     except OSError as error:
         raise InputError(f"{params}: can't be written: {error.strerror}") from None
     return [*messages, f"{params} is now the preset {name}: {available()[name]}"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -218,6 +221,22 @@ def test_edited_settings_are_kept_beside(tmp_path: Path) -> None:
     assert (tmp_path / "params.yaml.bak").read_text() == "mine: 1\n"
     assert (tmp_path / "params.yaml.bak2").read_text() == "mine: 2\n"
     assert len(presets.apply("digits", params)) == 1
+
+
+@pytest.mark.parametrize("writes", [(Path, "write_text"), (shutil, "copy2")])
+def test_edited_settings_stay_where_the_disk_is_full(
+    writes: tuple[object, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    params = tmp_path / "params.yaml"
+    params.write_text("mine: 1\n")
+    monkeypatch.setattr(*writes, fail)
+    with pytest.raises(InputError, match="No space left on device"):
+        presets.apply("smoke", params)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    assert params.read_text() == "mine: 1\n"
 
 
 def test_unknown_preset_lists_the_known_and_changes_nothing(tmp_path: Path) -> None:
