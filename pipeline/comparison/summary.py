@@ -58,6 +58,7 @@ class Summary(_Measured):
     plain_accuracy: float  # the same in any case of single images, in percent
     balanced_accuracy: float  # the same in any case of classes, in percent
     accuracy_sd: float  # sample standard deviation of `accuracies`; NaN for a single trial
+    plain_accuracy_sd: float  # the same of the accuracies of single images
     ece: float  # expected calibration error of all images of all trials, in [0, 1]
     latency_ms: float  # median of `latencies`
     throughput: float  # median of `throughputs`
@@ -133,6 +134,7 @@ def summarise(trials: Sequence[Trial], same_images: bool, criteria: Criteria) ->
     correct = [trial.correct for trial in trials]
     weights = [criteria.weights(trial.labels) for trial in trials]
     accuracies = _accuracies(correct, weights)
+    plain = np.array([100 * one.mean() for one in correct])
     balanced = _accuracies(correct, [balancing_weights(trial.labels) for trial in trials])
     training_times = np.mean([trial.training_times for trial in trials], axis=0)
     images = [len(trial.correct) for trial in trials]
@@ -143,6 +145,7 @@ def summarise(trials: Sequence[Trial], same_images: bool, criteria: Criteria) ->
         plain_accuracy=100 * float(np.concatenate(correct).mean()),
         balanced_accuracy=float(np.average(balanced, weights=images)),
         accuracy_sd=float(accuracies.std(ddof=1)) if len(trials) > 1 else math.nan,
+        plain_accuracy_sd=float(plain.std(ddof=1)) if len(trials) > 1 else math.nan,
         nll=float(np.average([trial.nll for trial in trials], weights=images)),
         ece=calibration.expected_calibration_error(reliability),
         brier=float(np.average([trial.brier for trial in trials], weights=images)),

@@ -223,7 +223,7 @@ def headline_metrics(comparison: Comparison, candidate: str) -> dict[str, float 
     metrics: dict[str, float | str] = {
         "judged_by": comparison.criteria.judged_by,
         "accuracy": round(summary.plain_accuracy, 4),
-        "accuracy_sd": round(summary.accuracy_sd, 4),
+        "accuracy_sd": round(summary.plain_accuracy_sd, 4),
         "balanced_accuracy": round(summary.balanced_accuracy, 4),
         "validation_accuracy": round(validated, 4),
     }

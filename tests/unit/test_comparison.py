@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import get_args
 
@@ -22,6 +23,7 @@ from pipeline.comparison.summary import Summary
 from pipeline.evaluation.calibration import expected_calibration_error, reliability
 from pipeline.models.attention import ATTENTIONS
 from pipeline.models.registry import build
+from pipeline.report import tables
 from pipeline.settings.pairs import READ_BY
 from pipeline.settings.schema import Attention
 from pipeline.statistics.criteria import Criteria
@@ -105,6 +107,10 @@ def test_balanced_accuracy_decides_where_it_is_asked_for(design: Design) -> None
         assert summary.accuracy.mean == pytest.approx(np.mean(scores[model]))
         everyone = np.concatenate(right(found, model))
         assert summary.plain_accuracy == pytest.approx(100 * everyone.mean())
+        assert summary.accuracy_sd == pytest.approx(statistics.stdev(scores[model]))
+        plain = statistics.stdev(100 * one.mean() for one in right(found, model))
+        metrics = tables.headline_metrics(found, model)
+        assert metrics["accuracy_sd"] == pytest.approx(plain, abs=1e-4)
     usual = compared(design, by_run)
     assert summary_of(usual).balanced_accuracy == summary_of(found).balanced_accuracy
     assert summary_of(usual).accuracy.mean == pytest.approx(summary_of(found).plain_accuracy)
