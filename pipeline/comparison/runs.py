@@ -99,6 +99,8 @@ def read_runs(
     with remedy("measure the architectures first (python -m pipeline measure)", again):
         found = records.read(path, records.Timings)
     _check_settings(path, found.made_from, settings, again)
+    if found.splits != splits:
+        raise InputError(f"{path}: is of other splits than those given; {again}")
     timings = {}
     for model in settings.architectures:
         if model not in found.architectures:

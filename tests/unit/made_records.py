@@ -59,7 +59,9 @@ def made_evaluation(
     return records.Evaluation(**(content | changes))
 
 
-def made_timings(latencies: Mapping[str, float], others: float = 0.0) -> records.Timings:
+def made_timings(
+    latencies: Mapping[str, float], others: float = 0.0, splits: str = ""
+) -> records.Timings:
     """Return ``timings.json`` of architectures by the time for one image, the same each round."""
     architectures = {
         model: records.ArchitectureTimings(
@@ -80,7 +82,7 @@ def made_timings(latencies: Mapping[str, float], others: float = 0.0) -> records
         precision="fp32",
         other_processes=others,
         architectures=architectures,
-        splits="",
+        splits=splits,
         made_from=ANYTHING,
     )
 

@@ -147,17 +147,19 @@ class Project:
         written(self.splits / "rejected.csv", "path,reason\n")
 
     def describe(self, **changes: Any) -> None:
-        """Change ``dataset.json``, and let the evaluations be of the splits with this change."""
+        """Change ``dataset.json``, and let what was measured be of the splits with this change."""
         path = self.splits / "dataset.json"
         written(path, json.loads(path.read_text()) | changes)
         fingerprint = {"splits": arrays.read(self.splits).fingerprint}
-        for path in (self.root / "data" / "evaluated").rglob("metrics.json"):
+        data = self.root / "data"
+        for path in (data / "measured" / "timings.json", *data.glob("evaluated/*/*/metrics.json")):
             written(path, json.loads(path.read_text()) | fingerprint)
 
     def make_timings(self) -> None:
         folder = self.root / "data" / "measured"
-        folder.mkdir(parents=True)
-        timings = made_timings({model: 1.25 if "_" in model else 1.0 for model in MODELS})
+        folder.mkdir(parents=True, exist_ok=True)
+        latencies = {model: 1.25 if "_" in model else 1.0 for model in MODELS}
+        timings = made_timings(latencies, splits=arrays.read(self.splits).fingerprint)
         records.write(folder / "timings.json", timings)
 
     def make_run(self, model: str, seed: int, generator: np.random.Generator) -> None:

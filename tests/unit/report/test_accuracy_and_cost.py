@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+from pipeline.data import arrays
 from pipeline.settings import load
 from tests.unit.made_records import made_timings
 from tests.unit.report.made_project import (
@@ -165,7 +166,8 @@ def test_each_pair_has_a_sentence_on_its_costs(reported: tuple[Project, str]):
 
 def write_timings(project: Project, ca_cnn: list[float], others: float = 0.0) -> None:
     """Let one image take 1 ms in every round, but `ca_cnn` so long."""
-    content = made_timings(dict.fromkeys(MODELS, 1.0), others).model_dump()
+    splits = arrays.read(project.splits).fingerprint
+    content = made_timings(dict.fromkeys(MODELS, 1.0), others, splits).model_dump()
     content["architectures"]["ca_cnn"]["latency_ms"] = ca_cnn
     written(project.root / "data" / "measured" / "timings.json", content)
 

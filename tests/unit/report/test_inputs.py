@@ -77,9 +77,12 @@ def test_logits_that_contradict_their_metrics_are_refused(project: Project):
         project.report(settings())
 
 
-def test_evaluation_of_other_splits_is_refused(project: Project):
+def test_timings_and_evaluations_of_other_splits_are_refused(project: Project):
     index = project.splits / "index.csv"
     index.write_text(index.read_text().replace("made", "made elsewhere"))
+    with pytest.raises(InputError, match=r"timings\.json: is of other splits .*; measure again"):
+        project.report(settings())
+    project.make_timings()
     with pytest.raises(InputError, match=r"metrics\.json: is of other splits"):
         project.report(settings())
 
