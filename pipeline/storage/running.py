@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.storage.atomic import atomic_file, write_json
 
 PLAN, HISTORY = "training.json", "history.csv"
+FINISHED = "finished"  # a file that stays beside checkpoints until the evaluation
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def read(checkpoints: Path, run: str = "*") -> list[Running]:
     """
     found = []
     for plan in checkpoints.glob(f"{run}-*/{PLAN}"):
+        if plan.with_name(FINISHED).exists():
+            continue
         with suppress(OSError, ValueError, TypeError):  # it has ended meanwhile, or is corrupt
             began = plan.stat().st_mtime
             content = json.loads(plan.read_text("utf-8"))

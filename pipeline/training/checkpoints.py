@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from pipeline.storage.atomic import atomic_file
+from pipeline.storage.running import FINISHED
 from pipeline.system.progress import say
-from pipeline.training.finished_checkpoints import FINISHED
 
 GENERATIONS = 2
 DIGEST_BYTES = hashlib.sha256().digest_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-FINISHED = "finished"  # a file beside the checkpoints of a training that is
+from pipeline.storage.running import FINISHED
 
 
 def list_checkpoints(checkpoints: Path) -> dict[Path, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.training.finished_checkpoints import FINISHED
+from pipeline.storage.running import FINISHED
 from tests.faults.record import STOPPED
 from tests.faults.stages import ENGINES, EPOCHS, MODEL, STAGES, remains, results, results_of, run
 from tests.projects import Project, environment, started, wait_until

@@ -19,6 +19,7 @@ from pipeline.settings import presets
 from pipeline.stages import train
 from pipeline.storage import running
 from pipeline.storage.running import Running
+from pipeline.training.checkpoints import Checkpoints
 from tests.unit.made_terminal import on_terminal, read_until
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +114,15 @@ def test_training_of_which_a_file_is_corrupt_is_passed_over(name: str, tmp_path:
     for run in ("cnn-0", "cnn-1"):
         write(tmp_path / f"{run}-0123", 8, [0.1])
     (tmp_path / "cnn-0-0123" / name).write_text('{"epochs"\nx,y\n')
+    assert [training.run for training in running.read(tmp_path)] == ["cnn-1"]
+
+
+def test_finished_training_whose_checkpoints_wait_for_its_evaluation_is_not_shown(
+    tmp_path: Path,
+) -> None:
+    for run in ("cnn-0", "cnn-1"):
+        write(tmp_path / f"{run}-0123", 2, [0.1, 0.8])
+    Checkpoints(tmp_path / "cnn-0-0123", "key").finish()
     assert [training.run for training in running.read(tmp_path)] == ["cnn-1"]
 
 
