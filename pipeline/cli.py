@@ -181,8 +181,9 @@ def report(
     settings = load(params)
     stages = false_records.read_lock()
     stages.pop("report", None)
-    if found := false_records.cures(false_records.find(stages, params)):
-        raise InputError("; ".join(found))
+    if found := false_records.find(stages, params):
+        false_records.forget(found)
+        raise InputError("; ".join(false_records.cures(found)))
     with unchanged("report", params, settings, [splits, trained, evaluated, measured, figures]):
         from pipeline.stages import report as stage
 
@@ -316,7 +317,8 @@ def check(params: ParamsFile = PARAMS) -> None:
         from pipeline.data.sources.listing import find
 
         find(Path(settings.data.path), settings.data.labels)
-    found = false_records.find(false_records.read_lock(), params)
+    if found := false_records.find(false_records.read_lock(), params):
+        false_records.forget(found)
     for line in (*frozen(), *false_records.cures(found)):
         say(line)
     runs = len(settings.architectures) * len(settings.seeds)
@@ -480,8 +482,9 @@ def summary(
     """Print the comparison of the last run and where its report is."""
     from pipeline.report import terminal
 
-    if found := false_records.cures(false_records.find(false_records.read_lock())):
-        raise InputError("; ".join(found))
+    if found := false_records.find(false_records.read_lock()):
+        false_records.forget(found)
+        raise InputError("; ".join(false_records.cures(found)))
     for line in frozen():
         say(line)
     terminal.print_summary(reports)

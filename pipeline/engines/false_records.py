@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,15 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
 
 
 def cures(found: Mapping[str, str]) -> list[str]:
-    """Return each of what `find` found with the command that makes the stage again.
-
-    The run cache forgets them, so that DVC doesn't take them back from there later.
-    """
-    if found:
-        from pipeline.engines import dvc_state  # DVC takes a second to import
-
-        dvc_state.forget_runs(dvc_state.open_repo(), found)
+    """Return each of what `find` found with the command that makes the stage again."""
     return [f"{text}; make it again: dvc repro -f -s {name}" for name, text in found.items()]
+
+
+def forget(found: Iterable[str]) -> None:
+    """Let DVC's run cache forget the stages that `find` found: else it may take them from there."""
+    from pipeline.engines import dvc_state  # DVC takes a second to import
+
+    dvc_state.forget_runs(dvc_state.open_repo(), found)
 
 
 def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
