@@ -29,7 +29,7 @@ from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-from dvc.stage.cache import _get_cache_hash, _get_stage_hash
+from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
@@ -172,6 +172,8 @@ def forget_runs(repo: Repo, names: Iterable[str]) -> None:
     """
     for name in names:
         stage = repo.stage.load_one(name=name)
+        if not _can_hash(stage):  # DVC keeps no run of it, such as with always_changed
+            continue
         value = _get_cache_hash(to_single_stage_lockfile(stage))
         run = repo.stage_cache._get_cache_path(_get_stage_hash(stage), value)
         Path(run).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,19 @@ def cures(found: Mapping[str, str]) -> list[str]:
 
 
 def forget(found: Iterable[str]) -> None:
-    """Let DVC's run cache forget the stages that `find` found: else it may take them from there."""
-    from pipeline.engines import dvc_state  # DVC takes a second to import
+    """Let DVC's run cache forget the stages that `find` found: else it may take them from there.
 
-    dvc_state.forget_runs(dvc_state.open_repo(), found)
+    A stage that DVC can't load stays: without git, without an input, or if it is no longer listed.
+    """
+    from dvc.exceptions import DvcException  # DVC takes a second to import
+
+    from pipeline.engines import dvc_state
+
+    with suppress(DvcException):
+        repo = dvc_state.open_repo()
+        for name in found:
+            with suppress(DvcException, OSError):
+                dvc_state.forget_runs(repo, [name])
 
 
 def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:

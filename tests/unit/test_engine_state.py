@@ -314,6 +314,33 @@ def test_run_cache_forgets_what_dvc_lock_records_of_a_stage(
     assert md5 not in left.read_text()
 
 
+@pytest.mark.parametrize("broken", ["no git", "no stage", "no input", "always changed"])
+def test_false_record_is_forgotten_where_it_can_be(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    repo = Repo.init(no_scm=True)
+    stage = "  {0}:\n    cmd: cp {0} {0}_\n    deps: [{0}]\n    outs: [{0}_]\n"
+    graph = f"stages:\n{stage.format('bad')}{stage.format('good')}"
+    Path("dvc.yaml").write_text(graph)
+    for name in ("bad", "good"):
+        Path(name).write_text(name)
+    repo.reproduce()
+    match broken:
+        case "no git":
+            Path(".dvc/config").write_text("")
+        case "no stage":
+            Path("dvc.yaml").write_text(f"stages:\n{stage.format('good')}")
+        case "no input":
+            Path("bad").unlink()
+        case "always changed":
+            changed = graph.replace("[bad_]\n", "[bad_]\n    always_changed: true\n")
+            Path("dvc.yaml").write_text(changed)
+    false_records.forget(["bad", "good"])
+    left = [path.read_text() for path in Path(".dvc/cache/runs").rglob("*") if path.is_file()]
+    assert any("cp good" in run for run in left) == (broken == "no git")
+
+
 def test_source_that_dvcignore_leaves_out_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
