@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ SAYING = {
 def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str]:
     """Return by stage what made its output and isn't what is recorded.
 
-    Nothing is said of settings that are other ones by now: DVC finds those changed itself.
+    Nothing is said of settings that are other ones by now: DVC finds those changed itself. Nor of
+    runs that params.yaml doesn't list.
 
     Args:
         stages: those of dvc.lock, as `read_lock` returns them, or some of them.
@@ -60,8 +62,12 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
 
     outs = {out["path"]: out["md5"] for locked in stages.values() for out in _list(locked, "outs")}
     fingerprint = _fingerprint()
+    runs = (f"{model}-{seed}" for model, seed in product(settings.architectures, settings.seeds))
+    listed = {"", *settings.architectures, *runs}
     found = {}
     for name, locked in stages.items():
+        if name.partition("@")[2] not in listed:  # nobody reads it, and no command makes it again
+            continue
         params = locked.get("params", {}).get(PARAMS.name, {})
         md5 = {dep["path"]: dep["md5"] for dep in _list(locked, "deps")}
         for path, said in _said(name, locked):

@@ -5,6 +5,7 @@ Each use that the pipeline makes of what DVC doesn't document has a test here, w
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -312,6 +313,21 @@ def test_run_cache_forgets_what_dvc_lock_records_of_a_stage(
     dvc_state.forget_runs(Repo(str(tmp_path)), ["split"])
     (left,) = runs()
     assert md5 not in left.read_text()
+
+
+def test_false_record_is_only_of_a_run_that_params_yaml_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    stages = {}
+    for stage in ("evaluate@cnn-0", "evaluate@cnn-4711", "evaluate@gone-0"):
+        folder = Path("data/evaluated", *stage.partition("@")[2].split("-"))
+        folder.mkdir(parents=True)
+        made_from = {"settings": {}, "code": {"pipeline/elsewhere.py": "0" * 32}, "inputs": {}}
+        (folder / "metrics.json").write_text(json.dumps({"made_from": made_from}))
+        stages[stage] = {"outs": [{"path": str(folder), "md5": "0" * 32 + ".dir"}]}
+    assert false_records.find(stages).keys() == {"evaluate@cnn-0"}
 
 
 @pytest.mark.parametrize("broken", ["no git", "no stage", "no input", "always changed"])
