@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -14,14 +13,13 @@ import numpy as np
 
 from pipeline.settings.schema import Settings
 from pipeline.storage import records
+from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.storage.reading import complete_text, load_array, reading, remedy
 from pipeline.storage.records import NO_DUPLICATES, Duplicates, NearDuplicates
 from pipeline.system.errors import InputError
 
 IMAGES = "images.npy"
 LABELS = "labels.npy"
-INDEX = "index.csv"
-DESCRIPTION = "dataset.json"
 REJECTED = "rejected.csv"
 DUPLICATES = "duplicates.csv"
 NEAR_DUPLICATES = "near_duplicates.csv"
@@ -153,7 +151,7 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
         pairs: tuple[NearPair, ...] = ()
         if described.near_duplicates is not None and described.near_duplicates.pairs:
             pairs = _near_pairs(folder / NEAR_DUPLICATES, ids)
-        content = (folder / INDEX).read_bytes() + (folder / DESCRIPTION).read_bytes()
+        splits = fingerprint((folder / INDEX).read_bytes(), (folder / DESCRIPTION).read_bytes())
     dataset = Dataset(
         name=described.name,
         images=images,
@@ -165,7 +163,7 @@ def read(folder: Path, settings: Settings | None = None) -> Dataset:
         std=std,
         counts=described.counts,
         rejected=described.rejected,
-        fingerprint=hashlib.sha256(content).hexdigest(),
+        fingerprint=splits,
         folds=described.folds,
         fold=fold,
         duplicates=described.duplicates,

@@ -26,6 +26,7 @@ from ruamel.yaml import YAML, YAMLError
 from pipeline.engines import dvc_files
 from pipeline.paths import EVALUATED, PARAMS, RAW, SPLITS
 from pipeline.settings.recorded import flat, value_of
+from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.system.errors import InputError, choose
 
 
@@ -78,9 +79,9 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
                     f"{name}: {path} is of another run than {path}.json, as after a merge; check "
                     "it out, run the pipeline and commit dvc.lock"
                 )
-        index = _read(files, name, SPLITS / "index.csv")
+        index = _read(files, name, SPLITS / INDEX)
         labels = _read(files, name, SPLITS / "labels.npy", _load_array)
-        fingerprint = hashlib.sha256(index + _read(files, name, SPLITS / "dataset.json"))
+        splits = fingerprint(index, _read(files, name, SPLITS / DESCRIPTION))
         rows = list(csv.DictReader(io.StringIO(index.decode())))
         ids = np.array([row["id"] for row in rows], np.int64)
         folds = "split" not in rows[0]
@@ -95,7 +96,7 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
             keys = (key for key, _ in flat(metrics["made_from"]["settings"]))
             if not any(key.startswith(f"architectures.{model}.") for key in keys):
                 raise InputError(f"{name}: {run} is of another architecture than {model}")
-            if metrics["splits"] != fingerprint.hexdigest():
+            if metrics["splits"] != splits:
                 raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
             logits = _read(files, name, run / "logits.npy", _load_array)
             if logits.ndim != 2 or len(logits) != len(tested) or not np.isfinite(logits).all():

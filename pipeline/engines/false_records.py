@@ -26,6 +26,7 @@ from pipeline.settings.load import check
 from pipeline.settings.recorded import differences, value_of
 from pipeline.settings.yaml_file import read
 from pipeline.stages.unchanged import checksum_of_code
+from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.system.errors import InputError
 
 LOCK = Path("dvc.lock")
@@ -61,7 +62,7 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
         return {}
 
     outs = {out["path"]: out["md5"] for locked in stages.values() for out in _list(locked, "outs")}
-    fingerprint = _fingerprint()
+    splits = _splits()
     runs = (f"{model}-{seed}" for model, seed in product(settings.architectures, settings.seeds))
     listed = {"", *settings.architectures, *runs}
     found = {}
@@ -84,7 +85,7 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
                 for path, sha256 in made_from["inputs"].items()
                 if _sha256(Path(path)) not in (None, sha256)
             ]
-            if said.get("splits", fingerprint) != fingerprint:
+            if said.get("splits", splits) != splits:
                 inputs.append(str(SPLITS))
             # it is for DVC to say that an input has changed since; large ones are read last
             reasons += [
@@ -224,12 +225,11 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _fingerprint() -> str | None:
+def _splits() -> str | None:
     try:
-        content = [(SPLITS / name).read_bytes() for name in ("index.csv", "dataset.json")]
+        return fingerprint((SPLITS / INDEX).read_bytes(), (SPLITS / DESCRIPTION).read_bytes())
     except OSError:
         return None
-    return hashlib.sha256(b"".join(content)).hexdigest()
 
 
 def _md5(path: Path) -> str | None:
