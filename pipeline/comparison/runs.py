@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.settings.recorded import differences
+from pipeline.settings.recorded import check_recorded
 from pipeline.settings.schema import Settings
 from pipeline.storage import records
 from pipeline.storage.checksums import checksum
@@ -98,7 +98,7 @@ def read_runs(
     path, again = measured / "timings.json", "measure again (python -m pipeline measure)"
     with remedy("measure the architectures first (python -m pipeline measure)", again):
         found = records.read(path, records.Timings)
-    _check_settings(path, found.made_from, settings, again)
+    check_recorded(path, found.made_from.settings, settings, again)
     if found.splits != splits:
         raise InputError(f"{path}: is of other splits than those given; {again}")
     timings = {}
@@ -168,8 +168,8 @@ def _read_run(
             f"{trained / 'history.csv'}: its best epoch is not that of train.json; train {model} "
             "again"
         )
-    _check_settings(path, metrics.trained_from, settings, f"train {model} again")
-    _check_settings(path, metrics.made_from, settings, again)
+    check_recorded(path, metrics.trained_from.settings, settings, f"train {model} again")
+    check_recorded(path, metrics.made_from.settings, settings, again)
     _check_weights(path, metrics.weights, trained / "model.safetensors", again)
     if metrics.splits != splits:
         raise InputError(f"{path}: is of other splits than those given; {again}")
@@ -213,16 +213,6 @@ def read_explanations(
     }
 
 
-def _check_settings(
-    path: Path, made_from: records.MadeFrom, settings: Settings, again: str
-) -> None:
-    if found := differences(made_from.settings, settings):
-        raise InputError(
-            f"{path}: was made under other settings than those of params.yaml: "
-            f"{'; '.join(found)}; {again}"
-        )
-
-
 def _check_weights(path: Path, expected: str, weights: Path, again: str) -> None:
     with reading(weights):
         if checksum(weights) != expected:
@@ -250,7 +240,7 @@ def _read_explanation(
         raise InputError(f"{folder}: is not a folder; remove it and explain {model} {command}")
     with remedy(f"explain {model} first {command}", again):
         record = records.read(folder / "explain.json", records.Explanation)
-        _check_settings(folder / "explain.json", record.made_from, settings, again)
+        check_recorded(folder / "explain.json", record.made_from.settings, settings, again)
         weights = trained / str(settings.seeds[0]) / "model.safetensors"
         _check_weights(folder / "explain.json", record.weights, weights, again)
         path = folder / "faithfulness.csv"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.settings.schema import Settings
-from pipeline.system.errors import shown
+from pipeline.system.errors import InputError, shown
 
 
 def select(settings: Settings, keys: Iterable[str]) -> dict[str, Any]:
@@ -34,6 +35,21 @@ def differences(recorded: Mapping[str, Any], settings: Settings) -> list[str]:
         for key in keys
         if (key in before) != (key in now) or before.get(key) != now.get(key)
     ]
+
+
+def check_recorded(
+    path: Path, recorded: Mapping[str, Any], settings: Settings, again: str, made: str = "made"
+) -> None:
+    """Refuse a file that was `made` under other settings; the message ends with what to do `again`.
+
+    Raises:
+        InputError: if one of those that `select` gave differs.
+    """
+    if found := differences(recorded, settings):
+        raise InputError(
+            f"{path}: was {made} under other settings than those of params.yaml: "
+            f"{'; '.join(found)}; {again}"
+        )
 
 
 def value_of(content: Any, dotted: str) -> Any:

@@ -28,7 +28,7 @@ from pipeline.report import page, tables
 from pipeline.report.filters import environment
 from pipeline.report.latex import latex
 from pipeline.report.view import Provenance, view
-from pipeline.settings.recorded import differences
+from pipeline.settings.recorded import check_recorded
 from pipeline.settings.schema import Settings, named
 from pipeline.stages import stale_outputs
 from pipeline.stages.unchanged import made_from, outputs
@@ -37,7 +37,6 @@ from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder, write_json, write_text
 from pipeline.storage.csv_files import as_csv, write_table
 from pipeline.system import provenance
-from pipeline.system.errors import InputError
 from pipeline.system.machine import cores, cpu_name
 from pipeline.system.progress import say
 
@@ -157,11 +156,7 @@ def _check_origin(path: Path, settings: Settings) -> None:
     if not path.exists():  # made by hand
         return
     origin = records.read(path, records.Origin)
-    if found := differences(origin.made_from.settings, settings):
-        raise InputError(
-            f"{path}: was made under other settings than those of params.yaml: "
-            f"{'; '.join(found)}; run split again"
-        )
+    check_recorded(path, origin.made_from.settings, settings, "run split again")
 
 
 def _file(figure: str) -> str:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.settings.recorded import differences
+from pipeline.settings.recorded import check_recorded
 from pipeline.settings.schema import Settings
 from pipeline.storage.records import MadeFrom, Provenance
 from pipeline.system.errors import InputError
@@ -42,7 +42,7 @@ def load_weights(model: nn.Module, path: Path, splits: str, settings: Settings) 
         raise InputError(f"{path}: was trained on other splits than those given; {AGAIN}")
     recorded = provenance.made_from.settings
     # other layers, such as activations, may have weights of the same shapes
-    _refuse(path, differences(_architecture(recorded), settings), AGAIN)
+    check_recorded(path, _architecture(recorded), settings, AGAIN, "trained")
     check_values(state, model.state_dict(), path, AGAIN)
     try:
         model.load_state_dict(state)
@@ -72,7 +72,7 @@ def check_recipe(
         pass
     # without --force DVC may take it for done: settings or code were edited as it noted them
     again = f"{AGAIN}: dvc repro --force --single-item train@{model}-{seed}"
-    _refuse(path, differences(provenance.made_from.settings, settings), again)
+    check_recorded(path, provenance.made_from.settings, settings, again, "trained")
     _refuse_seed(path, provenance, seed, again)
     if provenance.made_from.code != code:
         raise InputError(f"{path}: was trained by other code than that in pipeline/; {again}")
@@ -111,14 +111,6 @@ def _opened(path: Path) -> Iterator[tuple[safe_open, Provenance]]:
 
 def _architecture(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key.startswith("architectures.")}
-
-
-def _refuse(path: Path, found: list[str], again: str) -> None:
-    if found:
-        raise InputError(
-            f"{path}: was trained under other settings than those of params.yaml: "
-            f"{'; '.join(found)}; {again}"
-        )
 
 
 def check_values(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from pipeline.system.errors import InputError
-from tests.unit.report.made_project import Project, settings
+from tests.unit.report.made_project import Project, settings, written
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,25 @@ def test_timings_and_evaluations_of_other_splits_are_refused(project: Project):
         project.report(settings())
     project.make_timings()
     with pytest.raises(InputError, match=r"metrics\.json: is of other splits"):
+        project.report(settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("data/measured/timings.json", "measure again"),
+        ("data/evaluated/cnn/0/metrics.json", "evaluate cnn again"),
+        ("reports/figures/cnn/explain.json", "explain cnn again"),
+        ("data/splits.json", "run split again"),
+    ],
+)
+def test_what_was_made_under_other_settings_is_refused(project: Project, name: str, again: str):
+    path = project.root / name
+    content = json.loads(path.read_text()) if path.exists() else {}
+    made_from = {"settings": {"compute.threads": 4711}, "code": {}, "inputs": {}}
+    written(path, content | {"made_from": made_from})
+    said = "was made under other settings than those of params.yaml: compute.threads: 4711, now 1"
+    with pytest.raises(InputError, match=rf"{path.name}: {said}; {again}"):
         project.report(settings())
 
 
