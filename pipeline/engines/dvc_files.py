@@ -21,6 +21,9 @@ from pipeline.system.errors import InputError
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
+SECONDS_TO_WRITE = 60.0  # many times what dvc.lock takes, which DVC writes in place
+SECONDS_BETWEEN_READS = 0.5
+
 
 def md5(path: Path) -> str:
     """Return DVC's md5 of a file, or of a folder: that of the list of its files as JSON."""

@@ -34,6 +34,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
+from pipeline.engines.dvc_files import SECONDS_BETWEEN_READS, SECONDS_TO_WRITE
 from pipeline.system.errors import InputError
 from pipeline.system.progress import say
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
     from networkx import DiGraph
 
-SECONDS_TO_WRITE = 60.0  # many times what dvc.lock takes
-SECONDS_BETWEEN_READS = 0.5
 MAY_BE_WRITTEN = 0o644
 
 

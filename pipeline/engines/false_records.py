@@ -7,7 +7,6 @@ committed under settings, or with code or inputs, that did not make it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -20,18 +19,18 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.engines import dvc_files
+from pipeline.engines.dvc_files import SECONDS_BETWEEN_READS, SECONDS_TO_WRITE
 from pipeline.engines.dvc_graph import read_stages
 from pipeline.paths import PARAMS, SPLITS
 from pipeline.settings.load import check
 from pipeline.settings.recorded import differences, value_of
 from pipeline.settings.yaml_file import read
 from pipeline.stages.unchanged import checksum_of_code
+from pipeline.storage.checksums import checksum
 from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.system.errors import InputError
 
 LOCK = Path("dvc.lock")
-SECONDS_TO_WRITE = 60.0  # many times what dvc.lock takes, which DVC writes in place
-SECONDS_BETWEEN_READS = 0.5
 
 # by stage the file among its outputs that says what they were made from
 SAYING = {
@@ -241,6 +240,6 @@ def _md5(path: Path) -> str | None:
 
 def _sha256(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return checksum(path)
     except OSError:
         return None
