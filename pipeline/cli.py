@@ -14,6 +14,7 @@ import typer
 from pipeline.commands.several_values import SeveralValues
 from pipeline.engines import false_records, preflight
 from pipeline.engines.dvc_graph import frozen
+from pipeline.engines.unchanged import made_from, unchanged, write_origin
 from pipeline.paths import (
     CHECKPOINTS,
     DOWNLOADS,
@@ -34,7 +35,6 @@ from pipeline.settings import pairs, presets
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
 from pipeline.stages import stale_outputs
-from pipeline.stages.unchanged import made_from, unchanged, write_origin
 from pipeline.system.errors import InputError, StageError, choose, format_os_error
 from pipeline.system.progress import say
 from pipeline.system.text import plural, printable

@@ -21,11 +21,11 @@ from ruamel.yaml import YAML, YAMLError
 from pipeline.engines import dvc_files
 from pipeline.engines.dvc_files import SECONDS_BETWEEN_READS, SECONDS_TO_WRITE
 from pipeline.engines.dvc_graph import read_stages
+from pipeline.engines.unchanged import checksum_of_code
 from pipeline.paths import PARAMS, SPLITS
 from pipeline.settings.load import check
 from pipeline.settings.recorded import differences, value_of
 from pipeline.settings.yaml_file import read
-from pipeline.stages.unchanged import checksum_of_code
 from pipeline.storage.checksums import checksum
 from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.system.errors import InputError

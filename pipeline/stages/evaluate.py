@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from pipeline.data import arrays
+from pipeline.engines.unchanged import checksum_of_code, made_from
 from pipeline.evaluation import cost
 from pipeline.evaluation.interventions import Spread, intervene, weights_over
 from pipeline.evaluation.metrics import classification_metrics
 from pipeline.models.fuse import fused
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
-from pipeline.stages.unchanged import checksum_of_code, made_from
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.checksums import checksum

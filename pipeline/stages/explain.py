@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data import arrays
+from pipeline.engines.unchanged import checksum_of_code, made_from
 from pipeline.explain.attention_figures import draw_attention, draw_attention_variation
 from pipeline.explain.attention_weights import (
     CONSTANT_BELOW,
@@ -43,7 +44,6 @@ from pipeline.figures.fonts import drawn_names
 from pipeline.figures.style import save, shortened
 from pipeline.models.layers import Classifier
 from pipeline.settings.schema import Settings
-from pipeline.stages.unchanged import checksum_of_code, made_from
 from pipeline.statistics.image_means import CONFIDENCE
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder

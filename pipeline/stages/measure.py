@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from pipeline.data import arrays
+from pipeline.engines.unchanged import made_from
 from pipeline.evaluation import cost
 from pipeline.settings.schema import Settings
-from pipeline.stages.unchanged import made_from
 from pipeline.statistics.cost_ratio import ROUNDS
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder

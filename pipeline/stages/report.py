@@ -13,6 +13,7 @@ from pipeline.comparison.compare import Comparison, compare
 from pipeline.comparison.design import CROSS_VALIDATED, REPEATED
 from pipeline.comparison.runs import Explanation, read_explanations, read_runs
 from pipeline.data import arrays
+from pipeline.engines.unchanged import made_from, outputs
 from pipeline.figures.accuracy import draw_accuracies, draw_gains
 from pipeline.figures.class_differences import draw_class_differences
 from pipeline.figures.confusion import draw_confusion_matrices
@@ -31,7 +32,6 @@ from pipeline.report.view import Provenance, view
 from pipeline.settings.recorded import check_recorded
 from pipeline.settings.schema import Settings, named
 from pipeline.stages import stale_outputs
-from pipeline.stages.unchanged import made_from, outputs
 from pipeline.statistics.criteria import Criteria
 from pipeline.storage import records
 from pipeline.storage.atomic import atomic_folder, write_json, write_text

@@ -18,8 +18,8 @@ import torch
 from pipeline.data import arrays
 from pipeline.data.arrays import Dataset
 from pipeline.engines.dvc_graph import code_of_stage
+from pipeline.engines.unchanged import made_from
 from pipeline.settings.schema import Settings, Train
-from pipeline.stages.unchanged import made_from
 from pipeline.storage import records, running
 from pipeline.storage.atomic import atomic_folder
 from pipeline.storage.csv_files import write_rows

@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from pipeline.engines import dvc_files, dvc_graph
-from pipeline.stages import unchanged
+from pipeline.engines import dvc_files, dvc_graph, unchanged
 from tests.faults.record import REPORTED, UNHARMED
 from tests.faults.stages import ENGINES, MODEL, STAGES, results, run
 from tests.projects import Project

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.data import arrays
+from pipeline.engines.unchanged import made_from
 from pipeline.explain.cam import class_activation_maps
 from pipeline.explain.choice import any_images, choose_images, spread
 from pipeline.explain.feature_maps import feature_maps
@@ -19,7 +20,6 @@ from pipeline.models import registry
 from pipeline.models.inspection import record_outputs
 from pipeline.settings import load, presets, schema
 from pipeline.stages import explain
-from pipeline.stages.unchanged import made_from
 from pipeline.storage import records
 from pipeline.training.weights import save_weights
 from tests.unit.made_records import made_splits

@@ -32,7 +32,7 @@ NOUNS |= {"measure": "measurement", "explain": "explanation"}
 # of `pipeline`: what decides whether and how a stage runs, not what comes out
 DECIDES_NOTHING = (
     *("engines", "settings", "storage", "system", "paths.py", "__init__.py", "data/own_files.py"),
-    *("data/sources/fetching.py", "stages/stale_outputs.py", "stages/unchanged.py"),
+    *("data/sources/fetching.py", "stages/stale_outputs.py"),
 )
 FOLDERS = ("pipeline", "tests", "benchmarks", "docs")  # that have modules
 MOST_NAMED = 3
