@@ -25,6 +25,7 @@ from pipeline.engines.unchanged import checksum_of_code
 from pipeline.paths import PARAMS, SPLITS
 from pipeline.settings.load import check
 from pipeline.settings.recorded import differences, value_of
+from pipeline.settings.schema import Settings
 from pipeline.settings.yaml_file import read
 from pipeline.storage.checksums import checksum
 from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
@@ -66,44 +67,20 @@ def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str
     listed = {"", *settings.architectures, *runs}
     found = {}
     for name, locked in stages.items():
-        if name.partition("@")[2] not in listed:  # nobody reads it, and no command makes it again
+        kind, _, run = name.partition("@")
+        if run not in listed:  # nobody reads it, and no command makes it again
             continue
         params = locked.get("params", {}).get(PARAMS.name, {})
-        md5 = {dep["path"]: dep["md5"] for dep in _list(locked, "deps")}
+        deps = {dep["path"]: dep["md5"] for dep in _list(locked, "deps")}
         for path, said in _said(name, locked):
             made_from = said["made_from"]
-            changed = [f"{key}: not set" for key in params if key not in made_from["settings"]]
-            if all(value_of(content, key) == value for key, value in params.items()):
-                changed += differences(made_from["settings"], settings)
-            reasons = [f"under other settings: {'; '.join(changed)}"] if changed else []
-            if "seed" in said and str(said["seed"]) != path.parent.name:
-                reasons.append(f"with seed {said['seed']}")
-            reasons += _other_code(name.partition("@")[0], made_from["code"], md5)
-            inputs = [
-                path
-                for path, sha256 in made_from["inputs"].items()
-                if _sha256(Path(path)) not in (None, sha256)
-            ]
-            if said.get("splits", splits) != splits:
-                inputs.append(str(SPLITS))
-            # it is for DVC to say that an input has changed since; large ones are read last
-            reasons += [
-                f"from another {path} than the one here"
-                for path in inputs
-                for dep, noted in md5.items()
-                if Path(path).is_relative_to(dep)
-                if outs.get(dep, noted) == noted == _md5(Path(dep))
-            ]
-            reasons += [
-                f"from other files in {own} than those recorded"
-                for own, read in _own_files(said).items()
-                if md5.get(own, read) != read
-            ]
-            beside = {(path.parent / of).as_posix(): md5 for of, md5 in _outputs(said).items()}
-            reasons += [
-                f"with another {other}"
-                for other, written in beside.items()
-                if outs.get(other, written) != written
+            reasons = [
+                *_other_settings(made_from["settings"], params, content, settings),
+                *_other_seed(path, said),
+                *_other_code(kind, made_from["code"], deps),
+                *_other_inputs(said, deps, outs, splits),
+                *_other_own_files(said, deps),
+                *_other_outputs(path, said, outs),
             ]
             if reasons:
                 made = f"{path} was made {', and '.join(reasons)}"
@@ -133,6 +110,23 @@ def forget(found: Iterable[str]) -> None:
                 dvc_state.forget_runs(repo, [name])
 
 
+def _other_settings(
+    made_under: Mapping[str, Any], recorded: Mapping[str, Any], content: Any, settings: Settings
+) -> list[str]:
+    """Return the settings that made an output where others are recorded."""
+    changed = [f"{key}: not set" for key in recorded if key not in made_under]
+    if all(value_of(content, key) == value for key, value in recorded.items()):  # those of now
+        changed += differences(made_under, settings)
+    return [f"under other settings: {'; '.join(changed)}"] if changed else []
+
+
+def _other_seed(path: Path, said: Mapping[str, Any]) -> list[str]:
+    """Return the seed of weights that lie in the folder of another one."""
+    if str(said.get("seed", path.parent.name)) == path.parent.name:
+        return []
+    return [f"with seed {said['seed']}"]
+
+
 def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
     """Return the code that made an output where other code is recorded, with the md5 of both."""
     found = []
@@ -147,6 +141,45 @@ def _other_code(stage: str, made_by: Mapping[str, str], recorded: Mapping[str, s
     # DVC takes no stage for changed of which somebody has taken code out of the deps
     found += [f"by {dep} too, of which nothing is recorded" for dep in made_by.keys() - recorded]
     return sorted(found)
+
+
+def _other_inputs(
+    said: Mapping[str, Any],
+    deps: Mapping[str, str],
+    outs: Mapping[str, str],
+    splits: str | None,
+) -> list[str]:
+    """Return the inputs that made an output where what lies here is recorded."""
+    inputs = [
+        path
+        for path, sha256 in said["made_from"]["inputs"].items()
+        if _sha256(Path(path)) not in (None, sha256)
+    ]
+    if said.get("splits", splits) != splits:
+        inputs.append(str(SPLITS))
+    # it is for DVC to say that an input has changed since; large ones are read last
+    return [
+        f"from another {path} than the one here"
+        for path in inputs
+        for dep, noted in deps.items()
+        if Path(path).is_relative_to(dep)
+        if outs.get(dep, noted) == noted == _md5(Path(dep))
+    ]
+
+
+def _other_own_files(said: Mapping[str, Any], deps: Mapping[str, str]) -> list[str]:
+    """Return the folder of a person's own images that had another md5 while they were read."""
+    return [
+        f"from other files in {folder} than those recorded"
+        for folder, md5 in said.get("own_files", {}).items()
+        if deps.get(folder, md5) != md5
+    ]
+
+
+def _other_outputs(path: Path, said: Mapping[str, Any], outs: Mapping[str, str]) -> list[str]:
+    """Return what was written beside the file at `path` where another md5 of it is recorded."""
+    beside = {(path.parent / name).as_posix(): md5 for name, md5 in said.get("outputs", {}).items()}
+    return [f"with another {other}" for other, md5 in beside.items() if outs.get(other, md5) != md5]
 
 
 def read_lock(*names: str) -> dict[str, Any]:
@@ -189,18 +222,6 @@ def _said(name: str, locked: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str
             except (OSError, ValueError, LookupError, TypeError):
                 continue
             yield path, said
-
-
-def _outputs(said: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return what a stage wrote beside the file that says so."""
-    outputs: Mapping[str, str] = said.get("outputs", {})
-    return outputs
-
-
-def _own_files(said: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return DVC's md5 of a person's own images while they were read, by their path."""
-    own_files: Mapping[str, str] = said.get("own_files", {})
-    return own_files
 
 
 def _list(locked: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
