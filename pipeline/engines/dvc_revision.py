@@ -10,22 +10,24 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
-from dvc.scm import RevError, SCMError
+from dvc.scm import RevError
 from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.engines import dvc_files
 from pipeline.paths import EVALUATED, PARAMS, RAW, SPLITS
 from pipeline.settings.recorded import flat, value_of
+from pipeline.storage import records
 from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.system.errors import InputError, choose
 
@@ -62,59 +64,66 @@ def read_revision(root: Path, name: str, model: str | None) -> Revision:
         InputError: if there is no such revision, it has no such results, or they are in neither
             DVC's cache nor its remote.
     """
-    try:
-        files = DVCFileSystem(str(root), rev=name)
-        params = _read(files, name, PARAMS, YAML(typ="safe").load)
-        model = model or params["model"]
-        evaluated = _folders(files, EVALUATED)
-        if not evaluated:
-            raise InputError(f"{name}: no stage of its dvc.yaml writes {EVALUATED}")
-        choose(model, evaluated, f"{name}: --model")
-        for path in (RAW, SPLITS):
-            origin = _read(files, name, path.with_suffix(".json"), json.loads)
-            _refuse_other_origin(files, name, path, params, [origin["made_from"]])
-            md5 = files.info(str(path))["md5"]
-            if origin.get("outputs", {}).get(path.name, md5) != md5:
-                raise InputError(
-                    f"{name}: {path} is of another run than {path}.json, as after a merge; check "
-                    "it out, run the pipeline and commit dvc.lock"
-                )
-        index = _read(files, name, SPLITS / INDEX)
-        labels = _read(files, name, SPLITS / "labels.npy", _load_array)
-        splits = fingerprint(index, _read(files, name, SPLITS / DESCRIPTION))
+    files = _open(root, name)
+    params = _read(files, name, PARAMS, YAML(typ="safe").load)
+    model = model or str(value_of(params, "model"))
+    evaluated = _folders(files, name, EVALUATED)
+    if not evaluated:
+        raise InputError(f"{name}: no stage of its dvc.yaml writes {EVALUATED}")
+    choose(model, evaluated, f"{name}: --model")
+    load_origin = partial(records.parse, kind=records.Origin)
+    load_evaluation = partial(records.parse, kind=records.Evaluation)
+    for path in (RAW, SPLITS):
+        origin = _read(files, name, path.with_suffix(".json"), load_origin)
+        _refuse_other_origin(files, name, path, params, [origin.made_from])
+        md5 = _md5_of_output(files, name, path)
+        if origin.outputs.get(path.name, md5) != md5:
+            raise InputError(
+                f"{name}: {path} is of another run than {path}.json, as after a merge; check "
+                "it out, run the pipeline and commit dvc.lock"
+            )
+    index = _read(files, name, SPLITS / INDEX)
+    labels = _read(files, name, SPLITS / "labels.npy", _load_array)
+    splits = fingerprint(index, _read(files, name, SPLITS / DESCRIPTION))
+    with _reading(name, SPLITS / INDEX):
         rows = list(csv.DictReader(io.StringIO(index.decode())))
         ids = np.array([row["id"] for row in rows], np.int64)
         folds = "split" not in rows[0]
-        answers = {}
-        for seed in sorted(map(int, _folders(files, EVALUATED / model))):
-            run = EVALUATED / model / str(seed)
-            column = f"run_{seed}" if folds else "split"
-            tested = np.flatnonzero([row[column] == "test" for row in rows])
-            metrics = _read(files, name, run / "metrics.json", json.loads)
-            made = (metrics["trained_from"], metrics["made_from"])
-            _refuse_other_origin(files, name, run, params, made)
-            keys = (key for key, _ in flat(metrics["made_from"]["settings"]))
-            if not any(key.startswith(f"architectures.{model}.") for key in keys):
-                raise InputError(f"{name}: {run} is of another architecture than {model}")
-            if metrics["splits"] != splits:
-                raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
-            logits = _read(files, name, run / "logits.npy", _load_array)
-            if logits.ndim != 2 or len(logits) != len(tested) or not np.isfinite(logits).all():
-                raise InputError(f"{name}: {run}/logits.npy does not fit {len(tested)} test images")
-            in_order = tested[ids[tested].argsort()]
-            predicted = logits[ids[tested].argsort()].argmax(axis=1)
-            answers[seed] = Answers(ids[in_order], labels[in_order], predicted)
-        source = files.info(str(RAW))["md5"]
+    with _reading(name, EVALUATED / model):
+        seeds = sorted(map(int, _folders(files, name, EVALUATED / model)))
+    answers = {}
+    for seed in seeds:
+        run = EVALUATED / model / str(seed)
+        metrics = _read(files, name, run / "metrics.json", load_evaluation)
+        origins = (metrics.trained_from, metrics.made_from)
+        _refuse_other_origin(files, name, run, params, origins)
+        keys = (key for key, _ in flat(metrics.made_from.settings))
+        if not any(key.startswith(f"architectures.{model}.") for key in keys):
+            raise InputError(f"{name}: {run} is of another architecture than {model}")
+        if metrics.splits != splits:
+            raise InputError(f"{name}: {run} is of other splits than {SPLITS}; run it again")
+        column = f"run_{seed}" if folds else "split"
+        tested = np.flatnonzero([row[column] == "test" for row in rows])
+        logits = _read(files, name, run / "logits.npy", _load_array)
+        if logits.ndim != 2 or len(logits) != len(tested) or not np.isfinite(logits).all():
+            raise InputError(f"{name}: {run}/logits.npy does not fit {len(tested)} test images")
+        in_order = tested[ids[tested].argsort()]
+        predicted = logits[ids[tested].argsort()].argmax(axis=1)
+        answers[seed] = Answers(ids[in_order], labels[in_order], predicted)
+    return Revision(name, model, _md5_of_output(files, name, RAW), folds, answers)
+
+
+def _open(root: Path, name: str) -> DVCFileSystem:
+    try:
+        files = DVCFileSystem(str(root), rev=name)
+        _ = files.repo  # DVC opens it only now
     except RevError:
         raise InputError(
             f"{name}: no such git revision or DVC experiment; git log and dvc exp show list them"
         ) from None
-    except (
-        *(DvcException, SCMError, YAMLError, OSError, ValueError, LookupError),
-        AttributeError,  # DVC's, of what is no commit
-    ) as error:
+    except (DvcException, OSError, AttributeError) as error:  # the last of what is no commit
         raise InputError(f"{name}: can't be read ({' '.join(str(error).split())})") from None
-    return Revision(name, model, source, folds, answers)
+    return files
 
 
 def _refuse_other_origin(
@@ -122,15 +131,15 @@ def _refuse_other_origin(
     name: str,
     output: Path,
     params: Mapping[str, Any],
-    origins: Iterable[Mapping[str, Any]],
+    origins: Iterable[records.MadeFrom],
 ) -> None:
     """Refuse an output that settings and code of the same revision did not make."""
     reasons = []
     for made in origins:
-        for key, value in flat(made["settings"]):
+        for key, value in flat(made.settings):
             if (now := value_of(params, key)) != value:
                 reasons.append(f"{PARAMS}: {key}: {value}, now {now}")
-        reasons += [path for path, md5 in made["code"].items() if _md5(files, path) != md5]
+        reasons += [path for path, md5 in made.code.items() if _md5(files, path) != md5]
     if reasons:
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         raise InputError(
@@ -153,11 +162,10 @@ def _md5(files: DVCFileSystem, path: str) -> str | None:
     )
 
 
-def _folders(files: DVCFileSystem, folder: Path) -> list[str]:
+def _folders(files: DVCFileSystem, name: str, folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted; none if it doesn't exist."""
-    if not files.exists(str(folder)):
-        return []
-    found = files.ls(str(folder), detail=True)
+    with _reading(name, folder):
+        found = files.ls(str(folder), detail=True) if files.exists(str(folder)) else []
     return sorted(Path(each["name"]).name for each in found if each["type"] == "directory")
 
 
@@ -168,13 +176,30 @@ def _read(
     parse: Callable[[bytes], Any] = lambda content: content,
 ) -> Any:
     """Return what a file of a revision holds."""
-    try:
+    with _reading(name, path):
         return parse(files.read_bytes(str(path)))
+
+
+def _md5_of_output(files: DVCFileSystem, name: str, path: Path) -> str:
+    """Return the md5 that dvc.lock records of a folder."""
+    with _reading(name, path):
+        md5: str = files.info(str(path))["md5"]
+    return md5
+
+
+@contextmanager
+def _reading(name: str, path: Path) -> Iterator[None]:
+    """Name revision and file in whatever goes wrong while DVC or a parser reads it."""
+    try:
+        yield
     except (FileNotFoundError, DataIndexDirError):
         raise InputError(
             f"{name}: {path} is neither in DVC's cache nor in its remote; get it there with "
             f"dvc fetch, or check {name} out and run the pipeline"
         ) from None
+    except (DvcException, YAMLError, csv.Error, OSError, ValueError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: {path}: can't be read ({reason})") from None
 
 
 def _load_array(content: bytes) -> np.ndarray:

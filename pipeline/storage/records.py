@@ -41,15 +41,23 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         CorruptFileError: if it is incomplete, not JSON, or without a field or with another type.
     """
     with reading(path):
-        text = complete_text(path)
-        try:
-            return kind.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            if first["type"] == "missing":
-                raise ValueError(f"without {where}") from None
-            raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        return parse(complete_text(path), kind)
+
+
+def parse(content: str | bytes, kind: type[AnyRecord]) -> AnyRecord:
+    """Return the record that JSON holds.
+
+    Raises:
+        ValueError: if it is not JSON, or without a field or with another type.
+    """
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ValueError(f"without {where}") from None
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
 
 class Source(Record):

@@ -16,6 +16,7 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.commands.compare import compare_folds
+from pipeline.engines import dvc_revision
 from pipeline.statistics.criteria import Criteria
 from tests.unit.test_command_line import ROOT, refused, run
 
@@ -320,3 +321,37 @@ def test_what_is_missing_among_the_options_is_named(folder: Path) -> None:
     assert "files, not both" in refused(folder, "compare", "HEAD~1", "HEAD", *FILES)
     assert "1 revision; give two" in refused(folder, "compare", "HEAD")
     assert "--model: names an architecture" in refused(folder, "compare", *FILES, "--model", "cnn")
+
+
+@pytest.fixture
+def revision(tmp_path: Path) -> Path:
+    """A git repository with DVC, whose params.yaml is no YAML."""
+    (tmp_path / "params.yaml").write_text("model: [\n")
+    author = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    for command in (
+        ("git", "init", "--quiet"),
+        (sys.executable, "-m", "dvc", "init", "--quiet"),
+        ("git", "add", "."),
+        ("git", *author, "commit", "--quiet", "--message", "broken"),
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_broken_revision_is_named_with_its_file(revision: Path) -> None:
+    assert "error: HEAD: params.yaml: can't be read (" in refused(
+        revision, "compare", "HEAD", "HEAD"
+    )
+    assert "error: HEAD~1: no such git revision" in refused(revision, "compare", "HEAD", "HEAD~1")
+
+
+def test_defect_of_the_program_is_not_taken_for_a_broken_revision(
+    revision: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise AttributeError("a defect")
+
+    monkeypatch.setattr(dvc_revision, "_folders", broken)
+    (revision / "params.yaml").write_text("model: cnn\n")
+    with pytest.raises(AttributeError, match="a defect"):
+        dvc_revision.read_revision(revision, "", "cnn")
