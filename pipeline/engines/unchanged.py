@@ -51,7 +51,6 @@ class Unchanged:
         settings: what was read from it.
         inputs: files and folders that other stages wrote and this one reads.
         model: the architecture, for the stages that have one.
-        code: files that the stage runs besides those that dvc.yaml names.
     """
 
     def __init__(

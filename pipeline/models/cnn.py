@@ -31,7 +31,7 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
 class Cnn(Classifier):
     """Convolutional blocks, then two fully connected layers.
 
-    The first three arguments are those of `models.build`, the others the settings of an
+    The first three arguments are those of `models.registry.build`, the others the settings of an
     architecture, see `settings.schema.Cnn`.
 
     Raises:

@@ -149,7 +149,7 @@ class DenseNet(Classifier):
 
     The defaults are DenseNet-BC with 40 layers and growth rate 12, for 32x32 images.
 
-    The first three arguments are those of `models.build`, the others the settings of an
+    The first three arguments are those of `models.registry.build`, the others the settings of an
     architecture, see `settings.schema.DenseNet`; in the paper `growth_rate` is k, `compression` is
     theta.
     """

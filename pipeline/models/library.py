@@ -119,7 +119,7 @@ def torchvision_classifier(
 ) -> LibraryClassifier:
     """Return a classifier of torchvision with random weights.
 
-    The first three arguments are those of `models.build`. `small_inputs` makes the first
+    The first three arguments are those of `models.registry.build`. `small_inputs` makes the first
     convolution 3x3 with stride 1, without the pool after it.
 
     Raises:

@@ -63,7 +63,7 @@ def transfer(
 
     Args:
         network: with random weights; changed in place.
-        state: by name, float32 or integers, as checked.
+        state: by name, finite numbers; another type is converted to the network's.
         head: what is made new in any case, see `head_of`.
         image_shape: (C, H, W) of the network's images.
 

@@ -151,7 +151,7 @@ class Pretrained(Record):
 
     file: str  # its name
     sha256: str
-    taken: int  # tensors that are the file's, bit by bit
+    taken: int  # tensors that are the file's, in the type that the network has
     adapted: list[str]  # the file's, for images of another number of channels
     rescaled: list[str]  # the file's times a power of two: new attention begins at its inverse
     made_new: list[str]  # with random weights

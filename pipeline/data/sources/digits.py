@@ -26,7 +26,7 @@ def fetch(raw: Path, data: Data, downloads: Path) -> str:
 
 
 def read(raw: Path, data: Data, scratch: Path) -> Collection:
-    """Read the digits as 8 x 8 images of one channel; see `pipeline.data.sources.Source`."""
+    """Read the digits as 8 x 8 images of one channel; see `sources.registry.Source`."""
     counted = np.load(raw / "images.npy")
     labels = np.load(raw / "labels.npy").astype(np.int64)
     images = np.rint(counted * (255.0 / BRIGHTEST)).astype(np.uint8)[..., np.newaxis]

@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 
 
 def own_files(data: Data) -> list[Path]:
-    """Return the files under `data.path`, images or not; see `sources.Source`.
+    """Return the files under `data.path`, images or not; see `sources.registry.Source`.
 
     Raises as `listing.find`.
     """
@@ -78,7 +78,7 @@ def fetch(raw: Path, data: Data, downloads: Path) -> str:
 
 
 def read(raw: Path, data: Data, scratch: Path) -> Collection:
-    """Decode the listed images to RGB of `data.image_size` squared; see `sources.Source`.
+    """Decode the listed images to RGB of `data.image_size` squared; see `sources.registry.Source`.
 
     Each file is decoded completely, and once. One that can't be used is rejected with the reason.
     The arrays are memory-mapped in `scratch`, so that they needn't fit into memory.
