@@ -44,7 +44,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("D", "o", "s", "^", "v", "P")
 
 TAG = re.compile(r"<[^>]+>")
-NOT_SEEN = re.compile(r"(\d\.\d\d)\d+|() transform=\"rotate\(-?0 [^\"]*\"")
+NOT_SEEN = re.compile(r"(\d\.\d\d)\d+| transform=\"rotate\(-?0 [^\"]*\"")
 
 HEAT_COLOURS = "viridis"
 HEAT_LABEL = "share of the map's maximum"

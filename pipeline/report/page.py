@@ -36,7 +36,6 @@ POINTS_PER_PIXEL = 72 / 96
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the chunk: no data, its name, their checksum
 SVG_SIZE = re.compile(rb'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"|$')
 SVG_SAFE = " <>=/:;,.()!?*+-_'"  # characters that a data URI may have as they are
-SHARPNESS = 1  # dots to a pixel of CSS
 WEBP_QUALITY = 50  # of photographs and maps in the page; the files beside it have all
 LARGEST_TABLE = 20_000  # bytes of a CSV file that the page holds
 FOLD = re.compile(r"(<details>)\n<summary>[^<>]*</summary>\s*|</details>\s*")
@@ -225,7 +224,7 @@ def _embedded_photographs(path: Path, content: bytes) -> tuple[str, float, float
     packed = io.BytesIO()
     with Image.open(io.BytesIO(content)) as figure:
         width, height = (dots / DOTS_PER_PIXEL for dots in figure.size)
-        small = figure.convert("RGB").resize((round(SHARPNESS * width), round(SHARPNESS * height)))
+        small = figure.convert("RGB").resize((round(width), round(height)))  # a dot to a CSS pixel
     small.save(packed, "WEBP", quality=WEBP_QUALITY, method=6)
     return _data_uri(packed.getvalue(), "image/webp"), width, height
 

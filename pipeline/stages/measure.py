@@ -25,7 +25,6 @@ from pipeline.training.learner import Learner
 from pipeline.training.networks import fresh
 from pipeline.training.no_compiler import without_compiler
 
-STEPS = 1  # of a training, in each round; on a GPU as many as are prepared at once
 ENDLESS = 1_000_000  # epochs of a schedule, so that these steps don't reach its end
 
 
@@ -58,9 +57,9 @@ def run(settings: Settings, splits: Path, out: Path) -> None:
         device = hardware.device
         test = to_device(dataset, "test", device)
         training = to_device(dataset, "train", device)
-        steps = STEPS
-        if device.type == "cuda":
-            steps = max(STEPS, PIXELS_AT_ONCE // (batch_size * dataset.image_size**2))
+        steps = 1  # of a training, in each round
+        if device.type == "cuda":  # as many as are prepared at once
+            steps = max(1, PIXELS_AT_ONCE // (batch_size * dataset.image_size**2))
         some = training.subset(torch.arange(min(len(training), steps * batch_size)))
         batch, _ = next(plain_batches(test, settings.evaluate.batch_size))  # (B, C, H, W)
         networks: dict[str, nn.Module] = {}

@@ -52,15 +52,13 @@ def growing(folder: Path) -> Iterator[Path]:
         yield staging
 
 
-def read(checkpoints: Path, run: str = "*") -> list[Running]:
+def read(checkpoints: Path) -> list[Running]:
     """Return the unfinished trainings, in the order in which they began.
 
-    Args:
-        checkpoints: the folder of all, where each has one of its own.
-        run: of one alone, ``<model>-<seed>``.
+    `checkpoints` is the folder of all, where each has one of its own.
     """
     found = []
-    for plan in checkpoints.glob(f"{run}-*/{PLAN}"):
+    for plan in checkpoints.glob(f"*-*/{PLAN}"):
         if plan.with_name(FINISHED).exists():
             continue
         with suppress(OSError, ValueError, TypeError):  # it has ended meanwhile, or is corrupt

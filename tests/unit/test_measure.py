@@ -76,7 +76,7 @@ def test_training_is_measured_in_the_steps_of_the_recipe(
     measure.run(changed, splits, tmp_path / "measured")
     # the share of one of two processes, in the recipe's precision; each step learns
     assert set(steps) == {(25, "bf16", True)}
-    assert len(steps) == (2 + ROUNDS) * measure.STEPS * len(settings.architectures)
+    assert len(steps) == (2 + ROUNDS) * len(settings.architectures)
 
 
 def test_times_are_positive_and_of_the_machine(
