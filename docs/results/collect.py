@@ -3,9 +3,9 @@
     python -m docs.results.collect ../finished-project docs/results/tutorial
 
 copies the settings (of a path to images its end), the report with the figures and tables that it
-links to, the predicted classes of the test images and the training histories of every run, and
-prints a `compare` command for each pair. README.md beside them says what was asked and what came
-out.
+links to, the predicted classes of the test images and the training histories of every run, and what
+networks with attention answer without seeing the image. It prints a `compare` command for each
+pair. README.md beside them says what was asked and what came out.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ def collect(project: Path, folder: Path) -> list[str]:
     for run in runs:
         name = f"{run.parent.name}-{run.name}"
         save(folder / "predictions" / f"{name}.npy", np.load(run / "logits.npy").argmax(axis=1))
+        if (run / "interventions.npz").exists():
+            with np.load(run / "interventions.npz") as answers:
+                small = {kind: answers[kind].astype(np.uint8) for kind in answers}
+            (folder / "interventions").mkdir(exist_ok=True)
+            np.savez_compressed(folder / "interventions" / f"{name}.npz", **small)
         history = project / "data" / "trained" / run.parent.name / run.name / "history.csv"
         copy(history, folder / "histories" / f"{name}.csv")
     return [command(pair, folder) for pair in verdicts["pairs"]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from docs.results import ranks
+from docs.results import looking, ranks
 from pipeline.storage.npy import save_array
 from tests.docs.pages import ROOT
 from tests.unit.test_command_line import run
@@ -45,6 +45,21 @@ def test_compare_gives_the_printed_verdict(folder: Any, pair: dict[str, Any]) ->
     assert [found[name] for name in numbers] == pytest.approx(
         [pair[name] for name in numbers], rel=1e-9
     )
+
+
+WITH_ATTENTION = sorted((ROOT / "docs" / "results").glob("*/interventions"))
+
+
+@pytest.mark.parametrize("answers", WITH_ATTENTION, ids=lambda path: path.parent.name)
+def test_whether_attention_looks_is_what_the_answers_say(answers: Path) -> None:
+    printed = json.loads((answers.parent / "verdict.json").read_text(encoding="utf-8"))["networks"]
+    found = looking.found_in(answers.parent)
+    assert {model: of.looks for model, of in found.items()} == {
+        model: of["looks_at_image"] for model, of in printed.items()
+    }
+    for model, of in found.items():
+        for kind in ("frozen", "shuffled"):
+            assert vars(getattr(of, kind)) == pytest.approx(printed[model][f"{kind}_loss"])
 
 
 def test_rank_is_shared_by_what_is_not_told_apart(tmp_path: Path) -> None:
