@@ -5,7 +5,7 @@
 reads what `docs.results.collect` put there. A rank is 1 plus the number of architectures that are
 shown to be better: by the gain's own interval on their predictions, corrected for all pairs of
 architectures, those of `verdict.json` and the others. All that nothing is shown to beat share the
-first rank; two of different ranks need not be told apart themselves.
+first rank; two of different ranks need not be distinguishable themselves.
 """
 
 from __future__ import annotations

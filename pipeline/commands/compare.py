@@ -132,7 +132,7 @@ def compare_folds(
     differences = [
         ours.astype(np.int8) - theirs for ours, theirs in zip(candidate, baseline, strict=True)
     ]
-    weights = [criteria.weights(of_fold) for of_fold in labels]
+    weights = [criteria.weights(fold_labels) for fold_labels in labels]
     gain = folds_gain(differences, criteria.confidence, weights)
     ours, theirs = (np.concatenate(folds)[None] for folds in (candidate, baseline))
     return _judged(gain, ours, theirs, np.concatenate(labels), np.concatenate(weights), criteria)

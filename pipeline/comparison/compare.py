@@ -133,7 +133,7 @@ def compare(
         model: summarise(found, design.same_images, criteria) for model, found in trials.items()
     }
     labels = [run.labels for run in next(iter(runs.values()))]
-    weights = [criteria.weights(of_run) for of_run in labels]
+    weights = [criteria.weights(run_labels) for run_labels in labels]
     at_chance = {
         model: _at_chance(found, labels, design, confidence) for model, found in correct.items()
     }
@@ -198,7 +198,7 @@ def _looking(
     if not all(run.interventions for run in runs):
         return None
     labels = [run.labels for run in runs]
-    weights = [criteria.weights(of_run) for of_run in labels]
+    weights = [criteria.weights(run_labels) for run_labels in labels]
     intact, *replaced = (
         [run.interventions[name] for run in runs] for name in ("intact", "frozen", "shuffled")
     )
@@ -218,7 +218,7 @@ def _class_difference(
     confidence: float,
 ) -> ClassDifference:
     """Return the difference of one class's recall, from that class's images alone."""
-    members = [of_run == label for of_run in labels]
+    members = [run_labels == label for run_labels in labels]
     chosen = [
         (ours[member], theirs[member])
         for (ours, theirs), member in zip(both, members, strict=True)
@@ -229,7 +229,7 @@ def _class_difference(
         nan = math.nan
         return ClassDifference(name, images, Estimate(nan, nan, nan, confidence))
     ours, theirs = zip(*chosen, strict=True)
-    gain = design.gain(ours, theirs, [np.ones(len(of_run)) for of_run in ours], confidence)
+    gain = design.gain(ours, theirs, [np.ones(len(right)) for right in ours], confidence)
     return ClassDifference(name, images, as_estimate(gain))
 
 

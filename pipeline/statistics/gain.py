@@ -121,7 +121,7 @@ def trained_gain(
         weights = np.ones(candidate.shape[-1])
     ours, theirs = (POINTS * weights * correct for correct in (candidate, baseline))  # (R, N)
     variance = _variance(ours.mean(axis=1)) + _variance(theirs.mean(axis=1))
-    return _of_accuracies(_two_way(ours - theirs, variance, confidence, _mean_square(weights)))
+    return _clipped(_two_way(ours - theirs, variance, confidence, _mean_square(weights)))
 
 
 def changed_gain(
@@ -177,7 +177,7 @@ def folds_gain(
     test_to_training = 1 / (folds - 1)
     variance = (1 / folds + test_to_training) * between
     variance += _mean_square(np.concatenate(weights)) * added_variance(images)
-    return _of_accuracies(_t_gain(mean, variance, folds - 1, by_fold, images, confidence, None))
+    return _clipped(_t_gain(mean, variance, folds - 1, by_fold, images, confidence, None))
 
 
 def at_confidence(gain: Gain, confidence: float) -> Gain:
@@ -198,14 +198,14 @@ def corrected(gains: Sequence[Gain]) -> list[Gain]:
     """
     return [
         replace(
-            _of_accuracies(at_confidence(gain, 1 - (1 - gain.confidence) / len(gains))),
+            _clipped(at_confidence(gain, 1 - (1 - gain.confidence) / len(gains))),
             p_corrected=float(np.minimum(len(gains) * gain.p, 1)),
         )
         for gain in gains
     ]
 
 
-def _of_accuracies(gain: Gain) -> Gain:
+def _clipped(gain: Gain) -> Gain:
     """Return a gain with its interval cut to what a difference of two accuracies can be."""
     return replace(gain, low=max(gain.low, -POINTS), high=min(gain.high, POINTS))
 

@@ -66,7 +66,7 @@ def intervention(
         weights: float (N_r,) for each run, as in `gain.folds_gain`.
     """
     if weights is None:
-        weights = [np.ones(len(of_run)) for of_run in labels]
+        weights = [np.ones(len(run_labels)) for run_labels in labels]
     runs = list(zip(intact, replaced, labels, weights, strict=True))
     losses = [
         counts * ((one == true).astype(int) - (other == true)) for one, other, true, counts in runs
