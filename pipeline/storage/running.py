@@ -39,9 +39,13 @@ class Running:
 
 
 def begin(folder: Path, epochs: int, images: int) -> None:
-    """Note how long a training will be. It goes on without, where that can't be written."""
+    """Note how long a training will be, and that it hasn't finished.
+
+    It goes on without, where that can't be written.
+    """
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / FINISHED).unlink(missing_ok=True)  # of one whose checkpoints can't be read
         write_json(folder / PLAN, {"epochs": epochs, "images": images})
 
 
