@@ -107,11 +107,11 @@ def test_attention_that_changes_answers_to_no_effect_is_told_from_attention_that
     looks = environment().get_template("answer.j2").module.looks
     none = Intervention(0.0, -0.1, 0.1, changed=0, answers=900, most_changed=0.003)
     few = Intervention(-0.09, -0.42, 0.24, changed=30, answers=900, most_changed=0.05)
-    assert looks(Looking("no", none, none)) == (
+    assert looks(Looking("no", none, none, False)) == (
         "does not look at the image: with the same attention weights for all images, not one of "
         "900 answers changes"
     )
-    assert looks(Looking("no", few, few)) == (
+    assert looks(Looking("no", few, few, False)) == (
         "makes little or no use of the image: with the same attention weights for all images, "
         "accuracy changes by +0.09 points (-0.24 to +0.42)"
     )
