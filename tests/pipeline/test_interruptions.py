@@ -110,6 +110,7 @@ def test_training_that_a_killed_snakemake_left_is_waited_for_by_name(
         first.wait()
         (claim,) = json.loads((project.root / ".dvc/tmp/rwlock").read_text())["write"].values()
         (training,) = psutil.Process(claim["pid"]).children()
+        training.suspend()  # where others have the machine it would end before these have begun
         locked = project.snakemake(expect=1).stderr
         assert f"train@cnn-0 is run by process {training.pid}, of an earlier" in locked
         project.run("snakemake", "--unlock")
@@ -120,6 +121,7 @@ def test_training_that_a_killed_snakemake_left_is_waited_for_by_name(
             assert "waits for dvc.yaml:train@cnn-0 " in printed()
             assert f"(kill {training.pid} ends it)" in printed()
             assert not (project.root / "data" / "measured").exists()  # nor beside a training
+            training.resume()
             if command == "make":
                 training.terminate()
             assert second.wait(600) == 0, printed()
