@@ -114,8 +114,6 @@ def test_training_of_which_a_file_is_corrupt_is_passed_over(name: str, tmp_path:
         write(tmp_path / f"{run}-0123", 8, [0.1])
     (tmp_path / "cnn-0-0123" / name).write_text('{"epochs"\nx,y\n')
     assert [training.run for training in running.read(tmp_path)] == ["cnn-1"]
-    running.begin(tmp_path / "cnn-0-0123", 2, 10)  # its checkpoints were corrupt: it trains again
-    assert {training.run for training in running.read(tmp_path)} == {"cnn-0", "cnn-1"}
 
 
 def test_finished_training_whose_checkpoints_wait_for_its_evaluation_is_not_shown(
@@ -125,6 +123,8 @@ def test_finished_training_whose_checkpoints_wait_for_its_evaluation_is_not_show
         write(tmp_path / f"{run}-0123", 2, [0.1, 0.8])
     Checkpoints(tmp_path / "cnn-0-0123", "key").finish()
     assert [training.run for training in running.read(tmp_path)] == ["cnn-1"]
+    running.begin(tmp_path / "cnn-0-0123", 2, 10)  # its checkpoints were corrupt: it trains again
+    assert {training.run for training in running.read(tmp_path)} == {"cnn-0", "cnn-1"}
 
 
 def test_nothing_to_watch_is_said(tmp_path: Path) -> None:
