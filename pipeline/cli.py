@@ -181,9 +181,7 @@ def report(
     settings = load(params)
     stages = false_records.read_lock()
     stages.pop("report", None)
-    if found := false_records.find(stages, params):
-        false_records.forget(found)
-        raise InputError("; ".join(false_records.cures(found)))
+    false_records.refuse(stages, params)
     with unchanged("report", params, settings, [splits, trained, evaluated, measured, figures]):
         from pipeline.stages import report as stage
 
@@ -482,9 +480,7 @@ def summary(
     """Print the comparison of the last run and where its report is."""
     from pipeline.report import terminal
 
-    if found := false_records.find(false_records.read_lock()):
-        false_records.forget(found)
-        raise InputError("; ".join(false_records.cures(found)))
+    false_records.refuse(false_records.read_lock())
     for line in frozen():
         say(line)
     terminal.print_summary(reports)

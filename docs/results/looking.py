@@ -33,8 +33,12 @@ def found_in(folder: Path) -> dict[str, Looking]:
             intervention(intact, replaced, [labels] * len(runs), same_images=True)
             for replaced in (frozen, shuffled)
         )
-        uniform = architecture.model_dump().get("attention") == "self_attention"
-        found[model] = looking(*both, settings.report.margin, uniform)
+        attention = architecture.model_dump().get("attention")
+        found[model] = looking(*both, settings.report.margin, attention)
+    if not found:
+        raise SystemExit(
+            f"{folder / 'interventions'}: no answers; docs.results.collect puts them there"
+        )
     return found
 
 
@@ -55,7 +59,6 @@ def table(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        print(table(Path(sys.argv[1])))
-    except FileNotFoundError as error:
-        sys.exit(f"{error.filename}: no such file; docs.results.collect makes the folder")
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "params.yaml").exists():
+        sys.exit("name one folder that docs.results.collect made")
+    print(table(Path(sys.argv[1])))

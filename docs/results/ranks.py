@@ -71,7 +71,6 @@ def gain_cell(pair: dict[str, float] | None) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        print(table(Path(sys.argv[1])))
-    except FileNotFoundError as error:
-        sys.exit(f"{error.filename}: no such file; docs.results.collect makes the folder")
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "verdict.json").exists():
+        sys.exit("name one folder that docs.results.collect made")
+    print(table(Path(sys.argv[1])))

@@ -149,9 +149,7 @@ def _judged(
     margin = criteria.margin
     if not 0 < margin < math.inf:
         raise InputError(f"--margin: expected points above 0, such as 0.5, not {margin}")
-    at_chance = any(
-        is_at_chance(right, labels, criteria.confidence) for right in (candidate, baseline)
-    )
+    at_chance = is_at_chance(candidate, labels) or is_at_chance(baseline, labels)
     accuracy, reference = (100 * float((weights * right).mean()) for right in (candidate, baseline))
     return Comparison(accuracy, reference, gain, margin, judge(gain, margin, reference, at_chance))
 

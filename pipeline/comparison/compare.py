@@ -134,9 +134,7 @@ def compare(
     }
     labels = [run.labels for run in next(iter(runs.values()))]
     weights = [criteria.weights(run_labels) for run_labels in labels]
-    at_chance = {
-        model: _at_chance(found, labels, design, confidence) for model, found in correct.items()
-    }
+    at_chance = {model: _at_chance(found, labels, design) for model, found in correct.items()}
     compared = [
         (model, baseline) for model in runs for baseline in named(architectures[model]["baseline"])
     ]
@@ -184,12 +182,10 @@ def compare(
     return Comparison(runs, architectures, tuple(classes), design, criteria, entries, made)
 
 
-def _at_chance(
-    correct: Sequence[np.ndarray], labels: Sequence[np.ndarray], design: Design, confidence: float
-) -> bool:
+def _at_chance(correct: Sequence[np.ndarray], labels: Sequence[np.ndarray], design: Design) -> bool:
     if design.same_images:
-        return is_at_chance(np.stack(correct), labels[0], confidence)
-    return is_at_chance(np.concatenate(correct)[None], np.concatenate(labels), confidence)
+        return is_at_chance(np.stack(correct), labels[0])
+    return is_at_chance(np.concatenate(correct)[None], np.concatenate(labels))
 
 
 def _looking(
@@ -205,8 +201,7 @@ def _looking(
     frozen, shuffled = (
         intervention(intact, answers, labels, design.same_images, weights) for answers in replaced
     )
-    uniform = architecture.get("attention") == "self_attention"
-    return looking(frozen, shuffled, criteria.margin, uniform)
+    return looking(frozen, shuffled, criteria.margin, architecture.get("attention"))
 
 
 def _class_difference(

@@ -94,6 +94,17 @@ def cures(found: Mapping[str, str]) -> list[str]:
     return [f"{text}; make it again: dvc repro -f -s {name}" for name, text in found.items()]
 
 
+def refuse(stages: Mapping[str, Any], params_path: Path = PARAMS) -> None:
+    """Forget what `find` finds, whose arguments these are, and say how it is made again.
+
+    Raises:
+        InputError: if it finds anything.
+    """
+    if found := find(stages, params_path):
+        forget(found)
+        raise InputError("; ".join(cures(found)))
+
+
 def forget(found: Iterable[str]) -> None:
     """Let DVC's run cache forget the stages that `find` found: else it may take them from there.
 

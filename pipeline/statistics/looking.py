@@ -94,17 +94,17 @@ def intervention(
 
 
 def looking(
-    frozen: Intervention, shuffled: Intervention, margin: float, uniform: bool = False
+    frozen: Intervention, shuffled: Intervention, margin: float, attention: str | None = None
 ) -> Looking:
-    """Return whether the attention looks at the image.
+    """Return whether the attention, the kind that the settings name, looks at the image.
 
-    - *yes*: both interventions certainly cost accuracy, and they are not merely uniform attention:
-      a pattern that is the same for all images would be missed as much.
+    - *yes*: both interventions certainly cost accuracy. Not of self-attention, which attends to all
+      positions alike in both: a pattern that is the same for all images would be missed as much.
     - *no*: both certainly change fewer than 1 % of the answers, or cost less than `margin` points:
       constants would do as well.
     - *unknown*: everything else.
     """
-    both = (frozen, shuffled)
+    both, uniform = (frozen, shuffled), attention == "self_attention"
     looks: Looks = "unknown"
     if all(one.low > 0 for one in both):
         looks = "unknown" if uniform else "yes"

@@ -24,6 +24,11 @@ Reason = Literal[
 ]
 
 
+# Of the intervals by which networks are better than guessing, whatever that of the gain: a report
+# and `compare` at the confidence of one of its pairs have to agree.
+SURE_OF_CHANCE = 0.95
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What a comparison came to."""
@@ -76,7 +81,7 @@ def judge(gain: Gain, margin: float, baseline_accuracy: float, at_chance: bool) 
     return Judgement(outcome, "too few seeds" if more_seeds_do else "too few images")
 
 
-def is_at_chance(correct: np.ndarray, labels: np.ndarray, confidence: float = 0.95) -> bool:
+def is_at_chance(correct: np.ndarray, labels: np.ndarray) -> bool:
     """Tell whether networks can't be distinguished from guessing.
 
     They are not certainly better than the most frequent class every time, nor is their mean recall
@@ -86,9 +91,8 @@ def is_at_chance(correct: np.ndarray, labels: np.ndarray, confidence: float = 0.
     Args:
         correct: bool (R, N), whether the network of each seed got each test image right.
         labels: int (N,), the true classes.
-        confidence: of the two-sided intervals that are compared.
     """
-    quantile = ndtri((1 + confidence) / 2)
+    quantile = ndtri((1 + SURE_OF_CHANCE) / 2)
     by_image = correct.mean(axis=0)
     classes, member = np.unique(labels, return_inverse=True)
     images = np.bincount(member)

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
-from pipeline.commands.compare import compare_folds
+from pipeline.commands.compare import compare_answers, compare_folds
 from pipeline.engines import dvc_revision
 from pipeline.statistics.criteria import Criteria
 from tests.unit.test_command_line import ROOT, refused, run
@@ -103,6 +103,17 @@ def test_balanced_accuracy_decides_where_it_is_asked_for(folder: Path) -> None:
         np.mean(by_seed)
     )
     assert balanced["gain"] < plain["gain"] - 5
+
+
+def test_networks_are_at_chance_or_not_whatever_the_confidence_of_the_gain() -> None:
+    labels = np.repeat([0, 1], 500)
+    right = np.tile(np.repeat([True, False], [56, 44]), 10)  # 3.8 standard errors above guessing
+    for confidence in (0.95, 0.9999):
+        criteria = Criteria(confidence, 0.5)
+        found = compare_answers(
+            right[None].repeat(2, 0), right[None].repeat(2, 0), labels, criteria
+        )
+        assert found.judgement.reason != "networks at chance"
 
 
 def test_balanced_accuracies_of_folds_differ_by_their_gain() -> None:

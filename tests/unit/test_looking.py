@@ -96,8 +96,8 @@ def test_planted_attention_is_told_apart(kind: str, looks: Looks) -> None:
 
 def test_uniform_attention_that_costs_accuracy_does_not_show_that_the_image_is_looked_at() -> None:
     decides, frozen = planted("decides", 0), planted("frozen", 0)
-    assert looking(*decides, MARGIN, uniform=True).looks == "unknown"
-    assert looking(*frozen, MARGIN, uniform=True).looks == "no"
+    assert looking(*decides, MARGIN, "self_attention").looks == "unknown"
+    assert looking(*frozen, MARGIN, "self_attention").looks == "no"
 
 
 def test_a_random_gate_is_hardly_ever_said_to_look() -> None:
