@@ -166,5 +166,6 @@ def test_published_accuracies_stand_beside_the_same_architectures():
     rows = table_under(text, "Published accuracies")
     assert [(row[0], row[2]) for row in rows[1:]] == [("cnn", "84.68"), ("ca_cnn", "85.38")]
     assert "p = 0.165 (unpaired)" in text
+    assert "Adam" not in text.split("### Published accuracies")[1]  # SPEC: the source names none
     text = template.render(view=replace(found, figures=figures))
     assert "Published" not in text
