@@ -15,7 +15,7 @@ from pipeline.paths import RAW
 from pipeline.statistics.criteria import Criteria
 from pipeline.statistics.gain import Gain, folds_gain, trained_gain
 from pipeline.statistics.outcome import Judgement, is_at_chance, judge
-from pipeline.statistics.planning import plan
+from pipeline.statistics.planning import Plan, plan
 from pipeline.storage.reading import load_array
 from pipeline.system.errors import InputError
 from pipeline.system.formats import interval_name, p_value, percent, points
@@ -251,24 +251,23 @@ def as_text(comparison: Comparison) -> str:
         f"{percent(comparison.baseline_accuracy)}, {plural(gain.images, 'test image')}",
     ]
     if judgement.reason in ("too few seeds", "too few images"):
-        half = f"an interval of ±{comparison.margin:g} points"
-        lines.append(f"{half} would take {_next_step(gain, comparison.margin)}")
+        lines.append(_next_step(plan(gain, comparison.margin)))
     if judgement.reason == "networks at chance":
         lines.append("are the files and the labels of the same images in the same order?")
     return "\n".join(lines)
 
 
-def _next_step(gain: Gain, margin: float) -> str:
-    """Return how much more of what gives an interval with the margin as its half-width."""
-    made = plan(gain, margin)
+def _next_step(made: Plan) -> str:
+    """Return how much more of what gives an interval that is narrow enough."""
+    would = f"an interval of ±{made.half_width:g} points would take "
     ways = []
     if made.seeds is not None:
         ways.append(f"{plural(made.seeds, 'seed')} in all")
     if made.images is not None:
         ways.append(f"{plural(made.images, 'test image')} in all")
     if not ways:
-        return "more seeds and more test images, neither alone"
-    return " or ".join(ways) + (", no number of seeds" if made.too_few_images else "")
+        return would + "more seeds and more test images, neither alone"
+    return would + " or ".join(ways) + (", no number of seeds" if made.too_few_images else "")
 
 
 def _check_seeds(option: str, files: int) -> None:

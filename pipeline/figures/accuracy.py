@@ -44,7 +44,9 @@ def draw_accuracies(comparison: Comparison) -> Figure:
                 draw_runs(axes, row, entry.summary.accuracies, palette[model])
         axes.set_yticks(range(len(entries)), names)
         axes.set_xlabel(f"{comparison.criteria.accuracy_name} (%)")
-        axes.set_title(f"Mean, {interval}; dots: {comparison.design.unit}s", fontsize=11)
+        several = any(len(entry.summary.accuracies) > 1 for entry in entries.values())
+        dots = f"; dots: {comparison.design.unit}s" if several else ""
+        axes.set_title(f"Mean, {interval}{dots}", fontsize=11)
         if pairs:
             axes = panels[1]
             labels = [
@@ -99,5 +101,8 @@ def _draw_gains(
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel("gain (percentage points)")
-    interval = interval_name(pairs[0].gain.confidence)
-    axes.set_title(f"Gain, {interval}; a dot per {comparison.design.unit}", fontsize=11)
+    title = "Gain, without interval"
+    if any(pair.gain.seeds > 1 for pair in pairs):
+        interval = interval_name(pairs[0].gain.confidence)
+        title = f"Gain, {interval}; a dot per {comparison.design.unit}"
+    axes.set_title(title, fontsize=11)

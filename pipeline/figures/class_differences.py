@@ -22,7 +22,7 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
     """Draw how each pair's recall differs in each class, the largest gain first.
 
     Of many classes only those that rose and fell most are drawn. A class whose interval includes 0
-    is grey.
+    is grey; so are all of a single seed, which has none.
 
     Returns:
         None if there is no pair.
@@ -55,19 +55,23 @@ def draw_class_differences(comparison: Comparison) -> Figure | None:
             axes.set_ylim(len(classes) - 0.4, -0.6)
             axes.grid(axis="x", alpha=0.25)
             title = f"{shortened(pair.model, 30)}\nminus {shortened(pair.baseline, 30)}"
-            if len(classes) < len(pair.by_class):
-                title += f"\nlargest differences: {len(classes)} of {len(pair.by_class)} classes"
+            tested = sum(not math.isnan(found.difference.mean) for found in pair.by_class)
+            if len(classes) < tested:
+                title += f"\nlargest differences: {len(classes)} of {tested} classes"
                 axes.axhline(MOST_EACH_WAY - 0.5, color="grey", linewidth=0.8, linestyle=":")
             axes.set_title(title)
             if position + across >= len(pairs):
                 axes.set_xlabel("difference of recall (percentage points)")
                 axes.tick_params(labelbottom=True)
-        interval = interval_name(comparison.criteria.confidence)
-        colour = palette[pairs[0].model]
-        legend = [
-            {"label": f"in colour: {interval} excludes 0", "color": colour, "marker": "D"},
-            {"label": "grey: includes 0", "color": UNCERTAIN, "marker": "D"},
-        ]
+        if all(pair.gain.seeds == 1 for pair in pairs):
+            legend = [{"label": "a single seed: no interval", "color": UNCERTAIN, "marker": "D"}]
+        else:
+            interval = interval_name(comparison.criteria.confidence)
+            colour = palette[pairs[0].model]
+            legend = [
+                {"label": f"in colour: {interval} excludes 0", "color": colour, "marker": "D"},
+                {"label": "grey: includes 0", "color": UNCERTAIN, "marker": "D"},
+            ]
         draw_legend(figure, legend)
     return figure
 

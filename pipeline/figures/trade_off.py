@@ -41,6 +41,7 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
         for name, shape in markers(list(entries)).items()
     }  # fmt: skip
     drawn = {model: entry.summary for model, entry in entries.items()}
+    accuracy = comparison.criteria.accuracy_name
     accuracies = [summary.accuracy.mean for summary in drawn.values()]
     values = {cost: [getattr(summary, cost) for summary in drawn.values()] for cost in COSTS}
     shown = [cost for cost in COSTS if max(values[cost]) > LEAST_APART * min(values[cost])]
@@ -96,9 +97,11 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
             axes.set_xlabel(label)
             axes.grid(alpha=0.25)
         for axes in panels[:, 0]:
-            axes.set_ylabel(f"{comparison.criteria.accuracy_name} (%)")
+            axes.set_ylabel(f"{accuracy} (%)")
         interval = interval_name(comparison.criteria.confidence)
-        figure.suptitle(f"Test accuracy (mean, {interval}) against costs: up and left is better")
+        figure.suptitle(
+            f"{accuracy.capitalize()} (mean, {interval}) against costs: up and left is better"
+        )
 
         legend = [
             {"label": shortened(name, 24), "linestyle": ""} | look for name, look in looks.items()

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.statistics.criteria import ACCURACY_NAMES
 from pipeline.system import formats
 
 COLUMNS = {
     "Architecture": "l",
-    r"Accuracy (\%)": "r",
+    "Accuracy": "r",
     "Baseline": "l",
     "Difference": "r",
     "Verdict": "l",
@@ -33,7 +34,9 @@ def latex(table: pd.DataFrame) -> str:
     rows = table[table["kind"] != "ensemble"].to_dict("records")
     names = list(dict.fromkeys(row["model"] for row in rows))
     rows.sort(key=lambda row: names.index(row["model"]))
+    accuracy = ACCURACY_NAMES[table["judged_by"].iloc[0]].capitalize()
     cells = pd.DataFrame([_cells(row) for row in rows], columns=list(COLUMNS))
+    cells = cells.rename(columns={"Accuracy": rf"{accuracy} (\%)"})
     tabular = cells.to_latex(index=False, column_format="".join(COLUMNS.values()))
     return f"{COMMENT}{tabular}"
 

@@ -74,22 +74,24 @@ def plots(comparison: Comparison, candidate: str) -> dict[str, pd.DataFrame]:
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each architecture, then for each further pair, then for each ensemble.
 
-    Accuracies are in percent: that by which is judged, with its standard deviation over `runs` runs
-    and its interval, that of images (plain) and that of classes (balanced). Differences and gains
-    are in percentage points, the expected calibration error (ece) is in [0, 1], memory in bytes.
-    `kind` is architecture, pair (with a baseline but the first) or
+    Accuracies are in percent: that by which is judged (`judged_by` names it), with its standard
+    deviation over `runs` runs and its interval, that of images (plain) and that of classes
+    (balanced). Differences and gains are in percentage points, the expected calibration error (ece)
+    is in [0, 1], memory in bytes. `kind` is architecture, pair (with a baseline but the first) or
     ensemble; `gained` and `lost` are means over runs: the images that only the architecture, or
     only its baseline, got right.
     """
+    judged = {"judged_by": comparison.criteria.judged_by}
     architectures = [
-        {"model": entry.model, "kind": "architecture", "members": None}
+        {"model": entry.model, "kind": "architecture", "members": None, **judged}
         | _summary_cells(entry.summary)
         | _looking_cells(entry.looking)
         | (_pair_cells(entry.pair) if entry.pair else {})
         for entry in comparison.entries.values()
     ]
     ensembles = [
-        {"model": one.label, "kind": "ensemble", "members": " ".join(one.members), "gain": one.gain}
+        {"model": one.label, "kind": "ensemble", "members": " ".join(one.members), **judged}
+        | {"gain": one.gain}
         | _summary_cells(one.summary)
         for one in comparison.ensembles
     ]

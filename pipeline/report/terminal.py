@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.report.filters import environment
+from pipeline.statistics.criteria import ACCURACY_NAMES
 from pipeline.system import formats
 from pipeline.system.errors import InputError
 
@@ -82,7 +83,8 @@ def summary_table(architectures: pd.DataFrame) -> Table:
         name = row["model"] if row["kind"] == "architecture" else f"  - {row['baseline']}"
         cells.append((name, difference, verdict))
     headings = ("architecture", "difference\nin points", "verdict")
-    return _table("Test accuracy and cost", headings, cells, architectures)
+    name = ACCURACY_NAMES[architectures["judged_by"].iloc[0]]
+    return _table(f"{name.capitalize()} and cost", headings, cells, architectures)
 
 
 def _confounded(architectures: pd.DataFrame) -> pd.Series:

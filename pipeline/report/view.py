@@ -208,6 +208,17 @@ class View:
     note: str | None  # `report.note`: what a person says of how the recipe was chosen
     same_map: float = SAME_MAP
 
+    @property
+    def asked_about(self) -> tuple[Architecture, ...]:
+        """Return the candidate and its baselines."""
+        names = {self.candidate.name, *(pair.result.baseline for pair in self.candidate.pairs)}
+        return tuple(one for one in self.architectures if one.name in names)
+
+    @property
+    def others(self) -> tuple[Architecture, ...]:
+        """Return all other architectures."""
+        return tuple(one for one in self.architectures if one not in self.asked_about)
+
 
 def view(
     candidate: str,

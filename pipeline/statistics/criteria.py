@@ -9,6 +9,8 @@ import numpy as np
 
 from pipeline.statistics.estimates import balancing_weights
 
+ACCURACY_NAMES = {"accuracy": "test accuracy", "balanced_accuracy": "balanced test accuracy"}
+
 
 @dataclass(frozen=True)
 class Criteria:
@@ -21,7 +23,7 @@ class Criteria:
     @property
     def accuracy_name(self) -> str:
         """Return how the accuracy that counts is called."""
-        return "test accuracy" if self.judged_by == "accuracy" else "balanced test accuracy"
+        return ACCURACY_NAMES[self.judged_by]
 
     def weights(self, labels: np.ndarray) -> np.ndarray:
         """Return what each test image counts, float (N,), from the true classes, int (N,)."""

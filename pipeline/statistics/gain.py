@@ -155,7 +155,8 @@ def folds_gain(
     (Nadeau and Bengio, Machine Learning 52, 2003, section 3) adds the covariance.
 
     Args:
-        gains: int (N_k,) for each of K folds, in {-1, 0, 1}; each is trained on all others' images.
+        gains: int (N_k,) for each of K folds, in {-1, 0, 1}; each learnt from all others' images,
+            among which those of its validation split count, which chose the epoch.
         confidence: of the interval.
         weights: float (N_k,) for each fold, as in `trained_gain`.
 

@@ -17,11 +17,13 @@ SURE = 0.95  # how sure it is that no number of seeds would do, where that is sa
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the same experiment has to be for an estimate at the margin to exclude 0.
+    """How large the same experiment has to be for an interval of a certain half-width.
 
-    The half-width of the interval is then the margin. Twice as narrow, no estimate is undecided.
+    That is the margin, with which an estimate at the margin excludes 0. Where the interval is as
+    narrow already it is half the margin, with which no estimate is undecided.
     """
 
+    half_width: float  # in points
     seeds: int | None  # in all, with the same test images; None if `MOST_SEEDS` don't do
     images: int | None  # in all, with the same number of seeds; None if `MOST_IMAGES` don't do
     too_few_images: bool  # whether it is sure, not only estimated, that no number of seeds does
@@ -43,21 +45,25 @@ def predicted_half_width(gain: Gain, seeds: int, images: int) -> float:
 
 
 def plan(gain: Gain, margin: float) -> Plan:
-    """Return what would decide at a true gain of `margin` points.
+    """Return what would decide a gain that is undecided with this margin in points.
 
     Raises:
         ValueError: as above.
     """
+    half = margin
+    if predicted_half_width(gain, gain.seeds, gain.images) <= margin:
+        half = margin / 2
 
     def decides(seeds: int, images: int) -> bool:
-        return predicted_half_width(gain, seeds, images) <= margin
+        return predicted_half_width(gain, seeds, images) <= half
 
     known = _components(gain)
     surely = known.images - ndtri(SURE) * known.images_error
     return Plan(
+        half_width=half,
         seeds=_smallest(lambda seeds: decides(seeds, gain.images), gain.seeds, MOST_SEEDS),
         images=_smallest(lambda images: decides(gain.seeds, images), gain.images, MOST_IMAGES),
-        too_few_images=_narrowest(gain, surely) > margin,
+        too_few_images=_narrowest(gain, surely) > half,
     )
 
 

@@ -167,9 +167,10 @@ def test_summary_ends_with_the_reports_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    columns = "model,kind,accuracy,accuracy_sd,difference,difference_low,difference_high,verdict,"
-    columns += "confounded,parameters,latency_ms,training_seconds\n"
-    (tmp_path / "comparison.csv").write_text(columns + "cnn,architecture,90,1,,,,,,1000,1,60\n")
+    columns = "model,kind,judged_by,accuracy,accuracy_sd,difference,difference_low,difference_high,"
+    columns += "verdict,confounded,parameters,latency_ms,training_seconds\n"
+    row = "cnn,architecture,accuracy,90,1,,,,,,1000,1,60\n"
+    (tmp_path / "comparison.csv").write_text(columns + row)
     answer = "**Does `ca_cnn` pay\non a\\_b &lt;c&gt;?** [Yes](#x), *it* pays."
     (tmp_path / "report.md").write_text(f"# Title\n\n{answer}\n\n## More\n\ntext\n")
     print_summary(tmp_path)

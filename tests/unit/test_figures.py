@@ -175,6 +175,15 @@ def test_class_differences_draw_the_table_the_largest_gain_first(comparison):
         assert axes.get_yticklabels()[0].get_text()[:3] == rows["class"].iloc[0][:3]
 
 
+def test_figures_of_a_single_seed_claim_no_interval_of_a_gain():
+    made = compared(seeds=1)
+    (legend,) = draw_class_differences(made).legends
+    assert [entry.get_text() for entry in legend.get_texts()] == ["a single seed: no interval"]
+    means, gains = draw_accuracies(made).axes
+    assert "dot" not in means.get_title()
+    assert gains.get_title() == "Gain, without interval"
+
+
 def test_only_those_of_many_classes_that_moved_most_are_drawn():
     many = compared({"cnn": None, "ca_cnn": "cnn"}, classes=[f"class {k}" for k in range(100)])
     by_class = many.entries["ca_cnn"].pair.by_class

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.statistics.gain import Gain, folds_gain, trained_gain
 from pipeline.statistics.outcome import Judgement, Outcome, Reason, is_at_chance, judge, read_off
-from pipeline.statistics.planning import Plan, plan, predicted_half_width
+from pipeline.statistics.planning import plan, predicted_half_width
 from tests.unit.simulated_gains import WORLDS, World
 
 MARGIN = 0.5
@@ -147,9 +147,16 @@ def test_planned_images_are_the_fewest_that_are_predicted_to_decide() -> None:
     assert predicted_half_width(found, 5, made.images - 1) > 1.0
 
 
-def test_a_narrow_interval_needs_no_more() -> None:
+def test_where_the_interval_is_as_narrow_as_the_margin_half_of_it_is_planned_for() -> None:
+    """With less, both 0 and the margin may lie in it, and the present seeds would be the plan."""
     found = simulated(WORLDS["85 % right, equal spread"], 5, 10_000, spread=0.1)
-    assert plan(found, margin=5.0) == Plan(5, 10_000, too_few_images=False)
+    margin = 1.01 * (found.high - found.gain)
+    made = plan(found, margin)
+    assert made.half_width == margin / 2
+    assert made.seeds is None or made.seeds > 5
+    assert made.images is not None
+    assert predicted_half_width(found, 5, made.images) <= margin / 2
+    assert predicted_half_width(found, 5, made.images - 1) > margin / 2
 
 
 def test_folds_and_single_seeds_have_no_plan() -> None:

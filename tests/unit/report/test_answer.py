@@ -332,11 +332,11 @@ def test_accuracy_of_classes_that_differ_in_size_is_doubted_unless_it_is_balance
     equal = viewed(compared(), "ca_cnn")
     differing = replace(equal, unbalanced=True, support=(1200, 0, 12, 40, 400))
     balanced = Criteria(0.95, 0.5, "balanced_accuracy")
-    overturning = environment().get_template("answer.j2").module.overturning
+    doubted = environment().get_template("answer.j2").module.in_images
     said = "- **The largest class has 1,200 test images, the smallest 12**: accuracy says most"
-    assert said in overturning(differing)
-    assert "The largest class" not in overturning(equal)
-    assert "The largest class" not in overturning(replace(differing, criteria=balanced))
+    assert said in doubted(differing)
+    assert "The largest class" not in doubted(equal)
+    assert "The largest class" not in doubted(replace(differing, criteria=balanced))
 
 
 def test_runs_of_a_seed_that_were_not_trained_alike_are_a_doubt(project: Project):
@@ -444,6 +444,43 @@ def test_single_seeds_that_differ_are_the_doubt_of_an_undecided_pair():
     text = environment().get_template("answer.j2").module.lines(replace(shown, candidate=candidate))
     said = "seeds disagree, with gains from -1.50 to +2.00 points."
     assert line_of_answer(text, "Strongest doubt") == said
+
+
+def test_doubts_of_other_pairs_do_not_hide_the_candidates_own():
+    shown = answered("pays", "undecided", "yes")
+    (other,) = (pair for pair in shown.pairs if pair.result.model == "se_densenet")
+    confounded = replace(other, result=replace(other.result, differs_in=("attention", "growth")))
+    assert confounded.result.confounded
+    pairs = (*shown.candidate.pairs, confounded)
+    answer = environment().get_template("answer.j2").module
+    text = answer.lines(replace(shown, pairs=pairs))
+    assert line_of_answer(text, "Strongest doubt").startswith("against `static_cnn`, whose weights")
+    assert "se_densenet" not in text
+    certainty = environment().get_template("certainty.md.j2")
+    figures = {"reliability": "figures/reliability.png"}
+    text = certainty.render(view=replace(shown, pairs=pairs, figures=figures))
+    assert "- **`se_densenet` and `densenet` differ in more than one thing (" in text
+
+
+def test_doubts_of_the_images_do_not_hide_the_candidates_own():
+    shown = replace(answered("pays", "undecided", "yes"), unbalanced=True, support=(9, 99))
+    text = environment().get_template("answer.j2").module.lines(shown)
+    assert "- **Strongest doubt:** **The largest class has 99 test images" in text
+    assert "\n- Against `static_cnn`, whose weights are blind to the image, it is undecided" in text
+
+
+def test_one_image_of_a_small_class_counts_for_more_where_classes_count_the_same():
+    shown = viewed(compared(), "ca_cnn")
+    differing = replace(shown, support=(380, 10), test_images=390)
+    one_image = environment().get_template("answer.j2").module.one_image
+    assert one_image(differing).strip() == "one of 390 images is 0.26 points"
+    balanced = replace(differing, criteria=Criteria(0.95, 0.5, "balanced_accuracy"))
+    labels = np.repeat([0, 1], [380, 10])
+    one_wrong = np.where(np.arange(390) == 389, 0, labels)
+    points = 100 * (1 - balanced_accuracy_score(labels, one_wrong))
+    assert one_image(balanced).strip() == (
+        f"one of the 10 images of the smallest class is {points:.2g} points"
+    )
 
 
 def answered(outcome: Outcome, against_placebo: Outcome, looks: Looks) -> View:

@@ -30,7 +30,7 @@ from tests.unit.report.made_project import (
     table_under,
 )
 
-PLAN = Plan(seeds=8, images=9000, too_few_images=False)
+PLAN = Plan(half_width=0.5, seeds=8, images=9000, too_few_images=False)
 
 
 def test_rule_of_the_verdict_has_the_margin_of_the_settings(project: Project):

@@ -43,11 +43,16 @@ def test_images_gained_and_lost_are_those_that_one_network_got_right(
         assert found[2:] == [formats.points(gain), str(gained[seed]), str(lost[seed])]
 
 
-def test_classes_that_moved_are_named_with_what_chance_would_do(reported: tuple[Project, str]):
+def test_classes_whose_interval_excludes_0_are_counted(reported: tuple[Project, str]):
     project, text = reported
     table = pd.read_csv(project.reports / "tables" / "class_differences.csv")
     found = section(text, "## Where it helps and hurts")
-    assert "of 4 classes; about 0.2 would by chance" in found
+    excluding = {
+        model: int(((rows["difference_low"] > 0) | (rows["difference_high"] < 0)).sum())
+        for model, rows in table.groupby("model")
+    }
+    for number in excluding.values():
+        assert f"of each class for itself, excludes 0 for {number} of 4 classes." in found
     assert len(table) == 2 * 4
 
 
