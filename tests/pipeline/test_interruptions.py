@@ -82,8 +82,10 @@ def test_training_killed_at_ten_random_points_ends_with_the_same_weights(
     assert "up to date" in project.dvc("status", "train").stdout
     (kept,) = (project.root / ".cache" / "checkpoints").iterdir()
     assert (kept / "finished").exists()
-    project.dvc("repro", "evaluate")  # begins when DVC has the training in its cache
+    project.snakemake()  # evaluation begins when DVC has the training in its cache
     assert not kept.exists()
+    assert (project.root / "reports" / "report.html").exists()
+    assert project.is_clean()
 
 
 def test_cancelled_training_leaves_no_claim_of_dvc_behind(undisturbed: str, tmp_path: Path) -> None:
