@@ -15,6 +15,8 @@ from pipeline.system.text import plural, printable
 def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) -> None:
     """Stop where files can't be used and `unusable_files` says so, or a class has none left.
 
+    It needs one in each official split, also in a split that has no usable file at all.
+
     Raises:
         InputError: in these two cases, after a line on each such file with its reason.
     """
@@ -26,16 +28,23 @@ def check(collection: Collection, unusable_files: Literal["set_aside", "stop"]) 
             "(listed above); fix or remove them, or choose 'set_aside'"
         )
     official = collection.official
-    for split in [None] if official is None else sorted(set(official)):
-        present = collection.labels if split is None else collection.labels[official == split]
+    splits = {file.split for file in collection.rejected if file.split}
+    if official is not None:
+        splits |= set(official)
+    for split in sorted(splits) or [""]:
+        present = collection.labels if official is None else collection.labels[official == split]
         counts = np.bincount(present, minlength=len(collection.classes))
         for label in np.flatnonzero(counts == 0):
             name = collection.classes[label]
-            rejected = [file for file in collection.rejected if file.class_name == name]
+            rejected = [
+                file
+                for file in collection.rejected
+                if (file.class_name, file.split) == (name, split)
+            ]
             _say(rejected)
             raise InputError(
                 f"params.yaml: data.path: class '{printable(name)}' has no usable image"
-                f"{'' if split is None else f' in the {split} split'} "
+                f"{f' in the {split} split' if split else ''} "
                 f"({plural(len(rejected), 'file')} can't be used, listed above); add images or "
                 "remove the class"
             )

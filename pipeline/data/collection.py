@@ -15,6 +15,7 @@ class Rejected:
     path: str  # where it lies, as the source names it; a printable rendering where it isn't UTF-8
     reason: str  # why it can't be used, in a few words
     class_name: str = ""  # its class, where it has one
+    split: str = ""  # the split into which the source puts it, where it has one
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,21 @@ def test_files_beside_the_classes_of_a_split_are_set_aside(project: Project) -> 
     )
 
 
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_split_without_a_usable_image_is_not_drawn_from_another(
+    project: Project, part: str
+) -> None:
+    presplit("train", "val", "test")(project)
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"  # as a clone without git-lfs has them
+    for path in (project.images / part).rglob("*.png"):
+        path.write_bytes(pointer)
+    unusable = {"train": "8 files", "val": "4 files", "test": "2 files"}[part]
+    name = {"val": "validation"}.get(part, part)
+    assert (
+        f"data.path: class 'cat' has no usable image in the {name} split ({unusable} can't be used"
+    ) in project.refused()
+
+
 def test_an_official_split_is_pooled_for_folds(project: Project) -> None:
     presplit("train", "val", "test")(project)
     assert project.run(folds=2).returncode == 0

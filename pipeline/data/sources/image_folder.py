@@ -156,7 +156,7 @@ def read(raw: Path, data: Data, scratch: Path) -> Collection:
         official=_column([manifest[row].split for row in kept]),
         groups=_column([manifest[row].group for row in kept]),
         rejected=tuple(
-            Rejected(file.path, reason, file.class_name)
+            Rejected(file.path, reason, file.class_name, file.split)
             for file, reason in zip(manifest, reasons, strict=True)
             if reason
         ),
