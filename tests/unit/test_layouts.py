@@ -425,7 +425,9 @@ def test_a_table_outdoes_the_names_of_folders(project: Project) -> None:
     assert project.counts() == alike(("odd", "even"), **DRAWN)
 
 
-@pytest.mark.parametrize("style", ["semicolons", "tabs", "byte order mark", "capitals", "quotes"])
+@pytest.mark.parametrize(
+    "style", ["semicolons", "tabs", "byte order mark", "capitals", "quotes", "empty cells"]
+)
 def test_tables_as_programs_write_them_are_read(project: Project, style: str) -> None:
     names = flat(project)
     lines = ["file,class,split"]
@@ -442,6 +444,8 @@ def test_tables_as_programs_write_them_are_read(project: Project, style: str) ->
             lines[0] = " File , Class, Split\r"
         case "quotes":
             lines = [",".join(f'"{cell}"' for cell in line.split(",")) for line in lines]
+        case "empty cells":
+            lines[1:] = [f"{line},, " for line in lines[1:]]
     project.table(lines)
     assert project.counts() == alike(train=6, validation=2, test=2)
     tested = {row["origin"] for row in project.index() if row["split"] == "test"}
@@ -573,6 +577,10 @@ WRONG_TABLES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "an unknown split": (
         table_of("x.png,dog,tset", header="file,class,split"),
         ["line 22: split 'tset' is not one of train", "did you mean 'test'?"],
+    ),
+    "a comma without quotes": (  # its patient would be 'acute'
+        table_of("x.png,ill, acute,patient 1", header="file,class,group"),
+        ["line 22: has more cells than columns; put quotes around a value that has ',' in it"],
     ),
     "a split for some": (
         table_of("x.png,dog,", header="file,class,split"),

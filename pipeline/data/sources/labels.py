@@ -37,8 +37,9 @@ def read_labels(path: Path, where: str) -> dict[PurePosixPath, Label]:
         where: the setting that names it, for the errors.
 
     Raises:
-        InputError: with the line, if it can't be read, lacks a column or a value, names a file
-            twice or one outside of its folder, or lays images of a group into two splits.
+        InputError: with the line, if it can't be read, lacks a column or a value, has more cells
+            than columns, names a file twice or one outside of its folder, or lays images of a group
+            into two splits.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -102,6 +103,11 @@ def _rows(text: str, where: str) -> Iterator[tuple[int, dict[str, str]]]:
         known = [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
         for cells in reader:
             line = reader.line_num
+            if any(cell.strip() for cell in cells.get(None, ())):  # where the reader puts surplus
+                raise InputError(
+                    f"{where}: line {line}: has more cells than columns; put quotes around a value "
+                    f"that has {shown(reader.reader.dialect.delimiter)} in it"
+                )
             row = {name: (cells[name] or "").strip() for name in known}
             for name, value in row.items():
                 if not value:
