@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,7 +72,8 @@ def divide(
     try:
         for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
             if name not in drawn:
-                rest, part = _draw(drawn["train"], labels, groups, fraction, seed)
+                left = 2 if name == "test" and "validation" not in drawn else 1
+                rest, part = _draw(drawn["train"], labels, groups, fraction, seed, left)
                 drawn |= {"train": rest, name: part}
     except ValueError:  # fewer images than classes, or a class with a single image or group
         raise too_few() from None
@@ -124,7 +126,7 @@ def divide_into_folds(
         "split.validation_fraction, or take fewer folds",
     )
     try:
-        fold = _deal(labels, groups, np.arange(folds), seed)
+        fold = _deal(labels, groups, np.arange(folds), seed, [1] * folds)
     except ValueError:
         raise too_few() from None
     rows = np.arange(len(labels))
@@ -151,14 +153,21 @@ def divide_into_folds(
 
 
 def _draw(
-    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int
+    rows: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    fraction: float,
+    seed: int,
+    left: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rest of `rows` and a `fraction` of them, each class in the same proportions.
 
-    Groups are dealt to as few folds as make up the fraction, some of which are drawn.
+    Groups are dealt to as few folds as make up the fraction, some of which are drawn. The rest
+    keeps at least `left` groups of each class. Where a class of few groups can't be dealt so, there
+    are no more folds than it has groups, and the fraction is a rough one.
 
     Raises:
-        ValueError: if a class has fewer than two images or groups.
+        ValueError: if a class has fewer than two images, or no more than `left` groups.
         InputError: if no deal of the groups gives the rest and the drawn all classes.
     """
     if groups is None:
@@ -166,28 +175,41 @@ def _draw(
             rows, test_size=fraction, stratify=labels[rows], random_state=seed
         )
         return rest, drawn
-    most = min(MOST_FOLDS, _fewest_groups(labels[rows], groups[rows]))
-    if most < 2:
-        raise ValueError("a class has images of a single group")
-    share = Fraction(fraction).limit_denominator(most)
-    share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
-    is_drawn_fold = np.arange(share.denominator) < share.numerator
-    is_drawn = _deal(labels[rows], groups[rows], is_drawn_fold, seed)
+    labels, groups = labels[rows], groups[rows]
+
+    def deal(most: int) -> np.ndarray:
+        most = min(MOST_FOLDS, most)
+        share = Fraction(fraction).limit_denominator(most)
+        share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
+        is_drawn_fold = np.arange(share.denominator) < share.numerator
+        return _deal(labels, groups, is_drawn_fold, seed, [left, 1])
+
+    counts = _groups_per_class(labels, groups)
+    try:
+        is_drawn = deal(max(counts))
+    except InputError:
+        is_drawn = deal(min(counts))
     return rows[~is_drawn], rows[is_drawn]
 
 
 def _deal(
-    labels: np.ndarray, groups: np.ndarray | None, places: np.ndarray, seed: int
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    places: np.ndarray,
+    seed: int,
+    least: list[int],
 ) -> np.ndarray:
     """Deal images into folds, each class in the same proportions, no group in two.
 
     `places` (k,) says where each of k folds belongs; the place of each image is returned, (N,).
 
+    Each place needs groups of every class, as many as `least` (in the order of the places) says.
     Groups are dealt one by one to where they fit best, which may leave a place without a class that
-    it could have: then they are dealt again in another order.
+    it could have: then they are dealt again, in another order.
 
     Raises:
-        ValueError: if a class has fewer images or groups than there are folds.
+        ValueError: if a class has fewer images than there are folds, or fewer groups than the
+            places need.
         InputError: if no deal of the groups was found that gives each place all classes.
     """
     folds = len(places)
@@ -195,16 +217,22 @@ def _deal(
         if np.bincount(labels)[np.unique(labels)].min() < folds:
             raise ValueError("a class has fewer images than there are folds")
         return places[_dealt(StratifiedKFold(folds, shuffle=True, random_state=seed), labels, None)]
-    fewest = _fewest_groups(labels, groups)
-    if fewest < folds:
-        raise ValueError("a class has fewer groups than there are folds")
+    fewest = min(_groups_per_class(labels, groups))
+    if fewest < sum(least):
+        raise ValueError("a class has fewer groups than the places need")
     classes = len(np.unique(labels))
     orders = [seed, *np.random.SeedSequence(seed).generate_state(MOST_DEALS)]
     for order in orders:
         dealing = StratifiedGroupKFold(folds, shuffle=True, random_state=int(order))
         place = places[_dealt(dealing, labels, groups)]
-        if all(len(np.unique(labels[place == each])) == classes for each in np.unique(places)):
+        for each, needed in zip(np.unique(places), least, strict=True):
+            counts = _groups_per_class(labels[place == each], groups[place == each])
+            if len(counts) < classes or min(counts) < needed:
+                break
+        else:
             return place
+        # groups of few images end in the same folds, in whatever order they are dealt
+        places = np.random.default_rng(order).permutation(places)
     raise InputError(
         f"params.yaml: split: each class has images of {fewest} groups or more, but in none of "
         f"{len(orders)} orders could the {len(np.unique(groups))} groups be dealt so that each "
@@ -217,14 +245,17 @@ def _dealt(
     dealing: StratifiedKFold | StratifiedGroupKFold, labels: np.ndarray, groups: np.ndarray | None
 ) -> np.ndarray:
     fold = np.empty(len(labels), np.int64)
-    for number, (_, members) in enumerate(dealing.split(labels, labels, groups)):
-        fold[members] = number
+    with warnings.catch_warnings():
+        # it warns of a class with fewer images than folds; `_deal` looks at places
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for number, (_, members) in enumerate(dealing.split(labels, labels, groups)):
+            fold[members] = number
     return fold
 
 
-def _fewest_groups(labels: np.ndarray, groups: np.ndarray) -> int:
-    """Return of how many groups the images of a class are, at the least."""
-    return min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+def _groups_per_class(labels: np.ndarray, groups: np.ndarray) -> list[int]:
+    """Return of how many groups the images of each class are."""
+    return [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
 
 
 def _first(rows: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

@@ -125,6 +125,24 @@ def test_sixty_patients_are_enough_for_three_classes_in_each_split(case: int) ->
     assert share == pytest.approx([0.8 * 0.85, 0.8 * 0.15, 0.2], abs=0.05)
 
 
+@pytest.mark.filterwarnings("error")  # scikit-learn only warns of a class that misses folds
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_class_of_few_groups_leaves_the_fractions_as_asked(seed: int) -> None:
+    groups = np.repeat(np.arange(100), 4)
+    labels = groups % 2
+    labels[[0, 100, 200]] = 2  # a finding in one image of three patients
+    division = divide(
+        grouped(labels, groups),
+        seed=seed,
+        validation_fraction=0.15,
+        test_fraction=0.2,
+        max_per_class=None,
+    )
+    sizes = [int((division.split == split).sum()) for split in SPLITS]
+    assert sizes == pytest.approx([0.8 * 0.85 * 400, 0.8 * 0.15 * 400, 0.2 * 400], abs=4)
+    assert sorted(division.split[labels == 2]) == sorted(SPLITS)
+
+
 def test_groups_that_can_not_be_dealt_are_not_called_too_few() -> None:
     # of three patients in two folds one is alone, and none has all three classes
     images = grouped(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 2, 0]))
