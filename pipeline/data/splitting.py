@@ -56,19 +56,21 @@ def divide(
             could not be dealt so.
     """
     labels, groups = collection.labels, collection.groups
-    too_few = partial(
-        _too_few,
-        collection,
-        "split",
-        "training, validation and test at these fractions",
-        "split.validation_fraction or split.test_fraction",
-    )
     everything = np.arange(len(labels))
     if collection.official is None:
         drawn = {"train": everything}
     else:
         drawn = {name: everything[collection.official == name] for name in SPLITS}
         drawn = {name: rows for name, rows in drawn.items() if len(rows)}
+    others = [name for name in SPLITS[1:] if name not in drawn]
+    too_few = partial(
+        _too_few,
+        collection,
+        rows=drawn["train"],
+        setting="split",
+        places=f"{' and '.join(['training', *others])} at these fractions",
+        change=" or ".join(f"split.{name}_fraction" for name in others),
+    )
     try:
         for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
             if name not in drawn:
@@ -118,23 +120,30 @@ def divide_into_folds(
             validation of every run, or groups could not be dealt so.
     """
     labels, groups = collection.labels, collection.groups
+    rows = np.arange(len(labels))
     too_few = partial(
         _too_few,
         collection,
-        f"split.folds: {folds}",
-        "every fold, and in training and validation of every run",
-        "split.validation_fraction, or take fewer folds",
+        rows=rows,
+        setting=f"split.folds: {folds}",
+        places="every fold, and in training and validation of every run",
+        change="split.validation_fraction, or take fewer folds",
     )
     try:
         fold = _deal(labels, groups, np.arange(folds), seed, [1] * folds)
     except ValueError:
         raise too_few() from None
-    rows = np.arange(len(labels))
     if max_per_class is not None:
         shuffled = np.random.default_rng(seed).permutation(rows)
         members = [shuffled[fold[shuffled] == run] for run in range(folds)]
         first = [_first(each, labels, max_per_class) for each in members]
         rows = np.sort(np.concatenate(first))
+        too_few = partial(
+            too_few,
+            rows=rows,
+            setting=f"split.folds: {folds}, split.max_per_class: {max_per_class}",
+            change="split.max_per_class, split.validation_fraction, or take fewer folds",
+        )
     fold, labels = fold[rows], labels[rows]
     groups = None if groups is None else groups[rows]
     split = np.full((len(rows), folds), SPLITS[-1], dtype=np.array(SPLITS).dtype)
@@ -263,9 +272,15 @@ def _first(rows: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels)])
 
 
-def _too_few(collection: Collection, setting: str, places: str, change: str) -> InputError:
-    """Return the error that names the class with the fewest images, or groups with their names."""
-    counts = np.bincount(collection.labels, minlength=len(collection.classes))
+def _too_few(
+    collection: Collection, rows: np.ndarray, setting: str, places: str, change: str
+) -> InputError:
+    """Return the error that names the class with the fewest images, or groups with their names.
+
+    `rows` are those that should be divided.
+    """
+    labels = collection.labels[rows]
+    counts = np.bincount(labels, minlength=len(collection.classes))
     if collection.groups is None:
         smallest = int(counts.argmin())
         return InputError(
@@ -274,7 +289,7 @@ def _too_few(collection: Collection, setting: str, places: str, change: str) -> 
             f"it, or change {change}"
         )
     by_class = [
-        Counter(collection.groups[collection.labels == label].tolist())
+        Counter(collection.groups[rows][labels == label].tolist())
         for label in range(len(collection.classes))
     ]
     smallest = min(range(len(by_class)), key=lambda label: len(by_class[label]))

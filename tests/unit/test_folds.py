@@ -135,6 +135,12 @@ def test_two_folds_of_two_images_leave_none_for_validation() -> None:
         divided(collection([30, 2]), folds=2, fraction=0.2)
 
 
+def test_max_per_class_is_named_where_it_leaves_too_few_images() -> None:
+    with pytest.raises(InputError) as error:
+        divided(collection([20, 20]), folds=2, max_per_class=1)
+    assert "split.folds: 2, split.max_per_class: 1: class 'class0' has 2 images" in str(error.value)
+
+
 def test_each_run_reads_its_own_splits_and_counts(tmp_path: Path) -> None:
     images = collection([60, 40])
     division = divided(images)

@@ -100,6 +100,23 @@ def test_fractions_too_small_for_one_image_per_class_are_an_input_error() -> Non
         divided(collection([10, 10, 10]), fraction=0.05)
 
 
+def test_too_few_images_are_counted_where_the_draw_is_from() -> None:
+    labels = np.repeat([0, 1, 0, 1], [1, 5, 100, 5])
+    images = replace(collection([101, 10]), labels=labels)
+    images = replace(images, official=np.repeat(["train", "test"], [6, 105]))
+    with pytest.raises(InputError, match="'class0' has 1 images, too few") as error:
+        divided(images)
+    assert "at least one each in training and validation at" in str(error.value)
+
+
+def test_too_few_groups_are_counted_where_the_draw_is_from() -> None:
+    labels, groups = np.repeat([0, 1, 0, 1], 4), np.arange(16)
+    groups[:4], groups[12:] = 0, 12  # all of class 0 in training, all of class 1 in the test
+    images = replace(grouped(labels, groups), official=np.repeat(["train", "test"], 8))
+    with pytest.raises(InputError, match=r"'class0' has its 4 images in 1 group \('p0' of 4\)"):
+        divided(images)
+
+
 def grouped(labels: np.ndarray, groups: np.ndarray) -> Collection:
     """Return a collection of images with these classes, each of a patient."""
     images = collection(np.bincount(labels).tolist())
