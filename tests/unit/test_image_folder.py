@@ -341,6 +341,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "truncated.png": (encoded(PHOTO, "PNG")[:-3000], "truncated"),
     "truncated.gif": (encoded(PHOTO, "GIF")[:-1000], "truncated"),
     "truncated.tiff": (encoded(PHOTO, "TIFF")[:-1000], "image file is truncated"),
+    # a camera's raw begins with its thumbnail: bit 0 of NewSubfileType, TIFF 6.0, section 8
+    "raw.nef": (encoded(PHOTO, "TIFF", tiffinfo={254: 1}), "a reduced image, such as the preview"),
     "truncated.heic": (
         encoded(PHOTO, "HEIF")[:-1000],
         "HEIF that can't be decoded: ValueError: Invalid input: Unexpected end of file",

@@ -27,6 +27,7 @@ from pipeline.system.text import printable
 
 GAP = 3  # from here on "indistinguishable from fair resampling in most cases": Pillow on its resize
 UPRIGHT = 1  # of the EXIF orientations
+REDUCED = 1  # of the bits of NewSubfileType in TIFF
 WHITE_IS_ZERO = 0  # of the photometric interpretations of TIFF
 MOST_PIXELS = 62_500_000  # decoded at once: twice 4 bytes of each, half a gigabyte, in every thread
 BAND = 256  # rows that are laid over white at once
@@ -92,8 +93,8 @@ def decode_upright(file: BinaryIO, longest_side: int) -> Image.Image:
     transparent pixels are what a program happened to leave there, often black.
 
     Raises:
-        UndecodableError: if it isn't a complete image, has more than `MOST_PIXELS` pixels as it
-            is decoded, or its values have no known range.
+        UndecodableError: if it isn't a complete image, is a mere preview of one, has more than
+            `MOST_PIXELS` pixels as it is decoded, or its values have no known range.
     """
     with _opened(file) as image:
         width, height = image.size
@@ -148,6 +149,13 @@ def _upright(image: Image.Image) -> Image.Image:
     if pixels > MOST_PIXELS:
         raise ValueError(
             f"{pixels:,} pixels are more than {MOST_PIXELS:,}, the most that are decoded; resize it"
+        )
+    if (
+        isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & REDUCED
+    ):
+        raise ValueError(
+            "a reduced image, such as the preview in a camera's raw; save it as JPEG or PNG"
         )
     _match_transparency(image)
     white = _white_of_grey(image)
