@@ -558,7 +558,7 @@ def table_of(*cells: str, header: str = "file,class") -> Callable[[Project], Non
     def make(project: Project) -> None:
         names = flat(project)
         rest = {"split": "train", "group": "g"}
-        more = "".join(f",{rest[column]}" for column in header.split(",")[2:])
+        more = "".join(f",{rest.get(column, '')}" for column in header.split(",")[2:])
         lines = [f"{name},{PETS[row % 2]}{more}" for row, name in enumerate(names)]
         project.table([header, *lines, *cells])
 
@@ -597,6 +597,10 @@ WRONG_TABLES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
             ["file,class,groups", *(f"{name},{name[6]},1" for name in flat(project))]
         ),
         ["the column 'groups' is unknown (did you mean 'group'?)"],
+    ),
+    "letters in another order": (
+        table_of("x.png,dog,test", header="file,class,spilt"),
+        ["the column 'spilt' is unknown (did you mean 'split'?)"],
     ),
     "classes that read alike": (
         lambda project: project.table(
@@ -663,9 +667,10 @@ def test_a_table_in_latin_1_is_refused(project: Project) -> None:
 
 def test_columns_that_are_not_used_are_named(project: Project) -> None:
     names = flat(project)
-    lines = [f"{name},{PETS[row % 2]},{row}" for row, name in enumerate(names)]
-    project.table(["file,class,age", *lines])
-    assert project.run("download").stderr.count("columns that are not used: age") == 1
+    lines = [f"{name},{PETS[row % 2]},{row},a,b,c" for row, name in enumerate(names)]
+    project.table(["file,class,age,age_group,blood_group,group_id", *lines])
+    said = project.run("download").stderr
+    assert said.count("columns that are not used: age, age_group, blood_group, group_id") == 1
 
 
 def test_a_table_that_has_changed_since_the_images_were_listed_is_not_used(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -13,6 +14,7 @@ from pipeline.system.errors import InputError, shown, suggestion
 
 REQUIRED = ("file", "class")
 OPTIONAL = ("split", "group")
+MISSPELT = 0.8  # difflib's ratio from which on: 'groups' and 'gruop', but not 'group_id'
 DELIMITERS = ",;\t"  # a spreadsheet writes the second where the comma is that of decimals
 
 
@@ -133,9 +135,11 @@ def _check_columns(columns: list[str], where: str) -> None:
         if columns.count(name) > 1:
             raise InputError(f"{where}: has the column '{name}' twice; leave one")
     for other in others:
-        if meant := suggestion(other, [name for name in OPTIONAL if name not in columns]):
+        missing = [name for name in OPTIONAL if name not in columns]
+        if meant := difflib.get_close_matches(other, missing, 1, MISSPELT):
             raise InputError(
-                f"{where}: the column {shown(other)} is unknown{meant}; rename or remove it"
+                f"{where}: the column {shown(other)} is unknown (did you mean '{meant[0]}'?); "
+                "rename or remove it"
             )
 
 
