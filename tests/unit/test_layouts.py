@@ -641,9 +641,33 @@ def test_a_group_too_few_for_the_folds_is_named(project: Project) -> None:
     assert "split.folds: 3: class 'rare' has its 5 images in 2 groups" in project.refused(folds=3)
 
 
+def test_a_table_in_a_sub_folder_names_files_as_one_beside_them_does(project: Project) -> None:
+    names = flat(project)
+    (project.images / "tables").mkdir()
+    lines = ["file,class", *(f"{name},{PETS[row % 2]}" for row, name in enumerate(names))]
+    project.table(lines, "tables/labels.csv")
+    assert project.counts() == alike(**DRAWN)
+
+
+def test_a_file_beside_a_table_in_a_sub_folder_is_named_within_the_images(project: Project) -> None:
+    flat(project)
+    (project.images / "tables").mkdir()
+    project.table(["file,class", "../IMG_000.png,cat"], "tables/labels.csv")
+    assert "file '../IMG_000.png' is outside of images; name files by" in project.refused()
+
+
+def test_a_row_of_a_hidden_file_is_told_that_such_are_left_out(project: Project) -> None:
+    project.image(".hidden.png")
+    table_of(".hidden.png,cat")(project)
+    line = project.refused()
+    assert "1 file of it can't be found in images, the first '.hidden.png' (line 22)" in line
+    assert "hidden files and READMEs are left out" in line
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"labels": "tables/gone.csv"}, "'tables/gone.csv': there is no such file in images;"),
         ({"labels": "gone.csv"}, "data.labels: 'gone.csv': there is no such file in images"),
         ({"labels": "/tmp/labels.csv"}, "data.labels: '/tmp/labels.csv' has to lie in data.path"),
         ({"labels": "../labels.csv"}, "data.labels: '../labels.csv' has to lie in data.path"),

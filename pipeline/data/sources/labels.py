@@ -28,26 +28,27 @@ class Label:
     line: int  # where it stands in the file
 
 
-def read_labels(path: Path, where: str) -> dict[PurePosixPath, Label]:
-    """Read the labels of images, by their paths within the folder that the file lies in.
+def read_labels(path: Path, folder: Path, where: str) -> dict[PurePosixPath, Label]:
+    """Read the labels of images, by their paths within the images' folder.
 
     The first line names the columns, in any order; others than ``file``, ``class``, ``split`` and
     ``group`` are not used (see `unused_columns`).
 
     Args:
         path: UTF-8, its cells separated by commas, semicolons or tabs.
+        folder: that of the images, `data.path`.
         where: the setting that names it, for the errors.
 
     Raises:
         InputError: with the line, if it can't be read, lacks a column or a value, has more cells
-            than columns, names a file twice or one outside of its folder, or lays images of a group
-            into two splits.
+            than columns, names a file twice or one outside of the folder, or lays images of a
+            group into two splits.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(
-            f"{where}: there is no such file in {path.parent}; write it with the columns "
+            f"{where}: there is no such file in {folder}; write it with the columns "
             "file,class[,split][,group], or set data.labels to null"
         ) from None
     except OSError as error:
@@ -59,7 +60,7 @@ def read_labels(path: Path, where: str) -> dict[PurePosixPath, Label]:
         file = PurePosixPath(row["file"])
         if file.is_absolute() or ".." in file.parts:
             raise InputError(
-                f"{where}: line {line}: file {shown(row['file'])} is outside of {path.parent}; "
+                f"{where}: line {line}: file {shown(row['file'])} is outside of {folder}; "
                 "name files by their paths within it"
             )
         if file in labels:

@@ -165,7 +165,7 @@ def _find_classes(
 def _find_labelled(folder: Path, labels: str, where: str) -> list[Found]:
     """Find the files that the table `labels` names, and those that it doesn't; see `find`."""
     table = f"params.yaml: data.labels: '{labels}'"
-    rows = read_labels(folder / labels, table)
+    rows = read_labels(folder / labels, folder, table)
     files = {PurePosixPath(each.relative_to(folder)): each for each in files_under(folder, where)}
     files.pop(PurePosixPath(labels), None)
     # a table may come from a system that composes the characters of names in another way
@@ -183,7 +183,7 @@ def _find_labelled(folder: Path, labels: str, where: str) -> list[Found]:
         raise InputError(
             f"{table}: {plural(len(missing), 'file')} of it can't be found in {folder}, the first "
             f"'{printable(str(first))}' (line {line}); write the paths as they are within that "
-            "folder, or remove the rows"
+            "folder, or remove the rows (hidden files and READMEs are left out)"
         )
     classes = sorted({label.class_name for label in by_file.values()})
     _refuse_names_read_as_one(classes, table)
