@@ -121,6 +121,8 @@ def _data(settings: Settings, image_size: int | None) -> Iterator[str]:
                     f"data.normalisation.{key}: {values} has {plural(len(values), 'number')}, but "
                     f"the images of data.name '{data.name}' are {colours}; give {channels}"
                 )
+    if data.path.startswith("~"):
+        yield f"data.path: {shown(data.path)}: ~ is not expanded; write the full path"
     if data.labels is not None:
         if data.name != "image_folder":
             yield (

@@ -17,6 +17,7 @@ from pydantic import (
     Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -88,8 +89,21 @@ Sha256 = Annotated[
     Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None,
     setting("of that file, unless its name ends in it as PyTorch's do; `check` says which it is"),
 ]
+
+
+def _names(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError:  # one for each way to write them
+        raise ValueError(
+            f"{shown(value)} is neither the name of an architecture nor a list of 1 to 10 names, "
+            "such as [cnn]"
+        ) from None
+
+
 Baseline = Annotated[
     str | Annotated[list[str], Field(min_length=1, max_length=10)] | None,
+    WrapValidator(_names),
     setting("the entry that differs in one thing alone: the report compares the two; or [several]"),
 ]
 

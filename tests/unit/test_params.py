@@ -116,6 +116,20 @@ def changed(path: str, value: object) -> dict[str, Any]:
             "ca_cnn",
             "params.yaml: architectures.ca_cnn.baseline: 'ca_cnn' can't be its own baseline",
         ),
+        *(
+            (
+                "architectures.ca_cnn.baseline",
+                value,
+                f"params.yaml: architectures.ca_cnn.baseline: {value} is neither the name of an "
+                "architecture nor a list of 1 to 10 names, such as [cnn]",
+            )
+            for value in (5, ["cnn", 5], [])
+        ),
+        (
+            "data.path",
+            "~/photos",
+            "params.yaml: data.path: '~/photos': ~ is not expanded; write the full path",
+        ),
         (
             "train.epochs",
             -3,
