@@ -11,7 +11,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -78,8 +78,8 @@ def find(images: np.ndarray, places: np.ndarray) -> list[NearDuplicate]:
     crops = _coarse_crops(small)
     found: dict[tuple[int, int], NearDuplicate] = {}
     for mirrored, others in ((False, hashes), (True, mirrored_hashes)):
-        pairs = _alike(hashes, others, places)
-        for cropped, whole, crop in _likely(crops, pairs, mirrored):
+        batches = _alike(hashes, others, places)
+        for cropped, whole, crop in _likely(crops, batches, mirrored):
             rows = (min(cropped, whole), max(cropped, whole))
             if rows in found or np.array_equal(images[cropped], images[whole]):
                 continue
@@ -124,21 +124,22 @@ def _hashed(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return small, hashes[0], hashes[1]
 
 
-def _alike(hashes: np.ndarray, others: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the pairs of rows in different places with hashes alike, int64 (P, 2), first < second.
+def _alike(hashes: np.ndarray, others: np.ndarray, places: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the pairs of rows in different places with hashes alike, int64 (P, 2), first < second.
 
+    They come in batches: of images that are all aligned, such as faces, nearly every pair is one.
     `others` are the hashes of the second of each pair.
     """
     bits = hashes.shape[1]
-    found = []
     step = max(1, HASHES_AT_ONCE // len(hashes))
     for start in range(0, len(hashes), step):
         # bits that agree, less those that differ: exact in float32, and as fast as BLAS is
         agreement = hashes[start : start + step] @ others[start:].T
         first, second = np.nonzero(agreement >= bits - 2 * MOST_BITS)
         apart = (first < second) & (places[start + first] != places[start + second])
-        found.append(start + np.stack([first[apart], second[apart]], axis=1))
-    return np.concatenate(found)
+        pairs = start + np.stack([first[apart], second[apart]], axis=1)
+        for begin in range(0, len(pairs), PAIRS_AT_ONCE):
+            yield pairs[begin : begin + PAIRS_AT_ONCE]
 
 
 def _coarse_crops(small: np.ndarray) -> np.ndarray:
@@ -153,14 +154,15 @@ def _coarse_crops(small: np.ndarray) -> np.ndarray:
     return crops
 
 
-def _likely(crops: np.ndarray, pairs: np.ndarray, mirrored: bool) -> Iterator[tuple[int, int, int]]:
+def _likely(
+    crops: np.ndarray, batches: Iterable[np.ndarray], mirrored: bool
+) -> Iterator[tuple[int, int, int]]:
     """Yield of pairs that are coarsely alike the row to crop, the other, and the best crop."""
     whole = crops[:, 0]
     if mirrored:
         grids = whole.reshape(len(whole), COARSE_CELLS, COARSE_CELLS)
         whole = grids[:, :, ::-1].reshape(whole.shape)
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        batch = pairs[start : start + PAIRS_AT_ONCE]
+    for batch in batches:
         like = (crops[batch[:, 0], 0] * whole[batch[:, 1]]).sum(axis=1) >= LEAST_WHOLE
         either = np.stack([batch[like], batch[like, ::-1]], axis=1)  # (P, 2, 2): which to crop
         correlations = (crops[either[..., 0]] @ whole[either[..., 1], :, np.newaxis])[..., 0]

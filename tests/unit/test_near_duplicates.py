@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def test_photographs_of_the_same_kind_of_thing_are_not_taken_for_one() -> None:
         images.append(np.asarray(image.filter(ImageFilter.GaussianBlur(1)).resize((64, 64))))
     hashes = near_duplicates._hashed(np.stack(images))[1]
     alike = near_duplicates._alike(hashes, hashes, np.arange(40))
-    assert len(alike) > 50  # for the hash alone they are
+    assert sum(map(len, alike)) > 50  # for the hash alone they are
     assert near_duplicates.find(np.stack(images), np.arange(40)) == []
 
 
@@ -234,6 +235,18 @@ def test_pairs_within_a_place_and_equal_images_are_left_out() -> None:
     assert near_duplicates.find(images, np.array(["train", "train", "train"])) == []
     found = near_duplicates.find(images, np.array(["train", "test", "test"]))
     assert [(pair.first, pair.second) for pair in found] == [(0, 2)]
+
+
+def test_pairs_that_are_alike_are_never_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "HASHES_AT_ONCE", 1 << 16)
+    hashes, places = np.ones((2000, 64), np.float32), np.arange(2000) % 2
+    tracemalloc.start()
+    batches = near_duplicates._alike(hashes, hashes, places)
+    pairs = sum(len(batch) for batch in batches)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pairs == 1000**2  # each of one place with each of the other
+    assert peak < pairs * 2 * np.dtype(np.int64).itemsize / 2
 
 
 def test_small_images_are_not_looked_through() -> None:
