@@ -12,6 +12,7 @@ from pipeline.system.errors import shown
 from pipeline.system.text import plural
 
 LIBRARIES = ("torchvision", "timm")  # families
+FROM_MINUS_ONE = ("googlenet", "inception_v3")  # torchvision scales their inputs for its weights
 GREY = ("digits", "fashion_mnist")
 MOST_LISTED = 20  # numbers
 OWN_SIZES = {"digits": 8, "cifar10": 32, "cifar100": 32, "fashion_mnist": 28}  # in pixels
@@ -79,12 +80,25 @@ def _recipe(train: Train) -> Iterator[str]:
 
 
 def _weights(settings: Settings) -> Iterator[str]:
+    given = settings.data.normalisation
+    is_from_minus_one = isinstance(given, MeanStd) and {*given.mean, *given.std} == {0.5}
     for name, architecture in settings.architectures.items():
         where = f"architectures.{name}"
         if architecture.weights == "default" and architecture.family not in LIBRARIES:
             yield (
                 f"{where}.weights: 'default' is for {' and '.join(LIBRARIES)}; name a file, such "
                 "as data/trained/cnn/0/model.safetensors of another project"
+            )
+        if (
+            architecture.weights == "default"
+            and architecture.family == "torchvision"
+            and architecture.name in FROM_MINUS_ONE
+            and not is_from_minus_one
+        ):
+            yield (
+                f"{where}.weights: 'default' of {architecture.name} was trained on pixels from -1 "
+                "to 1; set data.normalisation to {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}, or "
+                "take another network"
             )
         if architecture.sha256 is not None and architecture.weights is None:
             yield f"{where}.sha256: is of a file, but {where}.weights names none; remove it"

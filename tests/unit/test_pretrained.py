@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
+from pipeline.data import writing
 from pipeline.data.arrays import Dataset
 from pipeline.models import registry
 from pipeline.models.layers import Classifier
@@ -356,6 +357,28 @@ def test_default_is_the_file_that_the_library_names() -> None:
 def test_own_networks_have_no_default() -> None:
     with pytest.raises(InputError, match=r"tuned\.weights: 'default' is for torchvision and timm"):
         settings(**CNN | {"weights": "default"})
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_torchvisions_weights_for_pixels_from_minus_one_to_one_get_such(name: str) -> None:
+    # with its weights torchvision brings what is normalised by ImageNet's mean and std to them
+    network = torchvision_models.get_model(name, transform_input=True, init_weights=False)
+    pixels = torch.rand(2, 3, 8, 8)
+    mean, std = (getattr(writing.IMAGENET, key) for key in ("mean", "std"))
+    mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (mean, std))
+    torch.testing.assert_close(
+        network._transform_input((pixels - mean) / std), (pixels - 0.5) / 0.5
+    )
+
+    content = DEFAULT.model_dump() | {"model": "tuned"}
+    content["architectures"] = {"tuned": RESNET | {"name": name, "weights": "default"}}
+    content["data"] |= {"name": "cifar10", "normalisation": "imagenet"}
+    half = [0.5, 0.5, 0.5]
+    with pytest.raises(InputError) as error:
+        load.check(content)
+    assert f"data.normalisation to {{mean: {half}, std: {half}}}" in str(error.value)
+    content["data"]["normalisation"] = {"mean": half, "std": half}
+    load.check(content)
 
 
 def test_freezing_without_weights_is_refused() -> None:
