@@ -352,7 +352,9 @@ class Train(Section):
     momentum: Probability = setting("of sgd alone")
     nesterov: bool = setting("of sgd with momentum: look ahead along it")
     weight_decay: Penalty = setting("L2 penalty (adamw: decoupled); 1e-4 is usual with sgd")
-    l1: Penalty = setting("L1 penalty on the weights of convolutions and linear layers")
+    l1: Penalty = setting(
+        "L1 penalty on convolutions, linear layers and tokens; not on biases, norms, scales"
+    )
     clip_norm: Rate | None = setting(
         "a number: a gradient of all weights that is longer is scaled down to this length"
     )
@@ -402,7 +404,7 @@ class Compute(Section):
 class Evaluate(Section):
     """How the trained networks are measured."""
 
-    batch_size: Count = setting("images a step; changes the speed, hardly the result")
+    batch_size: Count = setting("images a step, as the report's throughput and memory are measured")
     latency_repeats: Annotated[int, Field(ge=3, le=1_000_000)] = setting(
         "how often one image is timed; the median is reported"
     )
