@@ -85,28 +85,19 @@ def settings_of(stage: Stage) -> dict[str, Any]:
 
 
 def changed_stages(stages: Iterable[Stage]) -> set[str]:
-    """Return the names of those whose command, settings, code or outputs DVC finds changed.
+    """Return the names of those whose command, settings, code, inputs or outputs DVC finds changed.
 
-    What others of them write is left to Snakemake. Outputs that are to come back from DVC's cache
-    are verified there.
-
-    Args:
-        stages: all that Snakemake has rules for.
+    Outputs that are to come back from DVC's cache are verified there.
 
     Raises:
         InputError: if one of them is or holds a link to nothing.
     """
-    stages = list(stages)
-    outputs = {Path(out.fs_path) for stage in stages for out in stage.outs}
     known: dict[Any, bool] = {}
-
-    def is_made(path: Path) -> bool:
-        return not outputs.isdisjoint([path, *path.parents])
 
     def differs(item: Output) -> bool:
         if isinstance(item, param.ParamsDependency):
             return _differs(item)
-        # code that all trainings depend on is asked for once (benchmark `nothing_to_do`)
+        # what all trainings depend on is asked for once (benchmark `nothing_to_do`)
         recorded = (item.fs.protocol, item.fs_path, item.hash_info and item.hash_info.value)
         if recorded not in known:
             known[recorded] = _differs(item)
@@ -114,8 +105,7 @@ def changed_stages(stages: Iterable[Stage]) -> set[str]:
 
     changed = set()
     for stage in stages:
-        sources = [dep for dep in stage.deps if not is_made(Path(dep.fs_path))]
-        differing = [item for item in [*sources, *stage.outs] if differs(item)]
+        differing = [item for item in [*stage.deps, *stage.outs] if differs(item)]
         for out in stage.outs:
             if out in differing:
                 force_cache_verification(out)

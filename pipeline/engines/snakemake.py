@@ -1,7 +1,7 @@
 """What stands in a rule of the Snakefile: one rule for each stage of DVC's own graph.
 
 Snakemake compares times where DVC compares contents. So each rule has one more input, a marker:
-newer than the outputs if DVC finds command, settings, code or outputs changed, else older.
+newer than the outputs if DVC finds command, settings, code, inputs or outputs changed, else older.
 
 A job on a cluster parses the Snakefile again, for its own rule. What runs has been decided by then,
 so it writes no marker and leaves alone what other jobs may be using.

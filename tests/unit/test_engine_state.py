@@ -268,17 +268,33 @@ def test_file_that_two_stages_depend_on_is_looked_at_for_each_record_of_it(
         ("params.yaml", "split: {folds: 3}\ntrain: {epochs: 3}\n", {"split", "train"}),
         ("params.yaml", "# two\nsplit: {folds: 2}\ntrain: {epochs: 3}\n", set()),
         ("dvc.yaml", PIPELINE.replace("cp splits/code.py", "cp -p splits/code.py"), {"train"}),
-        ("splits/code.py", "by hand", {"split"}),  # what waits for it is Snakemake's to find
+        ("splits/code.py", "by hand", {"split", "train"}),
         ("weights", "by hand", {"train"}),
     ],
 )
-def test_change_is_that_of_the_stage_whose_file_it_is(
+def test_changed_stages_are_those_that_dvc_status_names(
     path: str, text: str, changed: set[str], stages: dict[str, Stage], tmp_path: Path
 ) -> None:
     (tmp_path / path).unlink()  # it may be a link into the cache
     (tmp_path / path).write_text(text)
     param.load_path.cache_clear()
     assert dvc_state.changed_stages(dvc_state.read_graph(Repo())) == changed
+    assert Repo().status().keys() == changed
+
+
+def test_stage_that_records_another_input_than_the_one_here_is_changed(
+    stages: dict[str, Stage], tmp_path: Path
+) -> None:
+    lock = tmp_path / "dvc.lock"
+    of_train = lock.read_text().partition("  train:\n")[2]
+    (tmp_path / "code.py").unlink()
+    (tmp_path / "code.py").write_text("second")
+    Repo().reproduce()
+    of_split = lock.read_text().partition("  train:\n")[0]
+    lock.write_text(f"{of_split}  train:\n{of_train}")  # as git merge -X ours may leave it
+    Repo().checkout()
+    assert Repo().status() == {"train": [{"changed deps": {"splits": "modified"}}]}
+    assert dvc_state.changed_stages(dvc_state.read_graph(Repo())) == {"train"}
 
 
 def test_output_that_differs_is_verified_in_the_cache(
