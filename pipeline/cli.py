@@ -35,6 +35,7 @@ from pipeline.settings import pairs, presets
 from pipeline.settings.load import check_loss, load
 from pipeline.settings.schema import Settings
 from pipeline.stages import stale_outputs
+from pipeline.storage.running import FINISHED
 from pipeline.system.errors import InputError, StageError, choose, format_os_error
 from pipeline.system.progress import say
 from pipeline.system.text import plural, printable
@@ -457,10 +458,16 @@ def prune(
     params: ParamsFile = PARAMS,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
 ) -> None:
-    """Remove the outputs of runs that params.yaml no longer lists, and checkpoints."""
+    """Remove the outputs of runs that params.yaml no longer lists, and useless checkpoints."""
     settings = load(params)
     found = stale_outputs.find(settings, TRAINED, EVALUATED, EXPLAINED)
-    checkpoints = finished_checkpoints.list_checkpoints(CHECKPOINTS)
+    listed = {f"{model}-{seed}" for model, seed in product(settings.architectures, settings.seeds)}
+    checkpoints = {
+        folder: use
+        for folder, use in finished_checkpoints.list_checkpoints(CHECKPOINTS).items()
+        # an unfinished training that is listed resumes from there, or runs now
+        if (folder / FINISHED).exists() or folder.name.rpartition("-")[0] not in listed
+    }
     if not found and not checkpoints:
         typer.echo("nothing to prune")
         return

@@ -360,17 +360,19 @@ def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
 # --- stale outputs --------------------------------------------------------------------------------
 
 
-def test_checkpoints_are_listed_and_pruned(folder: Path) -> None:
+def test_checkpoints_are_pruned_but_those_of_unfinished_listed_trainings(folder: Path) -> None:
     checkpoints = folder / ".cache" / "checkpoints"
-    begun, done = checkpoints / "cnn-0-0123456789abcdef", checkpoints / "cnn-1-0123456789abcdef"
-    for training in (begun, done):
+    listed, removed, done = (
+        checkpoints / f"{run}-0123456789abcdef" for run in ("cnn-0", "cnn-4711", "cnn-1")
+    )
+    for training in (listed, removed, done):
         training.mkdir(parents=True)
         (training / "epoch-000001.pt").write_bytes(b"")
     (done / "finished").touch()
     asked = run("prune", cwd=folder)
-    assert ".cache/checkpoints/cnn-0-0123456789abcdef: a training that was not" in asked.stdout
+    assert ".cache/checkpoints/cnn-4711-0123456789abcdef: a training that was not" in asked.stdout
     assert ".cache/checkpoints/cnn-1-0123456789abcdef: a finished training" in asked.stdout
-    assert begun.exists()
+    assert removed.exists()
     assert run("prune", "--yes", cwd=folder).returncode == 0
-    assert list(checkpoints.iterdir()) == []
+    assert list(checkpoints.iterdir()) == [listed]  # it resumes from there, or runs now
     assert "nothing to prune" in run("prune", cwd=folder).stdout
