@@ -109,8 +109,11 @@ def train(
     ] = CHECKPOINTS,
 ) -> None:
     """Train one architecture with one seed; after an interruption, resume it."""
+    # what was there is the pipeline's own, which resumes from it
+    keep = out is not None and any(checkpoints.glob(f"{model}-{seed}-*"))
     _train(model, seed, params, splits, out, checkpoints)
-    finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
+    if not keep:
+        finished_checkpoints.remove_finished(checkpoints, f"{model}-{seed}")
 
 
 @app.command()

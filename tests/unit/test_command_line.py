@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.report.terminal import print_summary
 from pipeline.settings import presets
+from pipeline.stages import download, split
 
 Done = subprocess.CompletedProcess[str]
 
@@ -357,7 +358,22 @@ def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
     assert run("check", cwd=folder).returncode == 0
 
 
-# --- stale outputs --------------------------------------------------------------------------------
+# --- checkpoints and stale outputs ----------------------------------------------------------------
+
+
+def test_training_to_another_folder_leaves_the_pipelines_own_checkpoints(folder: Path) -> None:
+    settings = presets.load("smoke")
+    download.run(settings.data, folder / "data" / "raw", folder / "downloads")
+    split.run(settings.data, settings.split, folder / "data" / "raw", folder / "data" / "splits")
+    elsewhere = ("train", "--model", "cnn", "--seed", "0", "--out", "elsewhere")
+    assert run(*elsewhere, cwd=folder).returncode == 0
+    checkpoints = folder / ".cache" / "checkpoints"
+    assert list(checkpoints.iterdir()) == []
+    assert run("stage", "train@cnn-0", cwd=folder).returncode == 0  # DVC has not noted it yet
+    begun = files(checkpoints)
+    assert run(*elsewhere, cwd=folder).returncode == 0
+    assert files(checkpoints) == begun
+    assert "resumes after epoch 2/2" in run("stage", "train@cnn-0", cwd=folder).stderr
 
 
 def test_checkpoints_are_pruned_but_those_of_unfinished_listed_trainings(folder: Path) -> None:
