@@ -54,7 +54,7 @@ lint: setup  ## Check style, format, types and the Snakefile
 	mypy
 	lint-imports
 	snakemake --dry-run --quiet all >/dev/null
-	! snakemake --lint 2>&1 | grep -F '    * ' | grep -v 'Specify a conda environment'  # it is .venv
+	! { snakemake --lint 2>&1 || true; } | grep -F '    * ' | grep -v 'Specify a conda environment'  # it is .venv
 
 format: setup  ## Fix what the linters can fix
 	ruff check --fix .
@@ -76,4 +76,4 @@ lock: setup  ## Write the lock files again from pyproject.toml
 	@mv requirements.lock.new requirements.lock
 
 help:  ## Show this
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "%-14s%s\n", $$1, $$2}' Makefile
