@@ -319,7 +319,12 @@ def check(params: ParamsFile = PARAMS) -> None:
         from pipeline.data.sources.listing import find
 
         find(Path(settings.data.path), settings.data.labels)
-    if found := false_records.find(false_records.read_lock(), params):
+    try:
+        stages = false_records.read_lock()
+    except InputError as error:  # `make` runs Snakemake next, which repairs it
+        say(f"warning: {error}")
+        stages = {}
+    if found := false_records.find(stages, params):
         false_records.forget(found)
     for line in (*frozen(), *false_records.cures(found)):
         say(line)

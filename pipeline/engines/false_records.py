@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.engines import dvc_files
@@ -30,6 +31,7 @@ from pipeline.settings.yaml_file import read
 from pipeline.storage.checksums import checksum
 from pipeline.storage.fingerprint import DESCRIPTION, INDEX, fingerprint
 from pipeline.system.errors import InputError
+from pipeline.system.progress import say
 
 LOCK = Path("dvc.lock")
 
@@ -43,6 +45,20 @@ SAYING = {
     "explain": "explain.json",
     "report": "verdict.json",
 }
+
+
+class LockedStage(BaseModel):
+    """What is read here of a stage in dvc.lock."""
+
+    deps: list[dict[str, Any]] = []
+    outs: list[dict[str, Any]] = []
+    params: dict[str, dict[str, Any]] = {}
+
+
+class Lock(BaseModel):
+    """dvc.lock."""
+
+    stages: dict[str, LockedStage] = {}
 
 
 def find(stages: Mapping[str, Any], params_path: Path = PARAMS) -> dict[str, str]:
@@ -199,21 +215,28 @@ def read_lock(*names: str) -> dict[str, Any]:
     Raises:
         InputError: if it is corrupt, and still is after a minute.
     """
-    given_up = time.monotonic() + SECONDS_TO_WRITE
+    given_up, waits = time.monotonic() + SECONDS_TO_WRITE, False
     while True:
         try:
             text = LOCK.read_text(encoding="utf-8")
             if names:  # parsing it all takes 0.2 s for 60 stages, after each of their jobs
                 head, *stages = re.split(r"^  (?=\S)", text, flags=re.MULTILINE)
                 wanted = [one for one in stages if one.startswith(tuple(f"{n}:" for n in names))]
+                if not wanted:
+                    return {}
                 text = "  ".join([head, *wanted])
-            return (YAML(typ="safe").load(text) or {}).get("stages") or {}
+            content = YAML(typ="safe").load(text)
+            Lock.model_validate(content)
+            return content.get("stages", {})
         except FileNotFoundError:
             return {}
-        except (YAMLError, UnicodeDecodeError) as error:
+        except (YAMLError, ValueError) as error:
+            if not waits:
+                say(f"waits up to a minute for {LOCK}, which can't be read: is it being written?")
+                waits = True
             if time.monotonic() > given_up:
-                first = str(error).splitlines()[0]
-                raise InputError(f"{LOCK}: can't be read ({first}); snakemake repairs it") from None
+                why = " ".join(" ".join(str(error).splitlines()[:2]).split())  # the second: where
+                raise InputError(f"{LOCK}: can't be read ({why}); snakemake repairs it") from None
         time.sleep(SECONDS_BETWEEN_READS)
 
 

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.engines import false_records
 from pipeline.report.terminal import print_summary
 from pipeline.settings import presets
 from pipeline.stages import download, split
@@ -356,6 +357,27 @@ def test_what_dvc_cannot_read_is_named_before_it_is_asked(folder: Path) -> None:
         path.unlink()
     (folder / "pets" / "cat" / "gone.png").unlink(missing_ok=True)
     assert run("check", cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "schema: '2.0'\nstages:\n  split:\n    cmd: x\n    deps:\n",  # cut off
+        "schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> theirs\n",
+    ],
+)
+def test_corrupt_dvc_lock_stops_what_reads_it_and_not_what_runs_before_its_repair(
+    lock: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(false_records, "SECONDS_TO_WRITE", 0.0)
+    (folder / "data" / "local").mkdir(parents=True)
+    (folder / "dvc.lock").write_text(lock)
+    checked, summed = run("check", cwd=folder), run("summary", cwd=folder)
+    assert (checked.returncode, summed.returncode) == (0, 2)
+    waits, *warned = checked.stderr.splitlines()
+    assert waits.startswith("waits up to a minute for dvc.lock")
+    assert warned[0].startswith("warning: dvc.lock: can't be read (")
+    assert summed.stderr.splitlines() == [waits, warned[0].replace("warning", "error")]
 
 
 # --- checkpoints and stale outputs ----------------------------------------------------------------
