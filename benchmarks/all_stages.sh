@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All stages of params.yaml, one after the other, where there is no DVC or Snakemake:
 # bash benchmarks/all_stages.sh
-# Nothing is cached: every stage runs, but download and split where their output is there.
+# Nothing is cached: every stage runs, but download where its output is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ each() { xargs -P "$JOBS" -L 1 python -m pipeline "$1"; }
 
 python -m pipeline check
 [ -d data/raw ] || python -m pipeline download
-[ -d data/splits ] || python -m pipeline split
+python -m pipeline split
 each train <<<"$runs"
 each evaluate <<<"$runs"
 python -m pipeline measure

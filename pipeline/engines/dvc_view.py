@@ -8,22 +8,28 @@ a dependency of `stage.create` as of any other.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
-from dvc.exceptions import DvcException, NotDvcRepoError
-from dvc.fs import localfs
-from dvc.ignore import DvcIgnoreFilter
-from dvc.repo import Repo
-
 from pipeline.engines import preflight
+
+IS_INSTALLED = find_spec("dvc") is not None
+if IS_INSTALLED:
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.fs import localfs
+    from dvc.ignore import DvcIgnoreFilter
+    from dvc.repo import Repo
 
 
 def refuse_unseen(files: Iterable[Path], folder: Path) -> None:
     """Check that DVC sees all the files of `folder`, in the project that this process runs in.
 
     Raises:
-        InputError: if it leaves one out. Without a DVC project nothing is recorded, nor refused.
+        InputError: if it leaves one out. Without DVC or a project of it nothing is recorded, nor
+            refused.
     """
+    if not IS_INSTALLED:
+        return
     try:
         root = Repo.find_root()
     except NotDvcRepoError:
@@ -39,6 +45,8 @@ def md5(folder: Path) -> dict[str, str]:
     Nor of a folder that it can't read: then it records nothing. DVC keeps what it computes, so that
     it need not read the files again when the stage has ended.
     """
+    if not IS_INSTALLED:
+        return {}
     try:
         stage = Repo().stage.create(name="look", cmd="true", deps=[str(folder)])
         (dependency,) = stage.deps

@@ -260,6 +260,22 @@ def image_folder(folder: Path, *classes: str) -> None:
             Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / "pets" / name / f"{number}.png")
 
 
+def test_own_images_are_listed_where_dvc_is_not_installed(folder: Path) -> None:
+    image_folder(folder, "cat", "dog")
+    command = "import sys; sys.modules['dvc'] = None; from pipeline.cli import main"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{command}; sys.exit(main(['download']))"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = (folder / "data" / "raw" / "manifest.csv").read_text()
+    assert [name in listed for name in ("cat/0.png", "dog/1.png")] == [True, True]
+
+
 def test_image_folder_that_does_not_exist_is_named(folder: Path) -> None:
     image_folder(folder)
     assert "data.path: 'pets' does not exist" in refused(folder, "download")
