@@ -14,27 +14,27 @@ from rich.text import Text
 
 from pipeline.report.filters import environment
 from pipeline.statistics.criteria import ACCURACY_NAMES
+from pipeline.storage.reading import reading, remedy
 from pipeline.system import formats
-from pipeline.system.errors import InputError
 
 
 def print_summary(reports: Path) -> None:
     """Print the comparison of the report in the folder `reports`, its answer, and where it is.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or its table is corrupt.
     """
-    path = reports / "comparison.csv"
-    try:
+    path, again = reports / "comparison.csv", "make the report again: dvc repro -f -s report"
+    with remedy("make the report first (dvc repro)", again), reading(path):
         comparison = pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make the report first (dvc repro)") from None
-    architectures = comparison[comparison["kind"] != "ensemble"]
-    ensembles = comparison[comparison["kind"] == "ensemble"]
+        architectures = comparison[comparison["kind"] != "ensemble"]
+        ensembles = comparison[comparison["kind"] == "ensemble"]
+        tables = [summary_table(architectures)]
+        if len(ensembles):
+            tables.append(ensembles_table(ensembles))
     console = Console()
-    console.print(summary_table(architectures))
-    if len(ensembles):
-        console.print(ensembles_table(ensembles))
+    for table in tables:
+        console.print(table)
     if _confounded(architectures).any():
         words = vars(environment().get_template("answer.j2").module)
         console.print(f"* {words['more_than_one_thing']}", highlight=False)

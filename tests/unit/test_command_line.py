@@ -165,6 +165,17 @@ def test_help_of_export_says_that_a_file_is_replaced() -> None:
     assert "a file that is there is replaced" in " ".join(run("export", "--help").stdout.split())
 
 
+@pytest.mark.parametrize(
+    "table", ["", "model;kind\ncnn;architecture\n", "model,kind\n1,2,3\n1,2,3,4\n"]
+)
+def test_corrupt_comparison_is_named_with_what_makes_it_again(table: str, tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "comparison.csv").write_text(table)
+    message = refused(tmp_path, "summary")
+    assert "reports/comparison.csv: can't be read (" in message
+    assert message.endswith("); make the report again: dvc repro -f -s report\n")
+
+
 def test_summary_ends_with_the_reports_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
