@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from typer.core import TyperCommand
+
+from pipeline.system.errors import InputError
 
 
 class SeveralValues(TyperCommand):
@@ -15,13 +18,20 @@ class SeveralValues(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name each value of a repeatable option, then parse as usual."""
+        """Name each value of a repeatable option, then parse as usual.
+
+        Raises:
+            InputError: if one has no value: Click would take the next option for it.
+        """
         repeatable = {
             name
             for option in self.params
             if getattr(option, "multiple", False)
             for name in option.opts
         }
+        for option, following in pairwise([*args, "--"]):
+            if option in repeatable and following.startswith("-"):
+                raise InputError(f"{option}: names no file")
         named: list[str] = []
         current = None  # the option that values belong to
         for value in args:

@@ -330,6 +330,10 @@ def test_what_is_missing_among_the_options_is_named(folder: Path) -> None:
     message = refused(folder, "compare", "--candidate", *CANDIDATE, "--labels", "y.npy")
     assert "compare: give --candidate, --baseline and --labels, or two revisions" in message
     assert "files, not both" in refused(folder, "compare", "HEAD~1", "HEAD", *FILES)
+    none = ("--candidate", "--baseline", *BASELINE, "--labels", "y.npy")
+    assert refused(folder, "compare", *none) == "error: --candidate: names no file\n"
+    last = ("--candidate", *CANDIDATE, "--labels", "y.npy", "--baseline")
+    assert refused(folder, "compare", *last) == "error: --baseline: names no file\n"
     assert "1 revision; give two" in refused(folder, "compare", "HEAD")
     assert "--model: names an architecture" in refused(folder, "compare", *FILES, "--model", "cnn")
 
