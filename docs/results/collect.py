@@ -28,7 +28,10 @@ COLOURS = 128  # of a figure's palette: a third of its bytes
 
 
 def collect(project: Path, folder: Path) -> list[str]:
-    """Copy a project's results to `folder`; return the commands that compare its pairs."""
+    """Copy a project's results to `folder`; return the commands that compare its pairs.
+
+    What `folder` holds of runs goes first: they may have been others.
+    """
     reports = project / "reports"
     settings = load(project / "params.yaml")
     images = Path(settings.data.path)
@@ -45,6 +48,8 @@ def collect(project: Path, folder: Path) -> list[str]:
         evaluated / model / str(seed) for model in settings.architectures for seed in settings.seeds
     ]
     dataset = arrays.read(project / "data" / "splits").for_run(int(runs[0].name))
+    for kept in ("predictions", "interventions", "histories"):
+        shutil.rmtree(folder / kept, ignore_errors=True)
     save(folder / "labels.npy", dataset.labels[dataset.rows("test")])
     for run in runs:
         name = f"{run.parent.name}-{run.name}"
@@ -91,4 +96,6 @@ def copy(path: Path, to: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or not Path(sys.argv[1], "reports", "verdict.json").exists():
+        sys.exit("name a project whose report is made, and a folder for its results")
     print("\n".join(collect(Path(sys.argv[1]), Path(sys.argv[2]))))
