@@ -185,7 +185,7 @@ def report(
     settings = load(params)
     stages = false_records.read_lock()
     stages.pop("report", None)
-    false_records.refuse(stages, params)
+    false_records.forget_and_refuse(stages, params)
     with unchanged("report", params, settings, [splits, trained, evaluated, measured, figures]):
         from pipeline.stages import report as stage
 
@@ -495,7 +495,7 @@ def summary(
     """Print the comparison of the last run and where its report is."""
     from pipeline.report import terminal
 
-    false_records.refuse(false_records.read_lock())
+    false_records.forget_and_refuse(false_records.read_lock())
     for line in frozen():
         say(line)
     terminal.print_summary(reports)

@@ -110,7 +110,7 @@ def cures(found: Mapping[str, str]) -> list[str]:
     return [f"{text}; make it again: dvc repro -f -s {name}" for name, text in found.items()]
 
 
-def refuse(stages: Mapping[str, Any], params_path: Path = PARAMS) -> None:
+def forget_and_refuse(stages: Mapping[str, Any], params_path: Path = PARAMS) -> None:
     """Forget what `find` finds, whose arguments these are, and say how it is made again.
 
     Raises:
