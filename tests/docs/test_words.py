@@ -55,6 +55,7 @@ def first_line(module: Path) -> str:
         ("docs/results/attention_table/README.md", "attention_table"),
         ("docs/results/placement/README.md", "placement"),
         ("docs/results/densenets/README.md", "densenets"),
+        ("docs/results/tutorial/README.md", "tutorial"),
     ],
 )
 def test_table_with_ranks_is_what_the_predictions_give(page: str, result: str) -> None:
