@@ -106,10 +106,8 @@ def test_plain_commands_give_the_same_bytes_without_an_engine(
     fresh.edit("seeds: [0, 1]", "seeds: [0]")
     fresh.run("bash", "benchmarks/all_stages.sh")
     ours = deterministic(fresh, RUNS)
-    made = ("logits.npy", ".safetensors", "/explain.json")
-    assert (
-        len([name for name in ours if name.endswith(made)]) == 6
-    )  # of two runs, one after another
+    kinds = ("logits.npy", ".safetensors", "/explain.json")
+    assert len([name for name in ours if name.endswith(kinds)]) == 6  # of two networks
     assert ours.items() <= deterministic(snakemade, RUNS).items()
     assert (fresh.root / "reports" / "report.html").exists()
     assert not (fresh.root / "dvc.lock").exists()
